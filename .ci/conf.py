@@ -1,0 +1,33 @@
+"Sphinx settings for .ci/docs.py"
+import re
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+config = ConfigParser(delimiters=["="])
+config.read(Path(__file__).resolve().parents[1]/"settings.ini", encoding="utf-8")
+cfg = config["DEFAULT"]
+
+project, author, version = cfg["lib_name"], cfg["author"], cfg["version"]
+release, copyright = version, cfg["copyright"]
+extensions = ["myst_nb"]
+exclude_patterns = ["**/.ipynb_checkpoints", "_*"]
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_code_prompt_show = nb_code_prompt_hide = "Source"  # on the folded source of an API entry
+myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist", "tasklist"]
+myst_heading_anchors = 6
+suppress_warnings = ["mystnb.unknown_mime_type", "misc.highlighting_failure", "myst.strikethrough"]
+
+def anchor(title):
+    "The anchor of a heading: GitHub's rule with the dots kept, since nbdev links to `page#class.method`"
+    return re.sub(r"[^\w.\- ]", "", title.strip().lower()).replace(" ", "-")
+
+# By name, and not the function itself: Sphinx warns of a setting that it cannot store
+sys.path.insert(0, str(Path(__file__).parent))
+myst_heading_slug_func = "conf.anchor"
+
+html_theme = "furo"
+html_title = f"{project} {version}"
+html_copy_source = html_show_sourcelink = html_use_index = False

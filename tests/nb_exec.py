@@ -1,0 +1,70 @@
+"Run one notebook in this process as `nbdev_test` would: `python tests/nb_exec.py NOTEBOOK [--flags 'slow net'] [--write]`"
+import argparse
+import os
+import re
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+from execnb.nbio import read_nb, write_nb
+from execnb.shell import CaptureShell
+from nbdev.clean import clean_nb
+from nbdev.config import get_config
+from nbdev.process import extract_directives
+
+class CellError(Exception):
+    "A cell of a notebook failed; the message names notebook, cell and error"
+
+def is_skipped(cell, skip):
+    "Is `cell` not to be run: prose, `eval: false`, or marked with a word of `skip`?"
+    if cell.cell_type != "code": return True
+    directives = extract_directives(cell, remove=False) or {}
+    return directives.get("eval:", [""])[0].lower() == "false" or bool(skip & directives.keys())
+
+def trace(exc):
+    "The traceback of `exc` from the notebook's own cell on, without colours"
+    from traceback import TracebackException
+    lines = list(TracebackException.from_exception(exc).format())
+    own = next((i for i, line in enumerate(lines) if "execnb/shell.py" not in line and "IPython/core" not in line and i), 0)
+    return re.sub(r"\x1b\[[0-9;]*m", "", "".join(lines[:1] + lines[own:]))
+
+def describe(path, cell, exc):
+    "Which notebook, which cell with its source, what went wrong"
+    source = "\n".join(f"    {line}" for line in cell.source.splitlines())
+    return f"{path}: cell {cell.idx_} (id {cell.get('id', '?')})\n{source}\n\n{trace(exc)}"
+
+def run_notebook(path, flags=()):
+    "The notebook at `path` with fresh outputs; cells marked with a word of `tst_flags` run only when it is in `flags`"
+    nb, shell = read_nb(path), CaptureShell(path)
+    skip = set(get_config().tst_flags.split()) - set(flags)
+    with chdir(path.parent):
+        for cell in nb.cells:
+            if is_skipped(cell, skip): continue
+            cell.outputs = []  # the shell leaves the old ones where a cell shows nothing
+            shell.cell(cell)
+            if shell.exc: raise CellError(describe(path, cell, shell.exc)) from None
+    return nb
+
+def write_clean(nb, path):
+    "Write `nb` as `nbdev_clean` would leave it, and only when something changed"
+    clean_nb(nb, clean_ids=True)
+    before = path.read_text(encoding="utf-8")
+    write_nb(nb, path)
+    return path.read_text(encoding="utf-8") != before
+
+def main():
+    "Run the notebook named on the command line"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("--flags", default="", help="words of tst_flags whose cells are to run")
+    parser.add_argument("--write", action="store_true", help="keep the outputs in the file")
+    args = parser.parse_args()
+    path = args.notebook.resolve()
+    os.environ["IN_TEST"] = "1"  # what nbdev's own helpers look at
+    os.chdir(path.parent)        # where nbdev looks for settings.ini
+    sys.path.insert(0, str(get_config().config_path))
+    try: nb = run_notebook(path, args.flags.split())
+    except CellError as e: sys.exit(str(e))
+    if args.write: print("changed" if write_clean(nb, path) else "same", path)
+
+if __name__ == "__main__": main()

@@ -1,0 +1,57 @@
+"A pytest plug-in: every notebook under nbs/ is one test, run in a process of its own as a reader would run it"
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+skipped_folders = {"_proc", "_docs", ".ipynb_checkpoints"}
+runner = Path(__file__).with_name("nb_exec.py")
+
+# Before anything imports torch or transformers: no test may reach a hub, and forked tokenizers only warn
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+def pytest_addoption(parser):
+    "Our two options"
+    group = parser.getgroup("notebooks")
+    group.addoption("--nb-flags", default="", help="words of tst_flags whose cells are to run, such as 'slow net'")
+    group.addoption("--nb-timeout", type=float, default=900, help="seconds that one notebook may take")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    "With several workers: share the cores between them, and let an idle worker take tests from a busy one"
+    workers = getattr(config.option, "numprocesses", None)  # no such option without pytest-xdist
+    if not workers: return
+    if config.option.dist == "no": config.option.dist = "worksteal"
+    n_threads = max(1, (os.cpu_count() or 1) // workers) if isinstance(workers, int) else 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(n_threads))
+
+def pytest_collect_file(file_path, parent):
+    "Take the notebooks under nbs/, none of those that tools leave there"
+    nbs = parent.config.rootpath/"nbs"
+    if file_path.suffix == ".ipynb" and nbs in file_path.parents and not skipped_folders & set(file_path.parts):
+        return NotebookFile.from_parent(parent, path=file_path)
+
+def pytest_collection_modifyitems(items):
+    "Notebooks first, those in folders before the others: they load models, and the longest must not start last"
+    items.sort(key=lambda item: (not isinstance(item, Notebook), -len(item.path.parts) if isinstance(item, Notebook) else 0))
+
+class NotebookFailed(Exception):
+    "A notebook that did not run to its end, with the report of its process"
+
+class NotebookFile(pytest.File):
+    def collect(self): yield Notebook.from_parent(self, name="notebook")
+
+class Notebook(pytest.Item):
+    def runtest(self):
+        command = [sys.executable, str(runner), str(self.path), "--flags", self.config.getoption("--nb-flags")]
+        timeout = self.config.getoption("--nb-timeout")
+        try: done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout)
+        except subprocess.TimeoutExpired: raise NotebookFailed(f"{self.path}: not done after {timeout:g} s (--nb-timeout)") from None
+        if done.returncode: raise NotebookFailed(f"{done.stdout}{done.stderr}\n(exit status {done.returncode})")
+
+    def repr_failure(self, excinfo):
+        return str(excinfo.value) if isinstance(excinfo.value, NotebookFailed) else super().repr_failure(excinfo)
+
+    def reportinfo(self): return self.path, None, str(self.path.relative_to(self.config.rootpath))
