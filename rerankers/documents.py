@@ -52,18 +52,21 @@ def from_mapping(row: Mapping) -> Document:
     text, ident = first_key(row, TEXT_KEYS), first_key(row, ID_KEYS)
     if text is None: raise InputError(f"a dictionary without text: it has {sorted(map(str, row))}, the text belongs under one of {list(TEXT_KEYS)}")
     known = {text, ident, "title", "metadata"}
-    rest = {k: v for k, v in row.items() if k not in known}
-    return Document(row[text], doc_id=row[ident] if ident else None, title=row.get("title") or None, metadata={**rest, **(row.get("metadata") or {})})
+    rest, given, title = {k: v for k, v in row.items() if k not in known}, row.get("metadata") or {}, row.get("title") or None
+    if not isinstance(given, Mapping): raise InputError(f"its metadata is not a dictionary: {given!r}")
+    if title is not None and not isinstance(title, str): raise InputError(f"its title is not a string: {title!r}")
+    return Document(row[text], doc_id=row[ident] if ident else None, title=title, metadata={**rest, **given})
 
 def from_tuple(row: tuple) -> Document:
     "`(id, text)` or `(id, text, metadata)`"
     if len(row) not in (2, 3): raise InputError(f"a tuple of {len(row)}: a document is (id, text) or (id, text, metadata)")
-    return Document(row[1], doc_id=row[0], metadata=dict(row[2] or {}) if len(row) == 3 else {})
+    return from_mapping({"text": row[1], "doc_id": row[0], "metadata": row[2] if len(row) == 3 else None})
 
 def from_object(thing: Any) -> Document:
     "Another framework's document: text under `page_content` or `text`"
     text = getattr(thing, "page_content", None) or getattr(thing, "text", None)
-    if not isinstance(text, str): raise InputError(f"a {type(thing).__name__} is no document: pass a string, a dictionary with 'text', or rerankers.Document")
+    if not isinstance(text, str):
+        raise InputError(f"{type(thing).__name__} is no kind of document: pass a string, a dictionary with 'text', or rerankers.Document")
     return Document(text, doc_id=getattr(thing, "id", None), metadata=dict(getattr(thing, "metadata", None) or {}))
 
 # %% ../nbs/01_documents.ipynb #f0868c0c
@@ -119,7 +122,8 @@ def labelled(doc: Document, position: int, doc_id: Any, metadata: Mapping | None
     if doc_id is not None: doc.doc_id = doc_id
     if doc.doc_id is None: doc.doc_id = position
     check_id(doc.doc_id, position)
-    if metadata is not None and not isinstance(metadata, Mapping): raise InputError(f"the metadata of document {position} is a {type(metadata).__name__}, not a dictionary")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InputError(f"the metadata of document {position} is a {type(metadata).__name__}, not a dictionary")
     doc.metadata.update(metadata or {})
     return doc
 

@@ -39,7 +39,7 @@ def check_query(query: Any) -> str:
     if not query.strip(): raise InputError("the query is empty: there is nothing to rank by")
     return query
 
-def check_positive(name: str, value: int | None) -> int | None:
+def check_positive(name: str, value: Any) -> int | None:
     "A whole number above zero or None, or `InputError`"
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise InputError(f"{name}={value!r}: give a whole number of at least 1, or None")
@@ -78,7 +78,9 @@ def check_scores(scores: Sequence[float], task: Task) -> list[float]:
     values = [float(s) for s in scores]
     if len(values) != len(task.documents): raise UnusableAnswer(f"{len(values)} scores for {len(task.documents)} documents of the query {task.query!r}")
     for doc, value in zip(task.documents, values):
-        if math.isnan(value): raise UnusableAnswer(f"the score of document {doc.doc_id!r} is NaN for the query {task.query!r}: the model overflowed (try dtype='float32') or its weights are damaged")
+        if math.isnan(value):
+            raise UnusableAnswer(f"the score of document {doc.doc_id!r} is NaN for the query {task.query!r}: the model overflowed (try "
+                                 f"dtype='float32') or its weights are damaged")
     return values
 
 def check_order(order: Sequence[int], task: Task) -> list[int]:

@@ -14,14 +14,14 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 import warnings
 
-from .errors import RerankersError, UnknownModel, did_you_mean, installed, logger
+from .errors import RerankersError, UnknownModel, did_you_mean, installed
 if TYPE_CHECKING: from rerankers.rankers import BaseRanker
 
 # %% auto #0
 __all__ = ['Evidence', 'BACKENDS', 'FAMILIES', 'SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED', 'FALLBACK', 'read_json',
            'cached_folder', 'Checkpoint', 'Claims', 'matches', 'evidence', 'register', 'Shortcut', 'register_shortcut',
            'module_names', 'load_entry', 'load_backends', 'Choice', 'backend_named', 'default_model', 'choose_typed',
-           'choose_shortcut', 'choose_by_evidence', 'choose_fallback', 'choose', 'is_ready']
+           'choose_shortcut', 'check_shortcut', 'choose_by_evidence', 'choose_fallback', 'choose', 'is_ready']
 
 # %% ../nbs/04_registry.ipynb #36c84628
 def read_json(path: Path) -> Any:
@@ -172,14 +172,15 @@ def default_model(cls: type[BaseRanker], lang: str) -> str:
     "The family's default checkpoint for a language; '' for methods without a model"
     if not cls.defaults: return ""
     found = cls.defaults.get(lang) or cls.defaults.get("other")
-    if found is None: raise UnknownModel(f"{cls.words[0]!r} has no default model for the language {lang!r}, only for {sorted(cls.defaults)}: name a model, or one of these")
+    if found is None:
+        raise UnknownModel(f"{cls.words[0]!r} has no default model for the language {lang!r}, only for {sorted(cls.defaults)}: name a model, or one of these")
     return found
 
 # %% ../nbs/04_registry.ipynb #44e600fe
 def choose_typed(model: str, lang: str, model_type: str) -> Choice:
     "The caller said which backend"
     cls = backend_named(model_type)
-    if model in SHORTCUTS: return choose_shortcut(model)
+    if model in SHORTCUTS: return check_shortcut(choose_shortcut(model), cls, model_type)
     if BACKENDS.get(model.lower()) is cls: return Choice(cls, default_model(cls, lang), f"model_type={model_type!r}, its default for {lang!r}")
     return Choice(cls, model, f"model_type={model_type!r}")
 
@@ -187,6 +188,11 @@ def choose_shortcut(word: str) -> Choice:
     "A word for one particular model"
     model, options = SHORTCUTS[word].find()
     return Choice(BACKENDS[SHORTCUTS[word].backend], model, f"{word!r} is {SHORTCUTS[word].about}", options)
+
+def check_shortcut(choice: Choice, cls: type[BaseRanker], model_type: str) -> Choice:
+    "A shortcut's choice, unless the caller asked for another backend"
+    if choice.backend is not cls: raise UnknownModel(f"{choice.reason}, which runs as {choice.backend.words[0]!r} and not as model_type={model_type!r}")
+    return choice
 
 def choose_by_evidence(model: str, revision: str | None) -> Choice | None:
     "What the checkpoint's files or its name say, or None"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 import inspect
 import logging
+from collections.abc import Callable
 from os import PathLike, fspath
 from typing import Any
 
@@ -14,7 +15,7 @@ from .rankers import BaseRanker
 from .registry import Choice, choose
 
 # %% auto #0
-__all__ = ['UNIVERSAL', 'options_of', 'check_options', 'build', 'set_verbosity', 'Reranker']
+__all__ = ['UNIVERSAL', 'options_of', 'check_options', 'build', 'set_log_level', 'Reranker']
 
 # %% ../nbs/05_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
@@ -39,14 +40,14 @@ def build(
     known = options_of(choice.backend)
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
     check_options(choice.backend, wanted)
-    ranker = choice.backend(choice.model, **wanted) if choice.model else choice.backend(**wanted)
+    make: Callable[..., BaseRanker] = choice.backend
+    ranker = make(choice.model, **wanted) if choice.model else make(**wanted)
     ranker.choice = choice
     return ranker
 
-def set_verbosity(ranker: BaseRanker, verbose: int | None) -> None:
-    "Translate the `verbose` of rerankers 0.10 into progress bars and log levels"
-    if verbose == 0: ranker.progress = False
-    elif verbose and int(verbose) > 1: logger.setLevel(logging.INFO if verbose == 2 else logging.DEBUG)
+def set_log_level(verbose: int | None) -> None:
+    "2 shows what was chosen and loaded, more shows everything; 0 and 1 leave the log as it is"
+    if verbose and int(verbose) > 1: logger.setLevel(logging.INFO if verbose == 2 else logging.DEBUG)
 
 # %% ../nbs/05_reranker.ipynb #a6eaf7d6
 def Reranker(
@@ -59,8 +60,9 @@ def Reranker(
     "A ranker for `model_name`, ready to `rank`; raises `UnknownModel`, `MissingDependency`, `ModelLoadError` or `InputError`"
     name = fspath(model_name)
     if not isinstance(name, str) or not name.strip(): raise InputError(f"model_name={model_name!r}: name a family, a checkpoint or a folder")
+    set_log_level(verbose)
     choice = choose(name, lang=lang, model_type=model_type, revision=kwargs.get("revision"))
     logger.info("%s: %s with %r, because %s", name, choice.backend.__name__, choice.model, choice.reason)
     ranker = build(choice, kwargs)
-    set_verbosity(ranker, verbose)
+    if verbose == 0: ranker.progress = False
     return ranker

@@ -76,7 +76,8 @@ class RankedResults(Sequence):
     def get_result_by_docid(self, doc_id: Hashable) -> Result:
         "The best-ranked result with this id; raises `UnknownDocument`"
         found = next((r for r in self.results if r.doc_id == doc_id), None)
-        if found is None: raise UnknownDocument(f"no result has the id {doc_id!r}; the {len(self)} results have ids like {[r.doc_id for r in self.results[:3]]}")
+        if found is None:
+            raise UnknownDocument(f"no result has the id {doc_id!r}; the {len(self)} results have ids like {[r.doc_id for r in self.results[:3]]}")
         return found
 
     def get_score_by_docid(self, doc_id: Hashable) -> float | None:
@@ -127,7 +128,8 @@ def trec_lines(
     "The ranking as lines of a TREC run; where a method gives no scores, minus the rank stands in"
     ids = [str(r.doc_id) for r in results]
     for name in (str(qid), tag, *ids):
-        if not name or name.split() != [name]: raise InputError(f"{name!r} cannot stand in a TREC run, whose columns are separated by blanks: give ids without white space")
+        if not name or name.split() != [name]:
+            raise InputError(f"{name!r} cannot stand in a TREC run, whose columns are separated by blanks: give ids without white space")
     repeated = next((i for i in ids if ids.count(i) > 1), None) if len(set(ids)) < len(ids) else None
     if repeated is not None: raise InputError(f"the id {repeated!r} occurs more than once; a TREC run has each document once: give passages ids of their own")
     return "".join(f"{qid} Q0 {i} {r.rank} {r.score if r.score is not None else -(r.rank or 0)} {tag}\n" for i, r in zip(ids, results))
@@ -138,7 +140,8 @@ BAR = ('<div style="background:linear-gradient(90deg,#4c78a8 {width:.0f}%,rgba(1
 ROW = ('<tr><td style="text-align:right">{rank}</td><td>{bar}</td><td style="text-align:right;font-variant-numeric:tabular-nums">{score}</td>'
        '<td style="text-align:left"><code>{doc_id}</code></td><td style="text-align:left">{text}</td></tr>')
 TABLE = ('<div><p style="margin:.2em 0"><b>{query}</b> <span style="opacity:.6">({count})</span></p><table>'
-         '<thead><tr><th>rank</th><th colspan="2" style="text-align:left">score</th><th style="text-align:left">id</th><th style="text-align:left">text</th></tr></thead>'
+         '<thead><tr><th>rank</th><th colspan="2" style="text-align:left">score</th>'
+         '<th style="text-align:left">id</th><th style="text-align:left">text</th></tr></thead>'
          '<tbody>{rows}</tbody></table></div>')
 
 def bar_width(score: float, low: float, high: float) -> float:
@@ -149,9 +152,8 @@ def row_html(result: Result, low: float, high: float, width: int) -> str:
     "One line of the table; text of documents is escaped, never trusted"
     text = " ".join(part for part in (result.title, result.text or result.document.image_path) if part)
     text = text if len(text) <= width else text[:width - 1].rstrip() + "…"
-    scored = result.score is not None
-    return ROW.format(rank=result.rank, bar=BAR.format(width=bar_width(result.score, low, high)) if scored else "",
-                      score=f"{result.score:.3f}" if scored else "", doc_id=escape(readable(str(result.doc_id))), text=escape(readable(text)))
+    bar, score = ("", "") if result.score is None else (BAR.format(width=bar_width(result.score, low, high)), f"{result.score:.3f}")
+    return ROW.format(rank=result.rank, bar=bar, score=score, doc_id=escape(readable(str(result.doc_id))), text=escape(readable(text)))
 
 def results_html(
     results: RankedResults,     # A ranking

@@ -10,7 +10,7 @@ import io
 import math
 import pickle
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,17 @@ from .rankers import BaseRanker
 from .results import RankedResults
 
 # %% auto #0
-__all__ = ['QUERY', 'TEXTS', 'CHECKS', 'WORDS', 'candidates', 'scores_of', 'assert_close', 'check_permutation', 'check_unchanged',
-           'check_nothing_printed', 'check_shapes', 'check_repeatable', 'check_order_free', 'check_batches',
-           'check_many', 'check_async', 'check_threads', 'check_pickling', 'check_bad_input', 'check_ranker',
-           'tiny_tokenizer', 'tiny_bert', 'write_module', 'write_chain', 'score_layers', 'export_onnx',
+__all__ = ['QUERY', 'TEXTS', 'CHECKS', 'WORDS', 'Layer', 'candidates', 'scores_of', 'assert_close', 'check_permutation',
+           'check_unchanged', 'check_nothing_printed', 'check_shapes', 'check_repeatable', 'check_order_free',
+           'check_batches', 'check_many', 'check_async', 'check_threads', 'check_pickling', 'check_bad_input',
+           'check_ranker', 'tiny_tokenizer', 'tiny_bert', 'write_module', 'write_chain', 'score_layers', 'export_onnx',
            'tiny_checkpoint']
 
 # %% ../nbs/testing.ipynb #bf94f433
 QUERY = "who wrote the play hamlet?"
 TEXTS = ("Hamlet was written by William Shakespeare.", "Goethe wrote Faust.", "The play was first performed in London.",
-         "Hamlet was written by William Shakespeare.", "", " ", "a", "哈姆雷特是莎士比亚写的剧本。", "مسرحية هاملت كتبها شكسبير", "हैमलेट शेक्सपियर ने लिखा था", "hamlet 🎭 {query} %s \\n <b>",
+         "Hamlet was written by William Shakespeare.", "", " ", "a", "哈姆雷特是莎士比亚写的剧本。", "مسرحية هاملت كتبها شكسبير", "हैमलेट शेक्सपियर ने लिखा था",
+         "hamlet 🎭 {query} %s \\n <b>",
          "lone \ud800 surrogate", "Hamlet " * 400)
 
 def candidates() -> list[Document]:
@@ -111,7 +112,9 @@ def check_async(ranker: BaseRanker) -> None:
     "The async twins, several at once, give what the plain calls give"
     import asyncio
     import threading
-    async def together(): return await asyncio.gather(*[ranker.rank_async(QUERY, candidates()) for _ in range(3)], ranker.rank_many_async([QUERY], [candidates()]))
+    async def together():
+        calls = [ranker.rank_async(QUERY, candidates()) for _ in range(3)]
+        return await asyncio.gather(*calls, ranker.rank_many_async([QUERY], [candidates()]))
     box: list[Any] = []
     thread = threading.Thread(target=lambda: box.append(asyncio.run(together())))   # a loop may already run in this thread, as in notebooks
     thread.start()
@@ -171,7 +174,8 @@ def tiny_tokenizer():
     made = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     made.decoder = decoders.WordPiece()
-    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+                                                        special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
                                    model_max_length=128, model_input_names=["input_ids", "token_type_ids", "attention_mask"])
 
@@ -194,7 +198,9 @@ def write_module(folder: Path, config: dict[str, Any], tensors: dict[str, Any] |
     (folder / "config.json").write_text(json.dumps(config))
     if tensors: save_file(tensors, str(folder / "model.safetensors"))
 
-def write_chain(folder: Path, layers: list[tuple[str, dict[str, Any], dict[str, Any] | None]], **st_config) -> None:
+Layer = tuple[str, dict[str, Any], "dict[str, Any] | None"]    # kind, configuration, weights
+
+def write_chain(folder: Path, layers: list[Layer], **st_config) -> None:
     "modules.json, the modules' folders and config_sentence_transformers.json around a transformer that is there already"
     import json
     paths = [("", "Transformer")] + [(f"{i}_{kind}", kind) for i, (kind, _, _) in enumerate(layers, start=1)]
@@ -203,7 +209,7 @@ def write_chain(folder: Path, layers: list[tuple[str, dict[str, Any], dict[str, 
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {}, **st_config}))
     for (path, _), (_, config, tensors) in zip(paths[1:], layers): write_module(folder / path, config, tensors)
 
-def score_layers() -> list[tuple[str, dict[str, Any], dict[str, Any] | None]]:
+def score_layers() -> list[Layer]:
     "Pooling, Dense, LayerNorm, Dense: the head of an Ettin re-ranker in small"
     import torch
     random = torch.Generator().manual_seed(11)
@@ -212,7 +218,8 @@ def score_layers() -> list[tuple[str, dict[str, Any], dict[str, Any] | None]]:
     return [("Pooling", {"pooling_mode": "cls", "embedding_dimension": 32}, None),
             ("Dense", {"activation_function": act.format("activation.GELU")}, {"linear.weight": weights(32, 32)}),
             ("LayerNorm", {"dimension": 32}, {"norm.weight": torch.ones(32), "norm.bias": weights(32)}),
-            ("Dense", {"activation_function": act.format("linear.Identity"), "module_output_name": "scores"}, {"linear.weight": weights(1, 32), "linear.bias": weights(1)})]
+            ("Dense", {"activation_function": act.format("linear.Identity"), "module_output_name": "scores"},
+             {"linear.weight": weights(1, 32), "linear.bias": weights(1)})]
 
 # %% ../nbs/testing.ipynb #f8f6c12d
 def export_onnx(model: Any, folder: Path) -> None:
@@ -230,7 +237,7 @@ def export_onnx(model: Any, folder: Path) -> None:
     torch.onnx.export(Logits().eval(), example, str(folder / "onnx" / "model.onnx"), input_names=names, output_names=["logits"],
                       dynamic_axes={**free, "logits": {0: "batch"}}, dynamo=False)
 
-@lru_cache(maxsize=None)
+@cache
 def tiny_checkpoint(
     kind: str = "bert",         # "bert": a classifier; "chain": an Ettin-like chain; "biencoder": an embedding model
     *,
@@ -245,7 +252,8 @@ def tiny_checkpoint(
     model.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     if kind == "chain": write_chain(folder, score_layers(), model_type="CrossEncoder", activation_fn="torch.nn.modules.linear.Identity")
-    if kind == "biencoder": write_chain(folder, [("Pooling", {"pooling_mode": "mean", "embedding_dimension": 32}, None), ("Normalize", {}, None)], similarity_fn_name="cosine",
-                                        prompts={"query": "question ", "document": ""})
+    if kind == "biencoder":
+        pooling: Layer = ("Pooling", {"pooling_mode": "mean", "embedding_dimension": 32}, None)
+        write_chain(folder, [pooling, ("Normalize", {}, None)], similarity_fn_name="cosine", prompts={"query": "question ", "document": ""})
     if onnx: export_onnx(model, folder)
     return str(folder)

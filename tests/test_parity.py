@@ -118,7 +118,8 @@ def test_onnx_graph(kit):
     graph = next(folder.glob("*.onnx")).name
     for case in cases(kit):
         activation = "softmax" if kit.endswith("2out") else "sigmoid"
-        ranker = Reranker(str(folder), model_type="cross-encoder", backend="onnx", file_name=graph, activation=activation, max_length=case["kwargs"]["max_length"])
+        ranker = Reranker(str(folder), model_type="cross-encoder", backend="onnx", file_name=graph, activation=activation,
+                          max_length=case["kwargs"]["max_length"])
         for size in (1, 7, None):
             assert worst(by_position(ranker.rank(case["query"], case["docs"], batch_size=size)), case["scores"]) <= TOLERANCE, case["name"]
 

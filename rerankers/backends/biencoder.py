@@ -11,7 +11,7 @@ from fastcore.meta import delegates
 from ..engine.hub import LoadOptions
 from ..engine.local import LocalModel
 from ..errors import InputError, ModelLoadError, did_you_mean
-from ..rankers import Pair, PointwiseRanker
+from ..rankers import Pair, PointwiseRanker, check_positive
 from ..registry import Claims, read_json
 if TYPE_CHECKING: import numpy as np
 
@@ -82,6 +82,7 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
         from rerankers.engine.tokens import TextEncoder, from_transformers
         options = LoadOptions(**kwargs)
+        check_positive("max_length", max_length)
         folder = checkpoint_folder(model, options)
         chain, head = read_modules(folder), load_head(folder)
         path = chain[0][1] if chain else ""
@@ -95,7 +96,8 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
             raise ModelLoadError(f"{model} leaves its prompt's tokens out of pooling, which is not supported: pass query_prompt='' and document_prompt=''")
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
         self.lower = bool(text_config.get("do_lower_case"))
-        self.encoder = TextEncoder(vocabulary, max_length or text_config.get("max_seq_length") or vocabulary.limit or transformer.config.max_position_embeddings)
+        saved = text_config.get("max_seq_length") or vocabulary.limit or transformer.config.max_position_embeddings
+        self.encoder = TextEncoder(vocabulary, max_length or saved)
         self.runtime, self.pad, self.side = TorchRuntime(transformer, ReadHead(head.to(transformer.device))), vocabulary.pad, vocabulary.side
 
     def embed(self, texts: Sequence[str], *, batch_size: int | None = None, progress: bool | None = None) -> np.ndarray:
@@ -106,5 +108,5 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         "Encode each distinct text once, compare the vectors of each pair"
         texts = [(self.query_prompt + q, self.document_prompt + d) for q, d in pairs]
         place = {text: i for i, text in enumerate(dict.fromkeys(t for pair in texts for t in pair))}
-        vectors = self.embed(list(place), batch_size=batch_size, progress=progress).astype("float64")      # (texts, dim)
+        vectors: Any = self.embed(list(place), batch_size=batch_size, progress=progress).astype("float64")  # (texts, dim)
         return self.similarity(vectors[[place[q] for q, _ in texts]], vectors[[place[d] for _, d in texts]]).tolist()

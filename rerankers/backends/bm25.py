@@ -88,7 +88,8 @@ class BM25Ranker(SetwiseRanker):
         k1: float = 1.2,        # Saturation of repeated words, 0 or more
         b: float = 0.75,        # Weight of a document's length, 0 to 1
     ):
-        if k1 < 0 or not 0 <= b <= 1: raise InputError(f"k1={k1}, b={b}: k1 is at least 0, and b is between 0 and 1")
+        numbers = all(isinstance(x, (int, float)) for x in (k1, b))
+        if not numbers or k1 < 0 or not 0 <= b <= 1: raise InputError(f"k1={k1}, b={b}: k1 is at least 0, and b is between 0 and 1")
         self.k1, self.b = k1, b
         self.stats = None if corpus is None else CorpusStats.of(tokenize(readable(d.content)) for d in to_documents(corpus))
 

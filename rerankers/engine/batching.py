@@ -5,7 +5,7 @@
 # %% ../../nbs/engine/01_batching.ipynb #e05e7b2b
 from __future__ import annotations
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 import numpy as np
@@ -24,17 +24,18 @@ def token_batches(
     *,
     max_tokens: int | None = None,      # Token slots a batch, padding included; None is no bound
     max_items: int | None = None,       # Items a batch; None is no bound
+    padding: bool = True,               # May items of different lengths share a batch?
 ) -> list[list[int]]:
     "Positions of items, grouped into batches of similar length, longest first"
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     batches: list[list[int]] = []
     longest = 0
     for i in order:
-        room = batches and (max_items is None or len(batches[-1]) < max_items)
+        room = batches and (max_items is None or len(batches[-1]) < max_items) and (padding or lengths[i] == longest)
         if room and (max_tokens is None or (len(batches[-1]) + 1) * longest <= max_tokens): batches[-1].append(i)
         else:
             batches.append([i])
-            longest = max(lengths[i], 1)
+            longest = max(lengths[i], 1) if padding else lengths[i]
     return batches
 
 # %% ../../nbs/engine/01_batching.ipynb #8f136000
@@ -47,7 +48,7 @@ def padded(
     side: str = "right",            # "right" for encoders, "left" where the last position is read
 ) -> np.ndarray:                    # (items, tokens) int64
     "Rows as one rectangular array"
-    out = np.full((len(rows), max(map(len, rows), default=0)), value, dtype=np.int64)
+    out: np.ndarray = np.full((len(rows), max(map(len, rows), default=0)), value, dtype=np.int64)
     for row, ids in zip(out, rows):
         if side == "left": row[len(row) - len(ids):] = ids
         else: row[:len(ids)] = ids
@@ -92,18 +93,20 @@ def run_batches(
     pad: dict[str, int],                    # Padding value by input name
     side: str = "right",                    # Padding side
     max_tokens: int | None = MAX_TOKENS,    # Token slots a batch, unless `batch_size` is given
+    padding: bool = True,                   # May items of different lengths share a batch?
     batch_size: int | None = None,          # Items a batch, decides alone when given
     progress: bool | None = None,           # Progress bar
     unit: str = "pair",                     # What an item is
 ) -> np.ndarray:                            # (items, numbers)
     "Run a model over all items in length-sorted batches; rows in the order of the items"
     lengths = [len(ids) for ids in tokens["input_ids"]]
-    batches = token_batches(lengths, max_tokens=None if batch_size else max_tokens, max_items=batch_size)
+    batches = token_batches(lengths, max_tokens=None if batch_size else max_tokens, max_items=batch_size, padding=padding)
     rows: list[np.ndarray | None] = [None] * len(lengths)
     with progress_bar(len(lengths), progress, unit) as done:
         for chosen in batches:
             out = step(make_batch(tokens, chosen, pad, side))
-            if len(out) != len(chosen): raise UnusableAnswer(f"the model gave {len(out)} rows for a batch of {len(chosen)}: its output has an unknown shape {out.shape}")
+            if len(out) != len(chosen):
+                raise UnusableAnswer(f"the model gave {len(out)} rows for a batch of {len(chosen)}: its output has an unknown shape {out.shape}")
             for i, row in zip(chosen, out): rows[i] = row
             done(len(chosen))
     return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)   # type: ignore[arg-type]

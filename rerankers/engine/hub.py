@@ -23,6 +23,7 @@ class LoadOptions:
     token: str | None = field(default=None, repr=False)     # For private repositories; the hub's own login by default
     cache_dir: str | None = None                    # Where copies of hub files are kept; the hub's own cache by default
     trust_remote_code: bool = False                 # Run Python code that comes with the checkpoint
+    pack_weights: bool = True                       # On a CPU in float32, keep weights in oneDNN's layout, which multiplies faster
     random_head: bool = False                       # Load although weights are missing and would be random
     model_kwargs: dict[str, Any] | None = None      # More arguments of the model's `from_pretrained`
     tokenizer_kwargs: dict[str, Any] | None = None  # More arguments of the tokenizer's `from_pretrained`

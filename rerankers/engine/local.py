@@ -21,6 +21,8 @@ class Runtime(Protocol):
     "Batch of arrays -> one row of numbers an item"
     @property
     def max_tokens(self) -> int: ...                    # Token slots a batch that suit it
+    @property
+    def padding(self) -> bool: ...                      # May a batch hold items of different lengths?
     def __call__(self, batch: Batch) -> np.ndarray: ... # (items, numbers)
 
 # %% ../../nbs/engine/06_local.ipynb #b92cec4b
@@ -30,12 +32,13 @@ class LocalModel:
     pad: dict[str, int] = {}                # Padding value by input
     side: str = "right"                     # Padding side
     max_tokens: int | None = None           # Token slots a batch; the runtime's own figure when None
+    pool_queries: bool = True               # Mix pairs of different queries in a batch
 
     def run(self, tokens: Tokens, *, batch_size: int | None = None, progress: bool | None = None, unit: str = "pair") -> np.ndarray:
         "Rows of the model for tokenised items, in their order"
         from rerankers.engine.batching import run_batches   # NumPy comes with the method, not with the import
         return run_batches(self.runtime, tokens, pad=self.pad, side=self.side, max_tokens=self.max_tokens or self.runtime.max_tokens,
-                           batch_size=batch_size, progress=progress, unit=unit)
+                           padding=self.runtime.padding, batch_size=batch_size, progress=progress, unit=unit)
 
 class LocalRanker(LocalModel, PointwiseRanker):
     "A pointwise method whose model runs here, on pairs"
@@ -50,4 +53,14 @@ class LocalRanker(LocalModel, PointwiseRanker):
 
     def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Sequence[float]:
         "Tokenise once, run in length-sorted batches, read the scores"
+        if not self.pool_queries: return self.score_apart(pairs, batch_size=batch_size, progress=progress)
         return self.read(self.run(self.encode(pairs), batch_size=batch_size, progress=progress))
+
+    def score_apart(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> list[float]:
+        "Each query's pairs by themselves, so that a query's scores do not depend on the other queries"
+        groups: dict[str, list[Pair]] = {}
+        for pair in pairs: groups.setdefault(pair[0], []).append(pair)
+        scores: dict[Pair, float] = {}
+        for own in groups.values():
+            scores.update(zip(own, self.read(self.run(self.encode(own), batch_size=batch_size, progress=progress))))
+        return [scores[pair] for pair in pairs]

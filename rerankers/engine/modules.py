@@ -57,7 +57,8 @@ POOLINGS: dict[str, Callable[[Any, Any], Any]] = {
 
 # %% ../../nbs/engine/05_modules.ipynb #fdda146b
 OLD_FLAGS = {"pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_mean_tokens": "mean",
-             "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens": "weightedmean", "pooling_mode_lasttoken": "lasttoken"}
+             "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens": "weightedmean",
+             "pooling_mode_lasttoken": "lasttoken"}
 
 def pooling_modes(
     config: dict[str, Any],     # A pooling module's config.json
@@ -83,7 +84,8 @@ def activation_layer(path: str | None) -> Any:
     nn = torch_module().nn
     name = (path or "Tanh").rsplit(".", 1)[-1]
     known = ("Identity", "Tanh", "GELU", "ReLU", "Sigmoid", "SiLU", "Softplus", "LeakyReLU", "ELU")
-    if (path or "torch.").split(".")[0] != "torch" or name not in known: raise ModelLoadError(f"the activation {path!r} is not one that is known to be safe: {', '.join(known)}")
+    if (path or "torch.").split(".")[0] != "torch" or name not in known:
+        raise ModelLoadError(f"the activation {path!r} is not one that is known to be safe: {', '.join(known)}")
     return getattr(nn, name)()
 
 def linear(weights: dict[str, Any], name: str) -> Any:

@@ -14,8 +14,8 @@ from .hub import LoadOptions, checkpoint_folder, first_line
 from ..errors import InputError, ModelLoadError, logger, need
 
 # %% auto #0
-__all__ = ['FILES', 'QUANTISED', 'find_onnx', 'listed_file', 'fetch_onnx', 'pick_providers', 'OnnxRuntime', 'session_errors',
-           'is_quantised', 'pick_output']
+__all__ = ['FILES', 'QUANTISED', 'PROVIDERS', 'find_onnx', 'listed_file', 'fetch_onnx', 'pick_providers', 'OnnxRuntime',
+           'session_errors', 'is_quantised', 'pick_output']
 
 # %% ../../nbs/engine/04_onnx.ipynb #7c33bc54
 FILES = ("onnx/model.onnx", "model.onnx", "onnx/model_O2.onnx", "onnx/model_O3.onnx", "onnx/model_O1.onnx",
@@ -32,7 +32,8 @@ def find_onnx(
     if found is not None: return found
     there = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.onnx"))
     raise ModelLoadError(f"{folder} has no {file_name or 'ONNX file under a usual name'}; " +
-                         (f"there are {there}: pass one as file_name=" if there else "it has no ONNX files at all: use backend='torch', or export the model with optimum"))
+                         (f"there are {there}: pass one as file_name=" if there else
+                          "it has no ONNX files at all: use backend='torch', or export the model with optimum"))
 
 # %% ../../nbs/engine/04_onnx.ipynb #7a7734d1
 def listed_file(files: list[str]) -> str | None:
@@ -56,14 +57,18 @@ def fetch_onnx(
 # %% ../../nbs/engine/04_onnx.ipynb #9292952e
 QUANTISED = (b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul")   # operators that scale by the whole batch
 
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}     # best first
+
 def pick_providers(
     device: str | None,                     # "cpu", "cuda", or None for the best there is
     providers: list[str] | None = None,     # Names as onnxruntime spells them; decides when given
 ) -> list[str]:
     "Execution providers in order of preference; raises `InputError` for a device that this onnxruntime does not have"
     available = need("onnxruntime", extra="onnx", purpose="An ONNX model").get_available_providers()
-    wanted = providers or {"cuda": ["CUDAExecutionProvider"], "cpu": ["CPUExecutionProvider"]}.get(str(device).split(":")[0])
-    if wanted is None: wanted = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
+    if device is not None and str(device).split(":")[0] not in PROVIDERS:
+        raise InputError(f"device={device!r}: onnxruntime runs here on {list(PROVIDERS)}, or on what providers= names")
+    wanted = providers or (list(PROVIDERS.values()) if device is None else [PROVIDERS[str(device).split(":")[0]]])
+    if device is None and not providers: wanted = [p for p in wanted if p in available]
     absent = [p for p in wanted if p not in available]
     if absent: raise InputError(f"this onnxruntime has no {absent[0]}, only {available}: leave device= out, or install the onnxruntime that has it")
     return wanted if "CPUExecutionProvider" in wanted else [*wanted, "CPUExecutionProvider"]
@@ -103,6 +108,9 @@ class OnnxRuntime:
     @property
     def max_tokens(self) -> int: return 2048 if self.session.get_providers()[0] == "CPUExecutionProvider" else MAX_TOKENS
 
+    @property
+    def padding(self) -> bool: return True   # a call of onnxruntime costs enough for batches to pay
+
     def __call__(self, batch: Batch) -> np.ndarray:
         feed = {name: batch[name] if name in batch else np.zeros_like(batch["input_ids"]) for name in self.inputs}   # (items, tokens)
         return self.session.run([self.output], feed)[0].astype(np.float32)                                           # (items, numbers)
@@ -110,7 +118,8 @@ class OnnxRuntime:
 def session_errors() -> tuple[type[Exception], ...]:
     "What onnxruntime raises for a file it cannot run; the classes have no common base but Exception"
     from onnxruntime.capi import onnxruntime_pybind11_state as state
-    return tuple(getattr(state, name) for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException"))
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
+    return tuple(getattr(state, name) for name in names)
 
 def is_quantised(path: str) -> bool:
     "Does the graph quantise activations as it runs? Then scores depend a little on the neighbours in a batch"

@@ -112,7 +112,8 @@ class TextEncoder:
 
     def _separate(self, texts: list[str], cap: int | None) -> dict[str, Any]:
         "Every distinct text as an encoding without special tokens, cut to `cap`"
-        if not self.vocabulary.fast: raise ModelLoadError("truncation='only_second' needs a tokenizer of the tokenizers library; this model's is written in Python")
+        if not self.vocabulary.fast:
+            raise ModelLoadError("truncation='only_second' needs a tokenizer of the tokenizers library; this model's is written in Python")
         distinct = list(dict.fromkeys(texts))
         known = dict(zip(distinct, self.vocabulary.tokenizer.encode_batch(distinct, add_special_tokens=False)))
         if cap is not None:

