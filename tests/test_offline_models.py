@@ -115,6 +115,7 @@ def stand_in(tmp_path, monkeypatch):
         (package / folder).parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, package / folder)
         (package / "__init__.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+        monkeypatch.delitem(sys.modules, module, raising=False)     # should anything have imported the installed one
         monkeypatch.syspath_prepend(str(tmp_path))
         invalidate_caches()
         assert home(word) == package
