@@ -46,7 +46,8 @@ def symbols():
     for module, names in modules.items():
         for full, (url, _) in names.items():
             page, anchor = url.split(".html#")
-            found[full] = found.setdefault(full.removeprefix(f"{module}."), (page, anchor))
+            place = page, anchor.split(".")[0]  # a method is described under its class
+            found[full] = found.setdefault(full.removeprefix(f"{module}."), place)
     return found
 
 # Prose: links and headings
@@ -168,8 +169,28 @@ def menu():
 
 # The build
 
+def keep_unknown_types():
+    "Let annotations stay words where a module imports their types for type checkers only; nbdev would stop at them"
+    import inspect
+    strict = inspect.get_annotations
+    def get_annotations(obj, *, globals=None, locals=None, eval_str=False):
+        try: return strict(obj, globals=globals, locals=locals, eval_str=eval_str)
+        except NameError: return strict(obj, globals=globals, locals=locals)
+    inspect.get_annotations = get_annotations
+
+def keep_generated_code():
+    "Let a dataclass be delegated to: its constructor is generated and has no source, so its comments are the fields'"
+    from fastcore import docments
+    strict = docments.get_source
+    def get_source(obj):
+        try: return strict(obj)
+        except OSError: return None
+    docments.get_source = get_source
+
 def process(path, target):
     "Let nbdev prepare one notebook: run its exported cells, document what they define"
+    keep_unknown_types()
+    keep_generated_code()
     from execnb.nbio import read_nb, write_nb
     from nbdev.processors import FilterDefaults
     nb = read_nb(nbs/path)

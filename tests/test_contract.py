@@ -217,6 +217,13 @@ class ManyReversed(Length):
     def rank_many(self, *args, **kwargs): return super().rank_many(*args, **kwargs)[::-1]
 
 
+class ManyMislabelled(Length):
+    def rank_many(self, *args, **kwargs):
+        found = super().rank_many(*args, **kwargs)
+        for results in found: results.query = found[-1].query
+        return found
+
+
 class OtherWhenAsync(Length):
     async def rank_async(self, query, docs, *args, **kwargs):
         found = self.rank(query, docs, *args, **kwargs)
@@ -267,7 +274,7 @@ BROKEN = {      # class -> the clause that it breaks
     Drifts: "check_repeatable",
     ByPlace: "check_order_free", TellsEqualTextsApart: "check_order_free",
     ByBatch: "check_batches",
-    Pooled: "check_many", ManyReversed: "check_many",
+    Pooled: "check_many", ManyReversed: "check_many", ManyMislabelled: "check_many",
     OtherWhenAsync: "check_async", FailsWhenAsync: "check_async",
     Shares: "check_threads",
     CannotTravel: "check_pickling", ForgetsOnTheWay: "check_pickling",

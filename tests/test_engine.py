@@ -11,6 +11,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,13 @@ DOCS = ["hamlet was written by william shakespeare", "goethe wrote faust", "", "
 # ---- batches
 
 COUNTS = st.none() | st.integers(1, 12)
-BUDGETS = st.none() | st.integers(1, 1500)
+BUDGETS = st.none() | st.integers(1, 60)    # small numbers, so that batches often fill their budget to the last slot
 
 
 def slots(lengths): return len(lengths) * max(max(lengths), 1)
 
 
-@given(lengths=st.lists(st.integers(0, 600), max_size=40), max_tokens=BUDGETS, max_items=COUNTS)
+@given(lengths=st.lists(st.integers(0, 20), max_size=24), max_tokens=BUDGETS, max_items=COUNTS)
 def test_batches_hold_every_item_once_within_their_budgets(lengths, max_tokens, max_items):
     "Longest first; over the budget only an item that is alone; closed only where one more would not fit"
     batches = token_batches(lengths, max_tokens=max_tokens, max_items=max_items)
@@ -100,7 +101,8 @@ def test_a_model_with_too_many_or_too_few_rows_is_unusable(extra):
 # ---- tokens
 
 TEXTS = st.lists(st.sampled_from([*WORDS, "zebra", "哈", "🎭", "\n"]), max_size=24).map(" ".join)
-PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4)
+SHARED = st.tuples(st.lists(TEXTS, min_size=1, max_size=3), st.lists(TEXTS, min_size=1, max_size=3))     # queries that share documents
+PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4) | SHARED.map(lambda both: list(product(*both)))
 
 
 def slow_tokenizer():
@@ -192,6 +194,22 @@ def test_encoding_from_many_threads(official, truncation):
     jobs = [[(f"who wrote {a} ?", "hamlet " * n) for n in range(1, 12)] for a in WORDS[:24]]
     alone = [encoder.pairs(job) for job in jobs]
     with ThreadPoolExecutor(6) as pool: assert list(pool.map(encoder.pairs, jobs * 4)) == alone * 4
+
+
+class OneAtATime(transformers.CanineTokenizer):
+    "A slow tokenizer that cannot do two things at once, as those with state cannot"
+    busy = False
+    def __call__(self, *args, **kwargs):
+        assert not self.busy, "called from two threads at once"
+        self.busy = True
+        time.sleep(0.005)
+        try: return super().__call__(*args, **kwargs)
+        finally: self.busy = False
+
+
+def test_a_slow_tokenizer_is_called_by_one_thread_at_a_time():
+    encoder = TextEncoder(from_transformers(OneAtATime()), 24)
+    with ThreadPoolExecutor(4) as pool: assert len(list(pool.map(encoder.pairs, [[(QUERY, d)] for d in DOCS * 4]))) == 4 * len(DOCS)
 
 
 def test_an_encoder_survives_pickling(official):
@@ -291,6 +309,14 @@ def test_half_precision_is_obeyed(rankers, name, dtype):
     half = load(name, dtype=dtype)
     assert half.runtime.model.dtype is HALVES[dtype] and shared(rankers, name).runtime.model.dtype is torch.float32
     assert scores(half) != scores(shared(rankers, name))
+
+
+def test_a_processor_computes_in_float32_whatever_is_stored(copied):
+    folder = copied("bert")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+    assert load("bert", str(folder)).runtime.model.dtype is torch.float32
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -581,6 +607,15 @@ def test_pooled_queries_from_a_task_give_what_single_calls_give(rankers, name):
 
 
 # ---- ONNX
+
+@pytest.mark.parametrize(("better", "worse"), [
+    ("onnx/model.onnx", "model.onnx"), ("model.onnx", "onnx/model_O2.onnx"), ("model.onnx", "onnx/model_int8.onnx"),
+    ("onnx/model_O3.onnx", "onnx/model_quantized.onnx"), ("onnx/model_int8.onnx", "onnx/model_fp16.onnx")])
+def test_full_precision_comes_before_optimised_before_quantised_before_half(tmp_path, better, worse):
+    (tmp_path / "onnx").mkdir()
+    for name in (worse, better): (tmp_path / name).touch()
+    assert find_onnx(tmp_path) == tmp_path / better
+
 
 @pytest.mark.parametrize("first", range(len(FILES)), ids=FILES)
 def test_the_onnx_file_is_the_first_of_the_usual_names(tmp_path, first):
