@@ -31,3 +31,5 @@ myst_heading_slug_func = "conf.anchor"
 html_theme = "furo"
 html_title = f"{project} {version}"
 html_copy_source = html_show_sourcelink = html_use_index = False
+html_static_path = [str(Path(__file__).with_name("static"))]
+html_css_files = ["wide.css"]

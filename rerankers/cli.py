@@ -312,7 +312,8 @@ def rank_command(args: Namespace) -> str:
 def family_row(cls: type[BaseRanker]) -> dict[str, Any]:
     "What there is to know of a family"
     about = (cls.__doc__ or "").strip().partition("\n")[0]
-    install = f"pip install 'rerankers[{cls.extra}]'" if cls.extra else "pip install rerankers"
+    extra = next(iter(cls.requires), None)
+    install = f"pip install 'rerankers[{extra}]'" if extra else "pip install rerankers"
     return {"word": cls.words[0], "also": list(cls.words[1:]), "about": about, "backend": cls.words[0],
             "models": dict(cls.defaults), "ready": is_ready(cls), "install": install}
 

@@ -11,8 +11,9 @@ from typing import Any
 from .errors import InputError
 
 # %% auto #0
-__all__ = ['TEXT_KEYS', 'ID_KEYS', 'CONVERTERS', 'Document', 'first_key', 'from_mapping', 'from_tuple', 'from_object',
-           'to_document', 'as_items', 'as_list', 'check_id', 'labelled', 'to_documents', 'readable']
+__all__ = ['TEXT_KEYS', 'ID_KEYS', 'CONVERTERS', 'Document', 'first_key', 'as_metadata', 'from_mapping', 'from_tuple',
+           'from_object', 'to_document', 'is_one', 'as_items', 'as_list', 'check_id', 'labelled', 'to_documents',
+           'readable']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
 @dataclass(repr=False)
@@ -47,31 +48,35 @@ def first_key(row: Mapping, keys: tuple[str, ...]) -> str | None:
     "The first of `keys` that `row` has"
     return next((k for k in keys if k in row), None)
 
+def as_metadata(given: Any) -> dict[str, Any]:
+    "A dictionary of ours, empty for None; raises `InputError`"
+    if given is not None and not isinstance(given, Mapping): raise InputError(f"its metadata is not a dictionary: {given!r}")
+    return dict(given or {})
+
 def from_mapping(row: Mapping) -> Document:
     "A dictionary with a text, and perhaps an id, a title and metadata"
     text, ident = first_key(row, TEXT_KEYS), first_key(row, ID_KEYS)
     if text is None: raise InputError(f"a dictionary without text: it has {sorted(map(str, row))}, the text belongs under one of {list(TEXT_KEYS)}")
     known = {text, ident, "title", "metadata"}
-    rest, given, title = {k: v for k, v in row.items() if k not in known}, row.get("metadata") or {}, row.get("title") or None
-    if not isinstance(given, Mapping): raise InputError(f"its metadata is not a dictionary: {given!r}")
-    if title is not None and not isinstance(title, str): raise InputError(f"its title is not a string: {title!r}")
-    return Document(row[text], doc_id=row[ident] if ident else None, title=title, metadata={**rest, **given})
+    rest = {k: v for k, v in row.items() if k not in known}
+    return Document(row[text], doc_id=row[ident] if ident else None, title=row.get("title"), metadata={**rest, **as_metadata(row.get("metadata"))})
 
 def from_tuple(row: tuple) -> Document:
     "`(id, text)` or `(id, text, metadata)`"
     if len(row) not in (2, 3): raise InputError(f"a tuple of {len(row)}: a document is (id, text) or (id, text, metadata)")
-    return from_mapping({"text": row[1], "doc_id": row[0], "metadata": row[2] if len(row) == 3 else None})
+    return Document(row[1], doc_id=row[0], metadata=as_metadata(row[2] if len(row) == 3 else None))
 
 def from_object(thing: Any) -> Document:
     "Another framework's document: text under `page_content` or `text`"
-    text = getattr(thing, "page_content", None) or getattr(thing, "text", None)
-    if not isinstance(text, str):
+    text = next((t for name in ("page_content", "text") if isinstance(t := getattr(thing, name, None), str)), None)
+    if text is None:
         raise InputError(f"{type(thing).__name__} is no kind of document: pass a string, a dictionary with 'text', or rerankers.Document")
-    return Document(text, doc_id=getattr(thing, "id", None), metadata=dict(getattr(thing, "metadata", None) or {}))
+    doc_id = next((i for name in ("id", "id_", "node_id") if (i := getattr(thing, name, None)) is not None), None)
+    return Document(text, doc_id=doc_id, metadata=as_metadata(getattr(thing, "metadata", None)))
 
 # %% ../nbs/01_documents.ipynb #f0868c0c
 CONVERTERS: tuple[tuple[type, Callable[[Any], Document]], ...] = (
-    (Document, lambda d: replace(d, metadata=dict(d.metadata or {}))),   # a copy: the caller's stays as it is
+    (Document, lambda d: replace(d, metadata=as_metadata(d.metadata))),   # a copy: the caller's stays as it is
     (str,      lambda s: Document(str(s))),
     (Mapping,  from_mapping),
     (tuple,    from_tuple),
@@ -84,19 +89,24 @@ def to_document(
     "One thing of the caller's as a `Document` of ours; raises `InputError` when it has no text"
     make = next(make for kind, make in CONVERTERS if isinstance(thing, kind))
     doc = make(thing)
+    if doc.title is None or doc.title != doc.title: doc.title = None   # data frames write NaN where there is none
+    elif not isinstance(doc.title, str): raise InputError(f"its title is not a string: {doc.title!r}")
     if not isinstance(doc.text, str) and not (doc.image_path or doc.base64):
         raise InputError(f"no text (got {doc.text!r}); an empty document is the empty string")
     return doc
 
-# %% ../nbs/01_documents.ipynb #de58628f
+# %% ../nbs/01_documents.ipynb #4342770f
+def is_one(thing: Any) -> bool:
+    "Is it one document rather than several? Documents of other frameworks may be iterable, so being iterable says nothing"
+    return isinstance(thing, (str, bytes, Document, Mapping)) or any(isinstance(getattr(thing, name, None), str) for name in ("page_content", "text"))
+
 def as_items(
     docs: Any,  # One document or any iterable of them
 ) -> list[Any]:
     "The caller's documents as a list, nothing converted yet"
-    if isinstance(docs, (str, Document, Mapping)): return [docs]
+    if is_one(docs): return [docs]
     if hasattr(docs, "columns") and hasattr(docs, "to_dict"): return docs.to_dict("records")   # a data frame iterates over its column names
-    if hasattr(docs, "page_content") or docs is None or isinstance(docs, bytes) or not isinstance(docs, Iterable): return [docs]
-    return list(docs)
+    return list(docs) if isinstance(docs, Iterable) else [docs]   # what is no document is refused where it is converted
 
 # %% ../nbs/01_documents.ipynb #90cd5cae
 def as_list(
@@ -122,9 +132,7 @@ def labelled(doc: Document, position: int, doc_id: Any, metadata: Mapping | None
     if doc_id is not None: doc.doc_id = doc_id
     if doc.doc_id is None: doc.doc_id = position
     check_id(doc.doc_id, position)
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise InputError(f"the metadata of document {position} is a {type(metadata).__name__}, not a dictionary")
-    doc.metadata.update(metadata or {})
+    doc.metadata.update(as_metadata(metadata))
     return doc
 
 # %% ../nbs/01_documents.ipynb #552433ac

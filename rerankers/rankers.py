@@ -8,9 +8,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
-from .documents import Document, readable, to_documents
+from .documents import Document, as_items, is_one, readable, to_documents
 from .errors import InputError, UnusableAnswer
 from .registry import Choice, Claims, register
 from .results import RankedResults, Result
@@ -41,19 +42,19 @@ def check_query(query: Any) -> str:
 
 def check_positive(name: str, value: Any) -> int | None:
     "A whole number above zero or None, or `InputError`"
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
         raise InputError(f"{name}={value!r}: give a whole number of at least 1, or None")
-    return value
+    return None if value is None else int(value)
 
 def is_collection(thing: Any) -> bool:
     "Is it several documents (a list, a column, a generator) rather than one?"
-    one = isinstance(thing, (str, bytes, dict, tuple, Document)) or hasattr(thing, "page_content")
-    return isinstance(thing, Iterable) and not one
+    return isinstance(thing, Iterable) and not isinstance(thing, tuple) and not is_one(thing)
 
 # %% ../nbs/03_rankers.ipynb #d4d3c64c
 def per_query(values: Any, n: int, name: str, shared: bool) -> list[Any]:
     "One entry a query: the same for all when `shared`, else the caller's own list of `n`"
-    if values is None or shared: return [values] * n
+    if values is None: return [None] * n
+    if shared: return [as_items(values)] * n
     values = list(values)
     if len(values) != n: raise InputError(f"{name} has {len(values)} entries for {n} quer{'y' if n == 1 else 'ies'}: give one for each")
     return values
@@ -65,10 +66,9 @@ def make_tasks(
     metadata: Any = None,               # Nested as `docs` is
 ) -> list[Task]:
     "Queries and candidates as tasks; raises `InputError` when their numbers disagree"
-    if isinstance(queries, str): raise InputError("queries is one string: pass a list of queries, or use `rank`")
-    asked = [check_query(q) for q in queries]
-    if not isinstance(docs, (str, dict, Document)) and not hasattr(docs, "columns") and isinstance(docs, Iterable): docs = list(docs)
-    shared = not (isinstance(docs, list) and docs and all(map(is_collection, docs)))
+    if isinstance(queries, str) or not isinstance(queries, Iterable): raise InputError(f"queries={queries!r}: pass a list of queries, or use `rank` for one")
+    asked, docs = [check_query(q) for q in queries], as_items(docs)
+    shared = not docs or not all(map(is_collection, docs))
     lists = [per_query(v, len(asked), name, shared) for v, name in ((docs, "docs"), (doc_ids, "doc_ids"), (metadata, "metadata"))]
     return [Task(q, to_documents(*args)) for q, *args in zip(asked, *lists)]
 
@@ -107,8 +107,7 @@ class BaseRanker(ABC):
     words: ClassVar[tuple[str, ...]] = ()           # What a user may call it; the first is its name
     defaults: ClassVar[dict[str, str]] = {}         # Language -> checkpoint; "other" for languages not listed
     claims: ClassVar[Claims] = Claims()             # How it recognises a checkpoint
-    requires: ClassVar[tuple[tuple[str, ...], ...]] = ()    # Sets of packages, one of which it needs at first use
-    extra: ClassVar[str] = ""                       # The extra that brings them
+    requires: ClassVar[dict[str, tuple[str, ...]]] = {}     # Extra -> packages it brings; any one complete set will do
     score_noise: float = 1e-4                       # How far a score may move with its neighbours in a batch; the conformance suite holds it to that
 
     model: str = ""                                 # Checkpoint, folder or empty

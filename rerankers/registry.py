@@ -14,28 +14,35 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 import warnings
 
-from .errors import RerankersError, UnknownModel, did_you_mean, installed
+from .errors import ModelLoadError, RerankersError, UnknownModel, did_you_mean, installed
 if TYPE_CHECKING: from rerankers.rankers import BaseRanker
 
 # %% auto #0
-__all__ = ['Evidence', 'BACKENDS', 'FAMILIES', 'SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED', 'FALLBACK', 'read_json',
-           'cached_folder', 'Checkpoint', 'Claims', 'matches', 'evidence', 'register', 'Shortcut', 'register_shortcut',
-           'module_names', 'load_entry', 'load_backends', 'Choice', 'backend_named', 'default_model', 'choose_typed',
-           'choose_shortcut', 'check_shortcut', 'choose_by_evidence', 'choose_fallback', 'choose', 'is_ready']
+__all__ = ['Evidence', 'BACKENDS', 'FAMILIES', 'SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED', 'FALLBACK', 'read_json', 'read_modules',
+           'cached_folder', 'Checkpoint', 'Claims', 'matches', 'evidence', 'same_place', 'register', 'Shortcut',
+           'register_shortcut', 'module_names', 'load_entry', 'load_backends', 'Choice', 'backend_named',
+           'default_model', 'choose_typed', 'choose_shortcut', 'check_shortcut', 'choose_by_evidence',
+           'choose_fallback', 'choose', 'is_ready']
 
 # %% ../nbs/04_registry.ipynb #36c84628
 def read_json(path: Path) -> Any:
-    "The JSON in `path`, or None when there is no such file; a broken file is a `RerankersError` that names it"
+    "The JSON in `path`, or None when there is no such file; a broken file is a `ModelLoadError` that names it"
     if not path.is_file(): return None
     try: return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error: raise RerankersError(f"{path} is not valid JSON: {error}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error: raise ModelLoadError(f"{path} is not valid JSON: {error}") from None
 
-def cached_folder(name: str, revision: str | None = None) -> Path | None:
+def read_modules(folder: Path) -> list[tuple[str, str]]:
+    "The chain of a sentence-transformers folder: last part of each type, and its path; empty where there is none"
+    listed = read_json(folder / "modules.json") or []
+    try: return [(m["type"].rsplit(".", 1)[-1], m.get("path", "")) for m in sorted(listed, key=lambda m: m.get("idx", 0))]
+    except (TypeError, KeyError, AttributeError): raise ModelLoadError(f"{folder / 'modules.json'} is no list of modules with types and paths") from None
+
+def cached_folder(name: str, revision: str | None = None, cache_dir: str | None = None) -> Path | None:
     "The folder of a hub repository in the local cache, or None; never asks the network"
     if name.count("/") > 1 or not installed("huggingface_hub"): return None
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
-    try: found = try_to_load_from_cache(name, "config.json", revision=revision)
+    try: found = try_to_load_from_cache(name, "config.json", revision=revision, cache_dir=cache_dir)
     except HFValidationError: return None   # not a repository's name at all
     return Path(found).parent if isinstance(found, str) else None
 
@@ -50,13 +57,12 @@ class Checkpoint:
     st_type: str = ""                                           # `model_type` in config_sentence_transformers.json
 
     @classmethod
-    def look(cls, name: str, revision: str | None = None) -> Checkpoint:
+    def look(cls, name: str, revision: str | None = None, cache_dir: str | None = None) -> Checkpoint:
         "Read what is on this machine; a name without files stays a bare name"
-        folder = Path(name) if Path(name).is_dir() else cached_folder(name, revision)
+        folder = Path(name) if Path(name).is_dir() else cached_folder(name, revision, cache_dir)
         if folder is None: return cls(name)
-        modules = read_json(folder / "modules.json") or []
         return cls(name, folder, config=read_json(folder / "config.json") or {},
-                   modules=tuple(m["type"].rsplit(".", 1)[-1] for m in modules),
+                   modules=tuple(kind for kind, _ in read_modules(folder)),
                    st_type=(read_json(folder / "config_sentence_transformers.json") or {}).get("model_type", ""))
 
     def has(self, pattern: str) -> bool:
@@ -97,17 +103,22 @@ def evidence(
 BACKENDS: dict[str, type[BaseRanker]] = {}      # word -> class
 FAMILIES: list[type[BaseRanker]] = []           # each class once, in order of registration
 
+def same_place(one: type, other: type) -> bool:
+    "Is it the same class, defined again, or defined in a running notebook?"
+    return one.__name__ == other.__name__ and (one.__module__ == other.__module__ or "__main__" in (one.__module__, other.__module__))
+
 def register(
     cls: type[BaseRanker],  # A ranker with `words`
 ) -> None:
     "Make a ranker class known under its words; raises `RerankersError` when another class has one of them"
-    for word in cls.words:
+    words = [w.lower() for w in cls.words]
+    for word in words:
         other = BACKENDS.get(word)
-        if other is not None and other.__name__ != cls.__name__:
+        if other is not None and not same_place(other, cls):
             raise RerankersError(f"the word {word!r} belongs to {other.__module__}.{other.__name__}; {cls.__module__}.{cls.__name__} needs another")
         if other is not None and other.__module__ == "__main__" != cls.__module__: return
-    FAMILIES[:] = [f for f in FAMILIES if f.__name__ != cls.__name__] + [cls]
-    BACKENDS.update(dict.fromkeys(cls.words, cls))
+    FAMILIES[:] = [f for f in FAMILIES if not same_place(f, cls)] + [cls]
+    BACKENDS.update(dict.fromkeys(words, cls))
 
 # %% ../nbs/04_registry.ipynb #e86ce169
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ def load_entry(name: str) -> None:
     "Import a module or every module of a package; a third party's failure is a warning that names it"
     try:
         for module in module_names(name): import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if name == BUILTIN: raise
         warnings.warn(f"the rerankers plug-in {name!r} cannot be imported and is left out: {type(error).__name__}: {error}", stacklevel=2)
 
@@ -194,9 +205,9 @@ def check_shortcut(choice: Choice, cls: type[BaseRanker], model_type: str) -> Ch
     if choice.backend is not cls: raise UnknownModel(f"{choice.reason}, which runs as {choice.backend.words[0]!r} and not as model_type={model_type!r}")
     return choice
 
-def choose_by_evidence(model: str, revision: str | None) -> Choice | None:
+def choose_by_evidence(model: str, revision: str | None, cache_dir: str | None) -> Choice | None:
     "What the checkpoint's files or its name say, or None"
-    checkpoint = Checkpoint.look(model, revision)
+    checkpoint = Checkpoint.look(model, revision, cache_dir)
     found = [(proof, i, cls) for i, cls in enumerate(FAMILIES) if (proof := evidence(cls.claims, checkpoint))]
     if not found: return None
     proof, _, cls = max(found, key=lambda f: f[:2])
@@ -218,15 +229,16 @@ def choose(
     lang: str = "en",                   # For the family's default
     model_type: str | None = None,      # A backend's word; decides when given
     revision: str | None = None,        # Of a hub repository
+    cache_dir: str | None = None,       # Where copies of hub files are kept
 ) -> Choice:
     "Which backend and which model the caller means; raises `UnknownModel` with the nearest words"
     load_backends()
     if model_type is not None: return choose_typed(model, lang, model_type)
     if model in SHORTCUTS: return choose_shortcut(model)
     if (cls := BACKENDS.get(model.lower())) is not None: return Choice(cls, default_model(cls, lang), f"{model!r} is a family; its default for {lang!r}")
-    return choose_by_evidence(model, revision) or choose_fallback(model)
+    return choose_by_evidence(model, revision, cache_dir) or choose_fallback(model)
 
 # %% ../nbs/04_registry.ipynb #0fc398d5
 def is_ready(cls: type[BaseRanker]) -> bool:
     "Are the packages of a backend installed?"
-    return not cls.requires or any(all(map(installed, packages)) for packages in cls.requires)
+    return not cls.requires or any(all(map(installed, packages)) for packages in cls.requires.values())

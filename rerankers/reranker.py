@@ -10,18 +10,24 @@ from collections.abc import Callable
 from os import PathLike, fspath
 from typing import Any
 
-from .errors import InputError, did_you_mean, logger
+from .errors import InputError, MissingDependency, did_you_mean, installed, logger
 from .rankers import BaseRanker
-from .registry import Choice, choose
+from .registry import Choice, choose, is_ready
 
 # %% auto #0
-__all__ = ['UNIVERSAL', 'options_of', 'check_options', 'build', 'set_log_level', 'Reranker']
+__all__ = ['UNIVERSAL', 'options_of', 'check_installed', 'check_options', 'build', 'set_log_level', 'Reranker']
 
 # %% ../nbs/05_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
     "Names of the keyword arguments that a backend takes"
     params = inspect.signature(cls.__init__).parameters.values()
     return [p.name for p in params if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in ("self", "model")]
+
+def check_installed(cls: type[BaseRanker]) -> None:
+    "Raise `MissingDependency` with the install line when none of a backend's sets of packages is complete"
+    if is_ready(cls): return
+    ways = [f"{' and '.join(m for m in packages if not installed(m))} (pip install 'rerankers[{extra}]')" for extra, packages in cls.requires.items()]
+    raise MissingDependency(f"{cls.words[0]!r} needs packages that are not installed: {', or else '.join(ways)}")
 
 def check_options(cls: type[BaseRanker], options: dict[str, Any]) -> None:
     "Raise `InputError` for a keyword that the backend does not have"
@@ -37,6 +43,7 @@ def build(
     options: dict[str, Any],    # The caller's keyword arguments
 ) -> BaseRanker:
     "Construct the chosen backend with the caller's options"
+    check_installed(choice.backend)
     known = options_of(choice.backend)
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
     check_options(choice.backend, wanted)
@@ -61,7 +68,7 @@ def Reranker(
     name = fspath(model_name)
     if not isinstance(name, str) or not name.strip(): raise InputError(f"model_name={model_name!r}: name a family, a checkpoint or a folder")
     set_log_level(verbose)
-    choice = choose(name, lang=lang, model_type=model_type, revision=kwargs.get("revision"))
+    choice = choose(name, lang=lang, model_type=model_type, revision=kwargs.get("revision"), cache_dir=kwargs.get("cache_dir"))
     logger.info("%s: %s with %r, because %s", name, choice.backend.__name__, choice.model, choice.reason)
     ranker = build(choice, kwargs)
     if verbose == 0: ranker.progress = False

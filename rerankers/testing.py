@@ -159,7 +159,9 @@ def check_ranker(
     "Hold a ranker to the whole contract; raises an `AssertionError` that says which clause is broken"
     for check in CHECKS:
         try: check(ranker)
-        except AssertionError as error: raise AssertionError(f"{type(ranker).__name__} breaks the contract, {check.__name__}: {error}") from error
+        except Exception as error:   # whatever a broken ranker raises, the clause that met it is the news
+            said = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            raise AssertionError(f"{type(ranker).__name__} breaks the contract, {check.__name__}: {said}") from error
 
 # %% ../nbs/testing.ipynb #4ac9ca9e
 WORDS = ("hamlet was written by william shakespeare who wrote the play faust goethe is of a an in and or to for on it not be that question "

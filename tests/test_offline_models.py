@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rerankers.backends.cross_encoder import QUANTISED_NOISE
 from rerankers import MissingDependency, ModelLoadError, Reranker
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,10 +55,10 @@ def results():
 PUBLISHED = {"Mars": 9.5, "Saturn": 6.84, "Jupiter": 5.72, "Venus": -7.16}
 
 
-@pytest.mark.parametrize("planet", ["Mars", "Venus"])
+@pytest.mark.parametrize("planet", PUBLISHED)
 def test_offline_scores_are_near_the_published(results, planet):
-    "Eight-bit weights: the best and the worst within 0.7 logits"
-    assert results("offline").get_score_by_docid(planet) == pytest.approx(PUBLISHED[planet], abs=0.7)
+    "Eight-bit weights stay within the noise that the ranker declares; that they are onnxruntime's own is tested below"
+    assert results("offline").get_score_by_docid(planet) == pytest.approx(PUBLISHED[planet], abs=QUANTISED_NOISE)
 
 
 def test_offline_ranks_as_published(results):

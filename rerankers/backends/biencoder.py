@@ -12,7 +12,7 @@ from ..engine.hub import LoadOptions
 from ..engine.local import LocalModel
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import Pair, PointwiseRanker, check_positive
-from ..registry import Claims, read_json
+from ..registry import Claims, read_json, read_modules
 if TYPE_CHECKING: import numpy as np
 
 # %% auto #0
@@ -61,8 +61,7 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
     defaults = {"en": "sentence-transformers/all-MiniLM-L6-v2", "other": "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"}
     claims   = Claims(st_types=("SentenceTransformer",), modules=("Pooling",),
                       names=("sentence-transformers/*", "*/e5-*", "*/multilingual-e5-*", "*/bge-small-*", "*/bge-base-*", "*/bge-large-*", "*embed*"))
-    requires = (("torch", "transformers"),)
-    extra    = "transformers"
+    requires = {"transformers": ("torch", "transformers", "numpy")}
 
     @delegates(LoadOptions)
     def __init__(
@@ -78,11 +77,10 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         **kwargs,                               # See `LoadOptions`
     ):
         from rerankers.engine.hub import checkpoint_folder
-        from rerankers.engine.modules import ReadHead, load_head, read_modules
+        from rerankers.engine.modules import ReadHead, load_head
         from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
-        from rerankers.engine.tokens import TextEncoder, from_transformers
+        from rerankers.engine.tokens import TextEncoder, fitting_length, from_transformers, usable_length
         options = LoadOptions(**kwargs)
-        check_positive("max_length", max_length)
         folder = checkpoint_folder(model, options)
         chain, head = read_modules(folder), load_head(folder)
         path = chain[0][1] if chain else ""
@@ -90,14 +88,14 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         transformer = load_model(model, "AutoModel", options, subfolder=path)
         vocabulary = from_transformers(load_tokenizer(model, options, path))
         found = saved_prompts(st_config)
-        self.model, self.batch_size, self.max_tokens = model, batch_size, max_tokens
+        self.model, self.batch_size, self.max_tokens = model, check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         self.query_prompt, self.document_prompt = (own if given is None else given for given, own in zip((query_prompt, document_prompt), found))
         if not head.include_prompt and (self.query_prompt or self.document_prompt):
             raise ModelLoadError(f"{model} leaves its prompt's tokens out of pooling, which is not supported: pass query_prompt='' and document_prompt=''")
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
         self.lower = bool(text_config.get("do_lower_case"))
-        saved = text_config.get("max_seq_length") or vocabulary.limit or transformer.config.max_position_embeddings
-        self.encoder = TextEncoder(vocabulary, max_length or saved)
+        usable = usable_length(transformer.config.to_dict(), None)
+        self.encoder = TextEncoder(vocabulary, fitting_length(max_length, usable, text_config.get("max_seq_length") or vocabulary.limit))
         self.runtime, self.pad, self.side = TorchRuntime(transformer, ReadHead(head.to(transformer.device))), vocabulary.pad, vocabulary.side
 
     def embed(self, texts: Sequence[str], *, batch_size: int | None = None, progress: bool | None = None) -> np.ndarray:

@@ -11,22 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
-from ..engine.hub import LoadOptions
+from ..engine.hub import LoadOptions, checkpoint_folder
 from ..engine.local import LocalRanker, Runtime
 from ..errors import InputError, MissingDependency, ModelLoadError, did_you_mean, installed
 from ..rankers import Pair, check_positive
-from ..registry import Claims, read_json
+from ..registry import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens
     from rerankers.engine.tokens import TextEncoder, Vocabulary
 
 # %% auto #0
-__all__ = ['Activation', 'ACTIVATIONS', 'RECIPES', 'OFFSET_POSITIONS', 'QUANTISED_NOISE', 'identity', 'sigmoid', 'log_softmax',
-           'softmax', 'configured_activation', 'default_activation', 'pick_label', 'PairRecipe', 'recipe_for',
-           'usable_length', 'Opened', 'label_names', 'no_head', 'open_classifier', 'open_chain', 'open_onnx',
-           'count_columns', 'pick_backend', 'CrossEncoderRanker', 'open_checkpoint', 'pick_activation',
-           'default_prompt', 'pair_encoder']
+__all__ = ['Activation', 'ACTIVATIONS', 'RECIPES', 'QUANTISED_NOISE', 'identity', 'sigmoid', 'log_softmax', 'softmax',
+           'configured_activation', 'default_activation', 'pick_label', 'PairRecipe', 'recipe_for', 'Opened',
+           'label_names', 'no_head', 'open_classifier', 'open_chain', 'open_onnx', 'count_columns', 'only_onnx',
+           'pick_backend', 'CrossEncoderRanker', 'open_checkpoint', 'pick_activation', 'default_prompt', 'pair_encoder']
 
 # %% ../../nbs/backends/cross_encoder.ipynb #b9667372
 def identity(logits: np.ndarray) -> np.ndarray:
@@ -109,19 +108,6 @@ def recipe_for(*names: str) -> PairRecipe:
     "The recipe whose pattern fits one of a checkpoint's names, else the one of sentence-transformers"
     return next((r for r in RECIPES for n in names if any(fnmatchcase(n.lower(), p) for p in r.names)), PairRecipe())
 
-# %% ../../nbs/backends/cross_encoder.ipynb #8a5e7a48
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet")
-
-def usable_length(
-    config: dict[str, Any],     # config.json
-    limit: int | None,          # The tokenizer's own
-) -> int | None:
-    "Tokens that a pair may have, special ones included; None where nothing bounds them"
-    positions = config.get("max_position_embeddings")
-    if positions is not None and positions > 0 and config.get("model_type") in OFFSET_POSITIONS: positions -= (config.get("pad_token_id") or 1) + 1
-    known = [n for n in (limit, positions) if n is not None and n > 0]
-    return min(known, default=None)
-
 # %% ../../nbs/backends/cross_encoder.ipynb #7227d581
 @dataclass(frozen=True)
 class Opened:
@@ -156,7 +142,7 @@ def open_classifier(source: str, folder: Path, options: LoadOptions) -> Opened:
 
 def open_chain(source: str, folder: Path, options: LoadOptions) -> Opened:
     "A sentence-transformers chain in torch whose last Dense layer gives the scores"
-    from rerankers.engine.modules import ReadHead, load_head, read_modules
+    from rerankers.engine.modules import ReadHead, load_head
     from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
     from rerankers.engine.tokens import from_transformers
     head, path = load_head(folder), read_modules(folder)[0][1]
@@ -183,14 +169,17 @@ def count_columns(runtime: Any, source: str) -> int:
                              f"graph, use backend='torch'")
     return rows.shape[1]
 
-def pick_backend(backend: str, folder: Path, file_name: str | None) -> str:
-    "'torch' or 'onnx'; on 'auto', torch where it is installed and the folder has weights for it"
+def only_onnx(model: str) -> bool:
+    "Is it a folder here whose weights are ONNX files and nothing else?"
+    found = {path.suffix for path in Path(model).rglob("*")} if Path(model).is_dir() else set()
+    return ".onnx" in found and not found & {".safetensors", ".bin"}
+
+def pick_backend(backend: str, model: str, file_name: str | None) -> str:
+    "'torch' or 'onnx'; on 'auto', torch where it is installed and a folder has weights for it"
     if backend not in ("auto", "torch", "onnx"): raise InputError(f"backend={backend!r}: choose 'torch', 'onnx' or 'auto'")
     if backend != "auto": return backend
-    if file_name is not None: return "onnx"
     has_torch = installed("torch") and installed("transformers")
-    only_onnx = any(folder.rglob("*.onnx")) and not any(folder.rglob("*.safetensors")) and not any(folder.rglob("*.bin"))
-    if only_onnx or not has_torch and installed("onnxruntime"): return "onnx"
+    if file_name is not None or only_onnx(model) or not has_torch and installed("onnxruntime"): return "onnx"
     if not has_torch:
         raise MissingDependency("A cross-encoder needs torch and transformers (pip install 'rerankers[transformers]') or, for ONNX files, "
                                 "onnxruntime (pip install 'rerankers[onnx]')")
@@ -205,8 +194,7 @@ class CrossEncoderRanker(LocalRanker):
     defaults = {"en": "cross-encoder/ettin-reranker-150m-v1", "other": "BAAI/bge-reranker-v2-m3"}
     claims   = Claims(st_types=("CrossEncoder",), architectures=("*ForSequenceClassification",),
                       names=("cross-encoder/*", "*reranker*", "*rerank-*-v1", "*monobert*", "*monoelectra*", "*cross-encoder*", "*crossencoder*"))
-    requires = (("torch", "transformers"), ("onnxruntime", "tokenizers"))
-    extra    = "transformers"
+    requires = {"transformers": ("torch", "transformers", "numpy"), "onnx": ("onnxruntime", "tokenizers", "numpy")}
 
     @delegates(LoadOptions)
     def __init__(
@@ -237,7 +225,7 @@ class CrossEncoderRanker(LocalRanker):
         self.prompt = prompt if prompt is not None else default_prompt(st_config)
         self.encoder = pair_encoder(opened.vocabulary, self.recipe, config, max_length, truncation, query_length)
         self.pad, self.side = opened.vocabulary.pad, opened.vocabulary.side
-        self.batch_size, self.max_tokens = batch_size, max_tokens
+        self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         if getattr(opened.runtime, "quantised", False): self.pool_queries, self.score_noise = False, QUANTISED_NOISE
 
     def encode(self, pairs: Sequence[Pair]) -> Tokens:
@@ -256,13 +244,12 @@ class CrossEncoderRanker(LocalRanker):
 # %% ../../nbs/backends/cross_encoder.ipynb #2fd1eb79
 def open_checkpoint(model: str, options: LoadOptions, *, backend: str, file_name: str | None, providers: list[str] | None) -> tuple[Opened, Path]:
     "A checkpoint of whichever kind it is, and the folder with its small files"
-    from rerankers.engine.hub import checkpoint_folder
-    if backend == "onnx" or backend == "auto" and file_name:
+    if pick_backend(backend, model, file_name) == "onnx":
         from rerankers.engine.onnx import fetch_onnx
         folder = fetch_onnx(model, options, file_name)
-    else: folder = checkpoint_folder(model, options)
-    if pick_backend(backend, folder, file_name) == "onnx": return open_onnx(model, folder, options, file_name=file_name, providers=providers), folder
-    chain = len(read_json(folder / "modules.json") or []) > 1
+        return open_onnx(model, folder, options, file_name=file_name, providers=providers), folder
+    folder = checkpoint_folder(model, options)
+    chain = len(read_modules(folder)) > 1
     return (open_chain if chain else open_classifier)(model, folder, options), folder
 
 def pick_activation(activation: str | Activation) -> Activation:
@@ -278,11 +265,8 @@ def default_prompt(st_config: dict[str, Any]) -> str:
 def pair_encoder(vocabulary: Vocabulary, recipe: PairRecipe, config: dict[str, Any],
                  max_length: int | None, truncation: str | None, query_length: int | None) -> TextEncoder:
     "The encoder for a recipe, with what the caller overrides"
-    from rerankers.engine.tokens import TextEncoder
-    usable = usable_length(config, vocabulary.limit)
-    check_positive("max_length", max_length)
-    if max_length is None: max_length = min((n for n in (recipe.max_length, usable) if n), default=None)
-    if max_length is not None and usable is not None and max_length > usable:
-        raise InputError(f"max_length={max_length}: the model has room for {usable} tokens")
+    from rerankers.engine.tokens import TextEncoder, fitting_length, usable_length
+    check_positive("query_length", query_length)
+    max_length = fitting_length(max_length, usable_length(config, vocabulary.limit), recipe.max_length)
     if query_length is None and recipe.query_share and max_length: query_length = int(max_length * recipe.query_share)
     return TextEncoder(vocabulary, max_length, truncation=truncation or recipe.truncation, query_length=query_length)

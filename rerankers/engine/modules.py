@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .pytorch import torch_module
+from .hub import first_line
+from .pytorch import load_errors, torch_module
 from ..errors import ModelLoadError, did_you_mean, need
-from ..registry import read_json
+from ..registry import read_json, read_modules
 
 # %% auto #0
 __all__ = ['POOLINGS', 'OLD_FLAGS', 'LAYERS', 'pool_cls', 'pool_last', 'pool_max', 'token_sum', 'pool_mean', 'pool_mean_sqrt',
            'pool_weighted', 'pooling_modes', 'layer_weights', 'activation_layer', 'linear', 'Residual', 'dense_layer',
-           'norm_layer', 'normalise', 'keep_normalise', 'nothing', 'Head', 'ReadHead', 'read_modules', 'load_head']
+           'norm_layer', 'normalise', 'keep_normalise', 'nothing', 'Head', 'ReadHead', 'load_layer', 'load_head']
 
 # %% ../../nbs/engine/05_modules.ipynb #f25897ab
 def pool_cls(hidden: Any, mask: Any) -> Any:
@@ -161,10 +162,11 @@ class ReadHead:
     def __init__(self, head: Head): self.head = head
     def __call__(self, output: Any, inputs: dict[str, Any]) -> Any: return self.head(output.last_hidden_state, inputs["attention_mask"])
 
-def read_modules(folder: Path) -> list[tuple[str, str]]:
-    "The chain: last part of each type, and its path in the folder; empty where there is none"
-    listed = read_json(folder / "modules.json") or []
-    return [(m["type"].rsplit(".", 1)[-1], m["path"]) for m in sorted(listed, key=lambda m: m["idx"])]
+def load_layer(kind: str, folder: Path) -> Callable[[Any], Any]:
+    "One layer of a chain; raises `ModelLoadError` for weights that are damaged or another layer's"
+    try: return LAYERS[kind](folder)
+    except ModelLoadError: raise
+    except load_errors() as error: raise ModelLoadError(f"{folder} does not hold the weights of a {kind} layer: {first_line(error)}") from error
 
 def load_head(
     folder: Path,   # A sentence-transformers folder
@@ -175,6 +177,6 @@ def load_head(
         if kind == "Pooling":
             config = read_json(folder / path / "config.json") or {}
             modes, include = pooling_modes(config), config.get("include_prompt", True)
-        elif kind in LAYERS: layers.append(LAYERS[kind](folder / path))
+        elif kind in LAYERS: layers.append(load_layer(kind, folder / path))
         else: raise ModelLoadError(f"{folder}: the module {kind!r} is not known here; known are Pooling, {', '.join(LAYERS)}")
     return Head(modes, layers, include)

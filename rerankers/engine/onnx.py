@@ -65,6 +65,7 @@ def pick_providers(
 ) -> list[str]:
     "Execution providers in order of preference; raises `InputError` for a device that this onnxruntime does not have"
     available = need("onnxruntime", extra="onnx", purpose="An ONNX model").get_available_providers()
+    if device == "auto": device = None
     if device is not None and str(device).split(":")[0] not in PROVIDERS:
         raise InputError(f"device={device!r}: onnxruntime runs here on {list(PROVIDERS)}, or on what providers= names")
     wanted = providers or (list(PROVIDERS.values()) if device is None else [PROVIDERS[str(device).split(":")[0]]])

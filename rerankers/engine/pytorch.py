@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from .batching import MAX_TOKENS, Batch, somebody_watches
-from .hub import LoadOptions, missing_model
+from .hub import LoadOptions, first_line, missing_model
 from ..errors import InputError, ModelLoadError, did_you_mean, logger, need
 
 # %% auto #0
 __all__ = ['PACKED_FROM', 'BUDGETS', 'torch_module', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear',
-           'can_pack', 'pack_linears', 'transformers_module', 'quiet_loading', 'load_config', 'load_tokenizer',
-           'load_model', 'check_weights', 'TorchRuntime', 'read_logits']
+           'can_pack', 'pack_linears', 'transformers_module', 'quiet_loading', 'load_errors', 'load_config',
+           'load_tokenizer', 'load_model', 'check_weights', 'TorchRuntime', 'read_logits']
 
 # %% ../../nbs/engine/03_torch.ipynb #bc282789
 def torch_module(purpose: str = "A local model"):
@@ -32,8 +32,9 @@ def pick_device(
     if device is None or device == "auto": device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try: found = torch.device(device)
     except (RuntimeError, TypeError) as error: raise InputError(f"device={device!r} is no device: use 'cpu', 'cuda', 'cuda:0' or 'mps'") from error
-    absent = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}.get(found.type, False)
-    if absent: raise InputError(f"device={device!r}: this torch sees no {found.type} device here; use 'cpu', or None for the best there is")
+    try: torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device={device!r}: this torch cannot use it here ({first_line(error)}) Use 'cpu', or None for the best there is") from error
     return found
 
 # %% ../../nbs/engine/03_torch.ipynb #a5b2db13
@@ -48,7 +49,7 @@ def named_dtype(dtype: str):
     names = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
     found = getattr(torch, names.get(dtype, dtype), None)
     floats = ("float32", "float16", "bfloat16", "float64")
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    if found not in [getattr(torch, name) for name in floats]:
         raise InputError(f"dtype={dtype!r} is no number format for a model. {did_you_mean(dtype, floats)}")
     return found
 
@@ -115,16 +116,24 @@ def quiet_loading() -> Iterator[None]:
     try: yield
     finally: bars.enable_progress_bar()
 
+def load_errors() -> tuple[type[Exception], ...]:
+    "What loading raises for files that are missing, damaged, of another shape, or pickles of more than data"
+    from pickle import UnpicklingError
+    from safetensors import SafetensorError
+    return OSError, ValueError, KeyError, RuntimeError, UnpicklingError, SafetensorError
+
 def load_config(source: str, options: LoadOptions, subfolder: str = "") -> Any:
     "A checkpoint's configuration; raises `ModelLoadError`"
     try: return transformers_module().AutoConfig.from_pretrained(source, subfolder=subfolder, **options.hub)
-    except (OSError, ValueError, KeyError) as error: raise missing_model(source, error) from error
+    except load_errors() as error: raise missing_model(source, error) from error
 
 def load_tokenizer(source: str, options: LoadOptions, subfolder: str = "") -> Any:
     "A checkpoint's tokenizer; raises `ModelLoadError`"
     wanted = {**options.hub, "subfolder": subfolder, **(options.tokenizer_kwargs or {})}
-    try: return transformers_module().AutoTokenizer.from_pretrained(source, **wanted)
-    except (OSError, ValueError, KeyError) as error: raise missing_model(source, error) from error
+    try: found = transformers_module().AutoTokenizer.from_pretrained(source, **wanted)
+    except load_errors() as error: raise missing_model(source, error) from error
+    if len(found) <= len(found.all_special_tokens): raise ModelLoadError(f"{source} has no vocabulary: its tokenizer's files are missing")
+    return found
 
 def load_model(
     source: str,                # Hub name or folder
@@ -141,7 +150,7 @@ def load_model(
     wanted = {"config": config, "dtype": dtype, "weights_only": True, "subfolder": subfolder, **options.hub, **(options.model_kwargs or {})}
     try:
         with quiet_loading(): model, info = getattr(transformers_module(), auto_class).from_pretrained(source, output_loading_info=True, **wanted)
-    except (OSError, ValueError, KeyError) as error: raise missing_model(source, error) from error
+    except load_errors() as error: raise missing_model(source, error) from error
     check_weights(source, sorted(info["missing_keys"]), options.random_head)
     logger.info("%s: %s in %s on %s", source, type(model).__name__, dtype, device)
     if "device_map" in wanted: return model.eval()
