@@ -2,7 +2,6 @@
 import copy
 import json
 import math
-import os
 import pickle
 import re
 from collections import UserDict
@@ -10,15 +9,13 @@ from html.parser import HTMLParser
 from types import MappingProxyType, SimpleNamespace
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from rerankers import Document, InputError, RankedResults, Reranker, Result, UnknownDocument, UnusableAnswer
 from rerankers.documents import readable, to_documents
 from rerankers.rankers import BaseRanker, Ranking, SetwiseRanker
 
-settings.register_profile("steady", deadline=None, max_examples=60, database=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("steady")
 
 ANY_TEXT = st.text(st.characters(), max_size=40) | st.text(st.characters(categories=["Cs"]), max_size=4)     # lone surrogates too
 QUERIES  = ANY_TEXT.filter(lambda q: q.strip())

@@ -19,7 +19,7 @@ import pytest
 np = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from hypothesis import example, given, settings  # noqa: E402
+from hypothesis import example, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from rerankers import InputError, ModelLoadError, Reranker, RerankersError, UnusableAnswer  # noqa: E402
@@ -28,8 +28,6 @@ from rerankers.engine.onnx import FILES, find_onnx  # noqa: E402
 from rerankers.engine.tokens import TextEncoder, from_folder, from_transformers  # noqa: E402
 from rerankers.testing import WORDS, tiny_checkpoint, tiny_tokenizer  # noqa: E402
 
-settings.register_profile("steady", deadline=None, max_examples=60, database=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("steady")
 
 ROOT = Path(__file__).resolve().parents[1]
 QUERY, LONG = "who wrote the play hamlet ?", "hamlet " * 2000

@@ -185,8 +185,8 @@ def pick_backend(backend: str, model: str, file_name: str | None) -> str:
                                 "onnxruntime (pip install 'rerankers[onnx]')")
     return "torch"
 
-# %% ../../nbs/backends/cross_encoder.ipynb #99b3f3c4
-QUANTISED_NOISE = 2.0   # logits; twice the largest movement measured on ms-marco-MiniLM-L-12-v2
+# %% ../../nbs/backends/cross_encoder.ipynb #ce5dc702
+QUANTISED_NOISE = 2.0   # logits; the notebook that evaluates shows how much of it a real model uses
 
 class CrossEncoderRanker(LocalRanker):
     "Cross-encoders of any kind, in torch or ONNX (Nogueira and Cho, 2019, arXiv 1901.04085)"

@@ -17,7 +17,7 @@ from ..errors import InputError, ModelLoadError, did_you_mean, logger, need
 # %% auto #0
 __all__ = ['PACKED_FROM', 'BUDGETS', 'torch_module', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear',
            'can_pack', 'pack_linears', 'transformers_module', 'quiet_loading', 'load_errors', 'load_config',
-           'load_tokenizer', 'load_model', 'check_weights', 'TorchRuntime', 'read_logits']
+           'open_tokenizer', 'load_tokenizer', 'load_model', 'check_weights', 'TorchRuntime', 'read_logits']
 
 # %% ../../nbs/engine/03_torch.ipynb #bc282789
 def torch_module(purpose: str = "A local model"):
@@ -127,10 +127,18 @@ def load_config(source: str, options: LoadOptions, subfolder: str = "") -> Any:
     try: return transformers_module().AutoConfig.from_pretrained(source, subfolder=subfolder, **options.hub)
     except load_errors() as error: raise missing_model(source, error) from error
 
+def open_tokenizer(source: str, wanted: dict[str, Any]) -> Any:
+    "Through `AutoTokenizer`; transformers 4 does not know the name that 5 writes for a plain fast tokenizer"
+    transformers = transformers_module()
+    try: return transformers.AutoTokenizer.from_pretrained(source, **wanted)
+    except ValueError as error:
+        if "TokenizersBackend" not in str(error): raise
+        return transformers.PreTrainedTokenizerFast.from_pretrained(source, **{k: v for k, v in wanted.items() if k != "trust_remote_code"})
+
 def load_tokenizer(source: str, options: LoadOptions, subfolder: str = "") -> Any:
     "A checkpoint's tokenizer; raises `ModelLoadError`"
     wanted = {**options.hub, "subfolder": subfolder, **(options.tokenizer_kwargs or {})}
-    try: found = transformers_module().AutoTokenizer.from_pretrained(source, **wanted)
+    try: found = open_tokenizer(source, wanted)
     except load_errors() as error: raise missing_model(source, error) from error
     if len(found) <= len(found.all_special_tokens): raise ModelLoadError(f"{source} has no vocabulary: its tokenizer's files are missing")
     return found
