@@ -690,3 +690,8 @@ def test_onnx_needs_no_torch(rankers, tmp_path):
     assert done.returncode == 0, done.stderr
     runtime, found, loaded = json.loads(done.stdout)
     assert (runtime, loaded) == ("OnnxRuntime", []) and found == pytest.approx(scores(shared(rankers, "onnx")), abs=1e-6)
+
+
+@pytest.mark.parametrize("option", [{"model_kwargs": {"a": 1}}, {"tokenizer_kwargs": {"a": 1}}, {"random_head": True}], ids=str)
+def test_an_option_without_effect_on_a_graph_is_an_input_error(option):
+    with pytest.raises(InputError, match="no effect"): Reranker(tiny_checkpoint("bert", onnx=True), backend="onnx", **option)

@@ -156,6 +156,8 @@ def open_onnx(source: str, folder: Path, options: LoadOptions, *, file_name: str
     "An ONNX graph on onnxruntime, with neither torch nor transformers"
     from rerankers.engine.onnx import OnnxRuntime, find_onnx
     from rerankers.engine.tokens import from_folder
+    for name in ("model_kwargs", "tokenizer_kwargs", "random_head"):
+        if getattr(options, name): raise InputError(f"{name} has no effect on an ONNX graph: leave it out, or use backend='torch'")
     runtime = OnnxRuntime(find_onnx(folder, file_name), device=options.device, providers=providers)
     names = label_names(read_json(folder / "config.json") or {}, count_columns(runtime, source))
     return Opened(runtime, from_folder(folder), names)
