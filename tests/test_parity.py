@@ -128,3 +128,52 @@ def test_kits_are_complete():
     "Every kit of these families in the folder is tested here"
     there = {p.name for p in PARITY.iterdir() if Path(p / "cases.json").is_file()}
     assert {k for k in there if k.startswith(("cross_encoder", "ettin", "biencoder"))} == {kit for kit, _, _ in KITS}
+
+
+@pytest.mark.parametrize("kit", ["cross_encoder_bert", "cross_encoder_xlmr"])
+@pytest.mark.parametrize("name", ["bge-reranker-v2-m3", "bce-reranker-base_v1"])
+def test_bge_is_recognised_by_name(tmp_path, kit, name):
+    "A folder that is called BGE gets FlagEmbedding's truncation without being asked"
+    folder = tmp_path / name
+    folder.symlink_to(kit_folder(kit) / "model")
+    for case in cases(kit)[:4]:
+        ranker = Reranker(str(folder), activation="identity", max_length=case["kwargs"]["max_length"], **FP32)
+        assert worst(by_position(ranker.rank(case["query"], case["docs"])), case["scores_flag"]) <= TOLERANCE, case["name"]
+
+
+@pytest.mark.parametrize(("name", "official"), [("monobert-large", "scores"), ("monoelectra-base", None)])
+def test_two_labels_as_their_authors_score(tmp_path, name, official):
+    "monoBERT: the second label's log-probability; monoELECTRA: its raw logit"
+    folder = tmp_path / name
+    folder.symlink_to(kit_folder("cross_encoder_2label") / "model")
+    case = cases("cross_encoder_2label")[0]
+    expected = case[official] if official else [row[1] for row in case["st_predict_logits"]]
+    assert worst(by_position(Reranker(str(folder), **FP32).rank(case["query"], case["docs"])), expected) <= TOLERANCE
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 130}
+OTHER_ARCHITECTURES = {
+    "electra": {**SMALL, "embedding_size": 16}, "roberta": SMALL, "camembert": SMALL, "mpnet": SMALL,
+    "albert": {**SMALL, "embedding_size": 16}, "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 130},
+}
+
+
+@pytest.mark.parametrize("architecture", OTHER_ARCHITECTURES)
+def test_other_architectures(tmp_path, architecture):
+    "Classifiers without a kit, random weights, against sentence-transformers on the same folder"
+    st, transformers = pytest.importorskip("sentence_transformers"), pytest.importorskip("transformers")
+    import torch
+    from rerankers.testing import TEXTS, tiny_tokenizer
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(3)
+    config = transformers.AutoConfig.for_model(architecture, vocab_size=len(tokenizer), pad_token_id=0, num_labels=1, initializer_range=0.3,
+                                               **OTHER_ARCHITECTURES[architecture])
+    if architecture in ("roberta", "camembert", "mpnet", "distilbert"): tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    if architecture in ("roberta", "camembert", "mpnet"): config.type_vocab_size = 1
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    docs = [t for t in TEXTS if "\ud800" not in t]
+    expected = st.CrossEncoder(str(tmp_path), device="cpu").predict([("who wrote hamlet ?", d) for d in docs], batch_size=1).tolist()
+    ranker = Reranker(str(tmp_path), **FP32)
+    assert len(set(expected)) > 3
+    for size in (1, 7, None): assert worst(by_position(ranker.rank("who wrote hamlet ?", docs, batch_size=size)), expected) <= TOLERANCE
