@@ -9,6 +9,7 @@ import copy
 import io
 import math
 import pickle
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -236,8 +237,10 @@ def export_onnx(model: Any, folder: Path) -> None:
             super().__init__()
             self.model = model
         def forward(self, ids, mask, types): return self.model(input_ids=ids, attention_mask=mask, token_type_ids=types).logits
-    torch.onnx.export(Logits().eval(), example, str(folder / "onnx" / "model.onnx"), input_names=names, output_names=["logits"],
-                      dynamic_axes={**free, "logits": {0: "batch"}}, dynamo=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")     # tracing warns of what it always does
+        torch.onnx.export(Logits().eval(), example, str(folder / "onnx" / "model.onnx"), input_names=names, output_names=["logits"],
+                          dynamic_axes={**free, "logits": {0: "batch"}}, dynamo=False)
 
 @cache
 def tiny_checkpoint(

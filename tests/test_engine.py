@@ -25,7 +25,7 @@ from hypothesis import strategies as st  # noqa: E402
 from rerankers import InputError, ModelLoadError, Reranker, RerankersError, UnusableAnswer  # noqa: E402
 from rerankers.engine.batching import make_batch, padded, run_batches, token_batches  # noqa: E402
 from rerankers.engine.onnx import FILES, find_onnx  # noqa: E402
-from rerankers.engine.tokens import TextEncoder, from_folder, from_transformers  # noqa: E402
+from rerankers.engine.tokens import TextEncoder, from_folder, from_transformers, usable_length  # noqa: E402
 from rerankers.testing import WORDS, tiny_checkpoint, tiny_tokenizer  # noqa: E402
 
 
@@ -713,3 +713,19 @@ def test_a_hub_that_cannot_be_reached_is_an_error_of_ours(tmp_path, backend):
     environment.pop("HF_HUB_OFFLINE", None)
     done = subprocess.run([sys.executable, "-c", UNREACHABLE.format(backend=backend)], capture_output=True, text=True, env=environment, timeout=300)
     assert done.stdout.startswith("ours: 'someone/a-reranker' is no folder here"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(("pad", "room"), [(0, 513), (1, 512), (None, 512)])
+def test_positions_of_roberta_count_from_its_padding(pad, room):
+    assert usable_length({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": pad}, None) == room
+
+
+def test_a_length_beyond_the_tokenizers_habit_is_taken_where_the_model_has_room(tmp_path):
+    "A tokenizer's limit is a default, as in sentence-transformers; the model's positions are a bound"
+    shutil.copytree(tiny_checkpoint("bert"), tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 32}))
+    assert Reranker(str(tmp_path), device="cpu").max_length == 32
+    ranker = Reranker(str(tmp_path), device="cpu", max_length=100)
+    assert len(ranker.encode([(QUERY, LONG)])["input_ids"][0]) == 100
+    with pytest.raises(InputError, match="has room for 128"): Reranker(str(tmp_path), device="cpu", max_length=129)

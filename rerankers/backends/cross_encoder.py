@@ -269,6 +269,7 @@ def pair_encoder(vocabulary: Vocabulary, recipe: PairRecipe, config: dict[str, A
     "The encoder for a recipe, with what the caller overrides"
     from rerankers.engine.tokens import TextEncoder, fitting_length, usable_length
     check_positive("query_length", query_length)
-    max_length = fitting_length(max_length, usable_length(config, vocabulary.limit), recipe.max_length)
+    usual = min((n for n in (recipe.max_length, vocabulary.limit) if n), default=None)
+    max_length = fitting_length(max_length, usable_length(config, None) or vocabulary.limit, usual)     # positions bound, habits do not
     if query_length is None and recipe.query_share and max_length: query_length = int(max_length * recipe.query_share)
     return TextEncoder(vocabulary, max_length, truncation=truncation or recipe.truncation, query_length=query_length)

@@ -77,7 +77,8 @@ def usable_length(
 ) -> int | None:
     "Tokens that a pair may have, special ones included; None where nothing bounds them"
     positions = config.get("max_position_embeddings")
-    if positions is not None and positions > 0 and config.get("model_type") in OFFSET_POSITIONS: positions -= (config.get("pad_token_id") or 1) + 1
+    pad = config.get("pad_token_id")
+    if positions is not None and positions > 0 and config.get("model_type") in OFFSET_POSITIONS: positions -= (1 if pad is None else pad) + 1
     known = [n for n in (limit, positions) if n is not None and n > 0]
     return min(known, default=None)
 
