@@ -6,15 +6,16 @@
 from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .documents import Document, as_items, is_one, readable, to_documents
 from .errors import InputError, UnusableAnswer
 from .registry import Choice, Claims, register
 from .results import RankedResults, Result
+if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
 __all__ = ['Pair', 'Task', 'Ranking', 'check_query', 'check_positive', 'is_collection', 'per_query', 'make_tasks', 'check_scores',
@@ -32,6 +33,21 @@ class Ranking:
     "What a method says of one task: scores, or an order alone"
     scores: Sequence[float] | None = None   # One a document, in the order of the task's documents
     order: Sequence[int] | None = None      # Positions of documents, best first; only where there are no scores
+    truncated: Sequence[bool] | None = None                         # Was text of the query or the document cut? `None`: nothing was
+    sets: Mapping[str, Sequence[float]] = field(default_factory=dict)   # Further scores by name, each in the order of the documents
+
+    @classmethod
+    def of(cls, found: Ranking | Mapping[str, Sequence[float]] | Sequence[float]) -> Ranking:
+        "From what a backend returns: a ranking, scores, or several named sets of scores of which the last ranks"
+        if isinstance(found, Ranking): return found
+        if isinstance(found, Mapping): return cls(scores=list(found.values())[-1], sets=found)
+        return cls(scores=found)
+
+    def pick(self, positions: Sequence[int]) -> Ranking:
+        "The same for some of the items, in a new order; for rankings with scores"
+        def chosen(values: Sequence[Any]) -> list[Any]: return [values[i] for i in positions]
+        return Ranking(chosen(self.scores or []), None, None if self.truncated is None else chosen(self.truncated),
+                       {name: chosen(values) for name, values in self.sets.items()})
 
 # %% ../nbs/03_rankers.ipynb #bb6c76dd
 def check_query(query: Any) -> str:
@@ -98,7 +114,10 @@ def to_results(
     scores = None if ranking.scores is None else check_scores(ranking.scores, task)
     if scores is None: order = check_order(ranking.order or [], task)
     else: order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)   # Python's sort is stable, also in reverse
-    best = [Result(task.documents[i], None if scores is None else scores[i], rank) for rank, i in enumerate(order[:top_k], start=1)]
+    sets = {name: check_scores(values, task) for name, values in ranking.sets.items()}
+    cut = ranking.truncated or [False] * len(order)
+    best = [Result(task.documents[i], None if scores is None else scores[i], rank, bool(cut[i]), {name: values[i] for name, values in sets.items()})
+            for rank, i in enumerate(order[:top_k], start=1)]
     return RankedResults(best, task.query, has_scores=scores is not None)
 
 # %% ../nbs/03_rankers.ipynb #6f80672f
@@ -109,11 +128,14 @@ class BaseRanker(ABC):
     claims: ClassVar[Claims] = Claims()             # How it recognises a checkpoint
     requires: ClassVar[dict[str, tuple[str, ...]]] = {}     # Extra -> packages it brings; any one complete set will do
     score_noise: float = 1e-4                       # How far a score may move with its neighbours in a batch; the conformance suite holds it to that
+    order_free: bool = True                         # Is a score independent of the documents' order? Not where a model reads all of them in one prompt
 
     model: str = ""                                 # Checkpoint, folder or empty
     choice: Choice | None = None                    # Why this backend, when `Reranker` chose it
     batch_size: int | None = None                   # Items a step; `None` is automatic
     progress: bool | None = None                    # Progress bar; `None` is on for long work where a person watches
+    takes_instruction: bool = False                 # Does the method follow one?
+    instruction: str | None = None                  # What the model is told besides the query; `None` is the method's own default
 
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
@@ -132,10 +154,11 @@ class BaseRanker(ABC):
         top_k: int | None = None,               # Results to return; all by default
         batch_size: int | None = None,          # Items a step, for this call
         progress: bool | None = None,           # Progress bar, for this call
+        instruction: str | None = None,         # What the model is told besides the query, for this call; only methods that follow one
     ) -> RankedResults:
         "Rank one query's documents, best first; raises `InputError` for input that cannot be ranked"
         tasks = [Task(check_query(query), to_documents(docs, doc_ids, metadata))]
-        return self._results(tasks, self._answer(tasks, top_k, batch_size, progress), top_k)[0]
+        return self._results(tasks, self.instructed(instruction)._answer(tasks, top_k, batch_size, progress), top_k)[0]
 
     def rank_many(
         self,
@@ -146,10 +169,11 @@ class BaseRanker(ABC):
         top_k: int | None = None,               # Results per query; all by default
         batch_size: int | None = None,          # Items a step, for this call
         progress: bool | None = None,           # Progress bar, for this call
+        instruction: str | None = None,         # As in `rank`, the same for all queries
     ) -> list[RankedResults]:
         "Rank several queries at once; the work of all of them is pooled"
         tasks = make_tasks(queries, docs, doc_ids, metadata)
-        return self._results(tasks, self._answer(tasks, top_k, batch_size, progress), top_k)
+        return self._results(tasks, self.instructed(instruction)._answer(tasks, top_k, batch_size, progress), top_k)
 
     def score(
         self,
@@ -162,16 +186,30 @@ class BaseRanker(ABC):
         return results[0].score
 
     async def rank_async(self, query: str, docs: Any, doc_ids: Iterable[Hashable] | None = None, metadata: Iterable[dict] | None = None,
-                         top_k: int | None = None, batch_size: int | None = None, progress: bool | None = None) -> RankedResults:
+                         top_k: int | None = None, batch_size: int | None = None, progress: bool | None = None,
+                         instruction: str | None = None) -> RankedResults:
         "`rank` without blocking the event loop"
         import asyncio   # costs more than the rest of the library to import
-        return await asyncio.to_thread(self.rank, query, docs, doc_ids, metadata, top_k, batch_size, progress)
+        return await asyncio.to_thread(self.rank, query, docs, doc_ids, metadata, top_k, batch_size, progress, instruction)
 
     async def rank_many_async(self, queries: Iterable[str], docs: Any, doc_ids: Any = None, metadata: Any = None,
-                              top_k: int | None = None, batch_size: int | None = None, progress: bool | None = None) -> list[RankedResults]:
+                              top_k: int | None = None, batch_size: int | None = None, progress: bool | None = None,
+                              instruction: str | None = None) -> list[RankedResults]:
         "`rank_many` without blocking the event loop"
         import asyncio
-        return await asyncio.to_thread(self.rank_many, queries, docs, doc_ids, metadata, top_k, batch_size, progress)
+        return await asyncio.to_thread(self.rank_many, queries, docs, doc_ids, metadata, top_k, batch_size, progress, instruction)
+
+    def instructed(
+        self,
+        instruction: str | None,    # What the model is told besides the query; `None` changes nothing
+    ) -> Self:
+        "The same loaded method with another instruction; raises `InputError` where it would be ignored"
+        if instruction is None: return self
+        if not self.takes_instruction: raise InputError(f"{type(self).__name__} follows no instruction: leave instruction= out, or choose a method that does")
+        if not isinstance(instruction, str): raise InputError(f"instruction={instruction!r}: give a string")
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), instruction=instruction)     # model and all shared
+        return other
 
     def _answer(self, tasks: list[Task], top_k: int | None, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "Check the options, fill in the ranker's own, and ask the method; tasks without documents are not its business"
@@ -200,17 +238,18 @@ class PointwiseRanker(BaseRanker):
         *,
         batch_size: int | None,         # Pairs a step; `None` is automatic
         progress: bool | None,          # Progress bar
-    ) -> Sequence[float]:
-        "One score a pair, higher is better"
+    ) -> Sequence[float] | Mapping[str, Sequence[float]] | Ranking:
+        "One score a pair, higher is better; or several named sets of them, the last of which ranks; or a `Ranking` of the pairs"
 
     def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "Pool the pairs of all tasks, score each distinct one once"
         pairs = [[(readable(t.query), readable(d.content)) for d in t.documents] for t in tasks]
         distinct = list(dict.fromkeys(p for row in pairs for p in row))
-        scores = self.score_pairs(distinct, batch_size=batch_size, progress=progress)
-        if len(scores) != len(distinct): raise UnusableAnswer(f"{type(self).__name__} gave {len(scores)} scores for {len(distinct)} pairs")
-        known = dict(zip(distinct, scores))
-        return [Ranking(scores=[known[p] for p in row]) for row in pairs]
+        found = Ranking.of(self.score_pairs(distinct, batch_size=batch_size, progress=progress))
+        for scores in (found.scores or [], *found.sets.values()):
+            if len(scores) != len(distinct): raise UnusableAnswer(f"{type(self).__name__} gave {len(scores)} scores for {len(distinct)} pairs")
+        place = {pair: i for i, pair in enumerate(distinct)}
+        return [found.pick([place[p] for p in row]) for row in pairs]
 
 # %% ../nbs/03_rankers.ipynb #149afddb
 class SetwiseRanker(BaseRanker):
@@ -221,9 +260,9 @@ class SetwiseRanker(BaseRanker):
         self,
         query: str,             # The question, readable
         texts: list[str],       # The documents' texts, readable, in the caller's order
-    ) -> Sequence[float]:
-        "One score a document, higher is better"
+    ) -> Sequence[float] | Mapping[str, Sequence[float]] | Ranking:
+        "One score a document, higher is better; or what else `Ranking.of` takes"
 
     def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "One set after the other"
-        return [Ranking(scores=self.score_documents(readable(t.query), [readable(d.content) for d in t.documents])) for t in tasks]
+        return [Ranking.of(self.score_documents(readable(t.query), [readable(d.content) for d in t.documents])) for t in tasks]

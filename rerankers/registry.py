@@ -6,9 +6,10 @@
 from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from importlib import import_module
+from os.path import abspath, basename
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,11 @@ from .errors import ModelLoadError, RerankersError, UnknownModel, did_you_mean, 
 if TYPE_CHECKING: from rerankers.rankers import BaseRanker
 
 # %% auto #0
-__all__ = ['Evidence', 'BACKENDS', 'FAMILIES', 'SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED', 'FALLBACK', 'read_json', 'read_modules',
-           'cached_folder', 'Checkpoint', 'Claims', 'matches', 'evidence', 'same_place', 'register', 'Shortcut',
-           'register_shortcut', 'module_names', 'load_entry', 'load_backends', 'Choice', 'backend_named',
-           'default_model', 'choose_typed', 'choose_shortcut', 'check_shortcut', 'choose_by_evidence',
-           'choose_fallback', 'choose', 'is_ready']
+__all__ = ['ADAPTED', 'Evidence', 'BACKENDS', 'FAMILIES', 'SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED', 'FALLBACK', 'read_json',
+           'read_modules', 'cached_folder', 'adapter_config', 'Checkpoint', 'Claims', 'matches', 'known_models',
+           'evidence', 'same_place', 'register', 'Shortcut', 'register_shortcut', 'module_names', 'load_entry',
+           'load_backends', 'Choice', 'backend_named', 'default_model', 'choose_typed', 'choose_shortcut',
+           'check_shortcut', 'choose_by_evidence', 'choose_fallback', 'choose', 'is_ready']
 
 # %% ../nbs/04_registry.ipynb #36c84628
 def read_json(path: Path) -> Any:
@@ -46,7 +47,14 @@ def cached_folder(name: str, revision: str | None = None, cache_dir: str | None 
     except HFValidationError: return None   # not a repository's name at all
     return Path(found).parent if isinstance(found, str) else None
 
-# %% ../nbs/04_registry.ipynb #d4feaa57
+# %% ../nbs/04_registry.ipynb #b60fbb78
+ADAPTED = {"SEQ_CLS": "PeftModelForSequenceClassification", "CAUSAL_LM": "PeftModelForCausalLM", "SEQ_2_SEQ_LM": "PeftModelForSeq2SeqLM"}
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    "What a folder with a PEFT adapter and no model of its own would be once it is merged; empty where there is none"
+    task = (read_json(folder / "adapter_config.json") or {}).get("task_type")
+    return {"architectures": [ADAPTED[task]]} if task in ADAPTED else {}
+
 @dataclass(frozen=True)
 class Checkpoint:
     "What a model's files say of it"
@@ -61,7 +69,7 @@ class Checkpoint:
         "Read what is on this machine; a name without files stays a bare name"
         folder = Path(name) if Path(name).is_dir() else cached_folder(name, revision, cache_dir)
         if folder is None: return cls(name)
-        return cls(name, folder, config=read_json(folder / "config.json") or {},
+        return cls(name, folder, config=read_json(folder / "config.json") or adapter_config(folder),
                    modules=tuple(kind for kind, _ in read_modules(folder)),
                    st_type=(read_json(folder / "config_sentence_transformers.json") or {}).get("model_type", ""))
 
@@ -78,6 +86,7 @@ class Claims:
     modules: tuple[str, ...] = ()           # Module types in modules.json
     architectures: tuple[str, ...] = ()     # Architectures in config.json
     names: tuple[str, ...] = ()             # Names of models, compared in lower case
+    models: tuple[tuple[str, str], ...] = ()    # Models known by name and architecture together; the architecture is not asked where no files are here
 
 Evidence = tuple[int, int, str]   # strength, length of the pattern, the reason in words
 
@@ -86,12 +95,19 @@ def matches(values: Iterator[str] | tuple[str, ...] | list[str], patterns: tuple
     "The patterns that fit one of the values"
     return [p for p in patterns if any(fnmatchcase(v, p) for v in values)]
 
+def known_models(checkpoint: Checkpoint, models: tuple[tuple[str, str], ...]) -> list[str]:
+    "The name patterns that fit a checkpoint whose architecture, where it is known, fits too; of a folder the last part is its name"
+    name = basename(abspath(checkpoint.name)).lower() if Path(checkpoint.name).is_dir() else checkpoint.name.lower()
+    built = checkpoint.config.get("architectures") or []
+    return [pattern for pattern, architecture in models if fnmatchcase(name, pattern) and (not built or matches(built, (architecture,)))]
+
 def evidence(
     claims: Claims,             # What a backend declares
     checkpoint: Checkpoint,     # What is known of a model
 ) -> Evidence | None:
     "The strongest reason to believe the checkpoint is the backend's, or None"
-    rows = (("it has the file {}", [p for p in claims.files if checkpoint.has(p)]),
+    rows = (("it is a model like {}", known_models(checkpoint, claims.models)),
+            ("it has the file {}", [p for p in claims.files if checkpoint.has(p)]),
             ("its sentence-transformers type is {}", matches([checkpoint.st_type], claims.st_types)),
             ("its modules include {}", matches(list(checkpoint.modules), claims.modules)),
             ("its architecture is {}", matches(checkpoint.config.get("architectures") or [], claims.architectures)),
@@ -130,6 +146,7 @@ class Shortcut:
     ready: Callable[[], bool]                           # Is it usable now? Must be cheap
     about: str = ""                                     # One line for people
     install: str = ""                                   # The line that installs it
+    also: tuple[str, ...] = ()                          # Words of other backends that can run it, for `model_type=`
 
 SHORTCUTS: dict[str, Shortcut] = {}
 
@@ -191,7 +208,7 @@ def default_model(cls: type[BaseRanker], lang: str) -> str:
 def choose_typed(model: str, lang: str, model_type: str) -> Choice:
     "The caller said which backend"
     cls = backend_named(model_type)
-    if model in SHORTCUTS: return check_shortcut(choose_shortcut(model), cls, model_type)
+    if model in SHORTCUTS: return check_shortcut(model, cls, model_type)
     if BACKENDS.get(model.lower()) is cls: return Choice(cls, default_model(cls, lang), f"model_type={model_type!r}, its default for {lang!r}")
     return Choice(cls, model, f"model_type={model_type!r}")
 
@@ -200,8 +217,10 @@ def choose_shortcut(word: str) -> Choice:
     model, options = SHORTCUTS[word].find()
     return Choice(BACKENDS[SHORTCUTS[word].backend], model, f"{word!r} is {SHORTCUTS[word].about}", options)
 
-def check_shortcut(choice: Choice, cls: type[BaseRanker], model_type: str) -> Choice:
-    "A shortcut's choice, unless the caller asked for another backend"
+def check_shortcut(word: str, cls: type[BaseRanker], model_type: str) -> Choice:
+    "A shortcut's choice, unless the caller asked for a backend that cannot run it"
+    choice = choose_shortcut(word)
+    if cls in map(BACKENDS.get, SHORTCUTS[word].also): return replace(choice, backend=cls)
     if choice.backend is not cls: raise UnknownModel(f"{choice.reason}, which runs as {choice.backend.words[0]!r} and not as model_type={model_type!r}")
     return choice
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import json
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from html import escape
 from typing import Any, overload
 
@@ -24,6 +24,8 @@ class Result:
     document: Document              # The caller's document, whole
     score: float | None = None      # Higher is better; `None` where a method gives an order alone
     rank: int | None = None         # 1 is best
+    truncated: bool = field(default=False, repr=False)      # Was text cut to fit the model?
+    scores: dict[str, float] = field(default_factory=dict, repr=False)  # Scores by name, where a method gives several; `score` is the one that ranks
 
     @property
     def text(self) -> str | None: return self.document.text
@@ -39,13 +41,15 @@ class Result:
         doc = {f.name: getattr(self.document, f.name) for f in fields(Document)}
         extras = {k: doc[k] for k in ("title", "image_path", "base64") if doc[k] is not None}
         if self.document.document_type != "text": extras["document_type"] = self.document.document_type
+        if self.truncated: extras["truncated"] = True
+        if self.scores: extras["scores"] = dict(self.scores)
         return {"rank": self.rank, "score": self.score, "doc_id": self.doc_id, "text": self.text, "metadata": dict(self.metadata), **extras}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Result:
         "The opposite of `to_dict`"
-        doc = {k: v for k, v in row.items() if k not in ("rank", "score")}
-        return cls(Document(**doc), score=row["score"], rank=row["rank"])
+        own = {k: row[k] for k in ("score", "rank", "truncated", "scores") if k in row}
+        return cls(Document(**{k: v for k, v in row.items() if k not in own}), **own)
 
 # %% ../nbs/02_results.ipynb #2513ba57
 @dataclass

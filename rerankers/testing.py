@@ -21,11 +21,11 @@ from .rankers import BaseRanker
 from .results import RankedResults
 
 # %% auto #0
-__all__ = ['QUERY', 'TEXTS', 'CHECKS', 'WORDS', 'Layer', 'candidates', 'scores_of', 'assert_close', 'check_permutation',
-           'check_unchanged', 'check_nothing_printed', 'check_shapes', 'check_repeatable', 'check_order_free',
-           'check_batches', 'check_many', 'check_async', 'check_threads', 'check_pickling', 'check_bad_input',
-           'check_ranker', 'tiny_tokenizer', 'tiny_bert', 'write_module', 'write_chain', 'score_layers', 'export_onnx',
-           'tiny_checkpoint']
+__all__ = ['QUERY', 'TEXTS', 'CHECKS', 'WORDS', 'Layer', 'TURNS', 'ANSWERS', 'SIZES', 'candidates', 'scores_of', 'assert_close',
+           'check_permutation', 'check_unchanged', 'check_nothing_printed', 'check_shapes', 'check_repeatable',
+           'check_order_free', 'check_batches', 'check_many', 'check_async', 'check_threads', 'check_pickling',
+           'check_bad_input', 'check_ranker', 'tiny_tokenizer', 'tiny_bert', 'write_module', 'write_chain',
+           'score_layers', 'export_onnx', 'tiny_checkpoint', 'tiny_pieces', 'tiny_language_model']
 
 # %% ../nbs/testing.ipynb #bf94f433
 QUERY = "who wrote the play hamlet?"
@@ -90,7 +90,8 @@ def check_repeatable(ranker: BaseRanker) -> None:
     assert_close(first, second, ranker.score_noise, "calling twice")
 
 def check_order_free(ranker: BaseRanker) -> None:
-    "A document's score does not depend on its place in the input; equal texts score alike"
+    "A document's score does not depend on its place in the input, and equal texts score alike; a method may declare otherwise (`order_free`)"
+    if not ranker.order_free: return
     straight, back = (ranker.rank(QUERY, docs) for docs in (candidates(), candidates()[::-1]))
     if not straight.has_scores: return
     assert_close(scores_of(straight), scores_of(back), ranker.score_noise, "input in reverse")
@@ -262,3 +263,54 @@ def tiny_checkpoint(
         write_chain(folder, [pooling, ("Normalize", {}, None)], similarity_fn_name="cosine", prompts={"query": "question ", "document": ""})
     if onnx: export_onnx(model, folder)
     return str(folder)
+
+# %% ../nbs/testing.ipynb #74b3da04
+TURNS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<|embed_token|>", "<|rerank_token|>")
+ANSWERS = ("true", "false", "yes", "no", "Yes", "No")
+
+def tiny_pieces(template: str = "$A"):
+    "A SentencePiece-like tokenizer of a few hundred pieces with `<s>` and `</s>`, which splits unknown words into letters; a transformers object"
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+    letters = [chr(c) for c in range(33, 127)] + ["\n", "▁"]
+    words = [f"▁{w}" for w in (*WORDS, *ANSWERS, "query", "document", "relevant", "Query", "Document", "Relevant")]
+    pieces = dict.fromkeys(["<pad>", "</s>", "<unk>", "<s>", *words, *ANSWERS, *letters])
+    made = Tokenizer(models.Unigram([(p, -1.0 - 9.0 * (len(p) < 2) - i / 1e4) for i, p in enumerate(pieces)], unk_id=2, byte_fallback=False))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(prepend_scheme="first"), decoders.Metaspace(prepend_scheme="first")
+    made.add_special_tokens(list(TURNS))
+    ends = [(t, list(pieces).index(t)) for t in ("<s>", "</s>")]
+    pair = f"{template} {template.replace('A', 'B')}"
+    if template != "$A": made.post_processor = processors.TemplateProcessing(single=template, pair=pair, special_tokens=ends)
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+                                   model_max_length=512, model_input_names=["input_ids", "attention_mask"])
+
+SIZES: dict[str, dict[str, Any]] = {    # small shapes by architecture; what is not listed has the shape of a Llama
+    "t5": {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0, "feed_forward_proj": "gated-gelu",
+           "tie_word_embeddings": False, "initializer_factor": 1.0},
+    "": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+         "max_position_embeddings": 512, "initializer_range": 0.4, "bos_token_id": 3}}
+
+@cache
+def tiny_language_model(
+    architecture: str = "qwen3",    # `model_type` of transformers: "t5", "qwen3", "qwen2", "llama", "gemma", "mistral" …
+    *,
+    labels: int | None = None,      # A sequence classifier with so many labels instead of a language model
+    template: str | None = None,    # What the tokenizer puts around a text; as the architecture's own by default
+    vocabulary: int | None = None,  # Rows of the embeddings, when more than the tokenizer has
+    seed: int = 5,                  # Of the random weights
+) -> str:
+    "Folder of a tiny language model with random weights; made once a process"
+    import tempfile
+    import torch
+    import transformers
+    tokenizer = tiny_pieces(template or ("$A </s>" if architecture == "t5" else "<s> $A" if architecture in ("llama", "gemma", "mistral") else "$A"))
+    shape = SIZES.get(architecture, SIZES[""])
+    config = transformers.AutoConfig.for_model(architecture, vocab_size=vocabulary or len(tokenizer), pad_token_id=0, eos_token_id=1, **shape)
+    if labels: config.num_labels = labels
+    head = "SequenceClassification" if labels else "Seq2SeqLM" if architecture == "t5" else "CausalLM"
+    folder = tempfile.mkdtemp(prefix=f"tiny-{architecture}-")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        getattr(transformers, f"AutoModelFor{head}").from_config(config).eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -295,7 +295,7 @@ def test_folder_mistakes(refused):
     (["--encoding", "utf-9"], "no encoding is called 'utf-9'"),
     (["--format", "jsonl"], "a.txt, line 1 is not JSON"),
     (["--format", "json"], "a.txt, line 1 is not JSON"),
-    (["--model", "bm-25"], "Did you mean 'bm25'?"),
+    (["--model", "bm-25"], "Did you mean 'bm25'"),
     (["--model-type", "crossencodr"], "no backend answers to 'crossencodr'"),
     (["-o", "k_1=2"], "Did you mean 'k1'?"),
     (["-o", "k1=many"], "k1=many"),

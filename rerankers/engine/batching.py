@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UnusableAnswer, installed
 
 # %% auto #0
-__all__ = ['MAX_TOKENS', 'Tokens', 'Batch', 'token_batches', 'padded', 'make_batch', 'somebody_watches', 'progress_bar',
+__all__ = ['MAX_TOKENS', 'Batch', 'token_batches', 'Tokens', 'padded', 'make_batch', 'somebody_watches', 'progress_bar',
            'run_batches']
 
 # %% ../../nbs/engine/01_batching.ipynb #571e55fc
@@ -38,8 +38,18 @@ def token_batches(
             longest = max(lengths[i], 1) if padding else lengths[i]
     return batches
 
-# %% ../../nbs/engine/01_batching.ipynb #8f136000
-Tokens = dict[str, list[list[int]]]     # input name -> ids of each item
+# %% ../../nbs/engine/01_batching.ipynb #dacbaff2
+class Tokens(dict[str, list[list[int]]]):
+    "Input name -> ids of each item"
+    cut: list[bool] | None = None       # Was text of an item cut? `None` where nobody looked
+
+    @classmethod
+    def of(cls, ids: dict[str, list[list[int]]], cut: list[bool]) -> Tokens:
+        "Ids with word of which items were cut"
+        made = cls(ids)
+        made.cut = cut
+        return made
+
 Batch  = dict[str, np.ndarray]          # input name -> (items, tokens)
 
 def padded(
@@ -55,7 +65,7 @@ def padded(
     return out
 
 def make_batch(
-    tokens: Tokens,             # All items
+    tokens: dict[str, list[list[int]]],     # All items
     chosen: list[int],          # Positions of this batch's items
     pad: dict[str, int],        # Padding value by input name; 0 where not given
     side: str = "right",        # Padding side
@@ -88,7 +98,7 @@ def progress_bar(
 # %% ../../nbs/engine/01_batching.ipynb #a539676d
 def run_batches(
     step: Callable[[Batch], np.ndarray],    # Batch -> (items, numbers)
-    tokens: Tokens,                         # All items
+    tokens: dict[str, list[list[int]]],     # All items, by input name
     *,
     pad: dict[str, int],                    # Padding value by input name
     side: str = "right",                    # Padding side

@@ -24,6 +24,7 @@ class LoadOptions:
     cache_dir: str | None = None                    # Where copies of hub files are kept; the hub's own cache by default
     trust_remote_code: bool = False                 # Run Python code that comes with the checkpoint
     pack_weights: bool = True                       # On a CPU in float32, keep weights in oneDNN's layout, which multiplies faster
+    gguf_file: str | None = None                    # A GGUF file among the checkpoint's; transformers unpacks it, with the packages gguf and accelerate
     random_head: bool = False                       # Load although weights are missing and would be random
     model_kwargs: dict[str, Any] | None = None      # More arguments of the model's `from_pretrained`
     tokenizer_kwargs: dict[str, Any] | None = None  # More arguments of the tokenizer's `from_pretrained`
@@ -37,7 +38,8 @@ class LoadOptions:
     @property
     def hub(self) -> dict[str, Any]:
         "What every `from_pretrained` of transformers wants to know"
-        return {**self.files, "trust_remote_code": self.trust_remote_code}
+        unpacked = {"gguf_file": self.gguf_file} if self.gguf_file else {}
+        return {**self.files, **unpacked, "trust_remote_code": self.trust_remote_code}
 
 # %% ../../nbs/engine/00_hub.ipynb #e406992b
 SMALL_FILES = ("*.json", "[0-9]*_*/*")   # configurations, tokenizers, and the folders of modules such as 1_Pooling

@@ -5,16 +5,17 @@
 # %% ../../nbs/engine/06_local.ipynb #d7b144d6
 from __future__ import annotations
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..rankers import Pair, PointwiseRanker
+from ..rankers import Pair, PointwiseRanker, Ranking
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Batch, Tokens
 
 # %% auto #0
-__all__ = ['Runtime', 'LocalModel', 'LocalRanker']
+__all__ = ['Runtime', 'LocalModel', 'LocalRanker', 'by_query']
 
 # %% ../../nbs/engine/06_local.ipynb #cede3d62
 class Runtime(Protocol):
@@ -34,7 +35,7 @@ class LocalModel:
     max_tokens: int | None = None           # Token slots a batch; the runtime's own figure when None
     pool_queries: bool = True               # Mix pairs of different queries in a batch
 
-    def run(self, tokens: Tokens, *, batch_size: int | None = None, progress: bool | None = None, unit: str = "pair") -> np.ndarray:
+    def run(self, tokens: dict[str, list[list[int]]], *, batch_size: int | None = None, progress: bool | None = None, unit: str = "pair") -> np.ndarray:
         "Rows of the model for tokenised items, in their order"
         from rerankers.engine.batching import run_batches   # NumPy comes with the method, not with the import
         return run_batches(self.runtime, tokens, pad=self.pad, side=self.side, max_tokens=self.max_tokens or self.runtime.max_tokens,
@@ -44,23 +45,26 @@ class LocalRanker(LocalModel, PointwiseRanker):
     "A pointwise method whose model runs here, on pairs"
 
     @abstractmethod
-    def encode(self, pairs: Sequence[Pair]) -> Tokens:
-        "Token ids of each pair, truncated as the method truncates"
+    def encode(self, pairs: Sequence[Pair]) -> Tokens | dict[str, list[list[int]]]:
+        "Token ids of each pair, truncated as the method truncates; `Tokens` can say which pairs were cut"
 
     @abstractmethod
-    def read(self, rows: np.ndarray) -> Sequence[float]:
-        "Scores from the model's rows, (pairs, numbers) -> (pairs,)"
+    def read(self, rows: np.ndarray) -> Sequence[float] | Mapping[str, Sequence[float]]:
+        "Scores from the model's rows, (pairs, numbers) -> (pairs,); or several sets of scores by name, the last of which ranks"
 
-    def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Sequence[float]:
+    def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Ranking:
         "Tokenise once, run in length-sorted batches, read the scores"
-        if not self.pool_queries: return self.score_apart(pairs, batch_size=batch_size, progress=progress)
-        return self.read(self.run(self.encode(pairs), batch_size=batch_size, progress=progress))
+        tokens = self.encode(pairs)
+        groups = [list(range(len(pairs)))] if self.pool_queries else by_query(pairs)
+        rows: list[Any] = [None] * len(pairs)
+        for group in groups:
+            own = {name: [ids[i] for i in group] for name, ids in tokens.items()}
+            for i, row in zip(group, self.run(own, batch_size=batch_size, progress=progress)): rows[i] = row
+        import numpy as np
+        return replace(Ranking.of(self.read(np.stack(rows))), truncated=getattr(tokens, "cut", None))
 
-    def score_apart(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> list[float]:
-        "Each query's pairs by themselves, so that a query's scores do not depend on the other queries"
-        groups: dict[str, list[Pair]] = {}
-        for pair in pairs: groups.setdefault(pair[0], []).append(pair)
-        scores: dict[Pair, float] = {}
-        for own in groups.values():
-            scores.update(zip(own, self.read(self.run(self.encode(own), batch_size=batch_size, progress=progress))))
-        return [scores[pair] for pair in pairs]
+def by_query(pairs: Sequence[Pair]) -> list[list[int]]:
+    "Positions of each query's pairs, for models whose scores depend on their neighbours in a batch"
+    groups: dict[str, list[int]] = {}
+    for i, (query, _) in enumerate(pairs): groups.setdefault(query, []).append(i)
+    return list(groups.values())

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 import numpy as np
 
@@ -17,7 +19,8 @@ from ..errors import InputError, ModelLoadError, did_you_mean, logger, need
 # %% auto #0
 __all__ = ['PACKED_FROM', 'BUDGETS', 'torch_module', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear',
            'can_pack', 'pack_linears', 'transformers_module', 'quiet_loading', 'load_errors', 'load_config',
-           'open_tokenizer', 'load_tokenizer', 'load_model', 'check_weights', 'TorchRuntime', 'read_logits']
+           'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer', 'load_model', 'adapter_settings',
+           'beneath', 'adapter_weights', 'merged', 'check_weights', 'call', 'TorchRuntime', 'read_logits']
 
 # %% ../../nbs/engine/03_torch.ipynb #bc282789
 def torch_module(purpose: str = "A local model"):
@@ -108,13 +111,17 @@ def transformers_module(purpose: str = "A local model"):
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     "Keep transformers' own progress bars out of logs; where a person watches they stay"
+    from transformers import modeling_gguf_pytorch_utils as unpacking
     from transformers.utils import logging as bars
     if somebody_watches() or not bars.is_progress_bar_enabled():
         yield
         return
     bars.disable_progress_bar()
+    bar, unpacking.tqdm = unpacking.tqdm, lambda items, **kwargs: items     # this one does not ask whether bars are wanted
     try: yield
-    finally: bars.enable_progress_bar()
+    finally:
+        unpacking.tqdm = bar
+        bars.enable_progress_bar()
 
 def load_errors() -> tuple[type[Exception], ...]:
     "What loading raises for files that are missing, damaged, of another shape, or pickles of more than data"
@@ -123,9 +130,25 @@ def load_errors() -> tuple[type[Exception], ...]:
     return OSError, ValueError, KeyError, RuntimeError, UnpicklingError, SafetensorError
 
 def load_config(source: str, options: LoadOptions, subfolder: str = "") -> Any:
-    "A checkpoint's configuration; raises `ModelLoadError`"
-    try: return transformers_module().AutoConfig.from_pretrained(source, subfolder=subfolder, **options.hub)
+    "A checkpoint's configuration, for an adapter that of the model below it; raises `ModelLoadError`"
+    transformers = transformers_module()
+    if options.gguf_file: check_gguf()
+    source, options = beneath(source, options)
+    try: return transformers.AutoConfig.from_pretrained(source, subfolder=subfolder, **options.hub)
     except load_errors() as error: raise missing_model(source, error) from error
+
+def check_gguf() -> None:
+    "Raise `MissingDependency` unless what transformers needs for GGUF files is installed"
+    for name in ("gguf", "accelerate"): need(name, extra="gguf", purpose="A GGUF file")
+
+def check_architecture(source: str, config: Any, patterns: tuple[str, ...], wanted: str) -> str:
+    "The checkpoint's architecture, or `ModelLoadError` when it is none that the method can run"
+    built = list(config.architectures or []) or [type(config).__name__]
+    found = next((a for a in built if any(fnmatchcase(a, p) for p in patterns)), None)
+    if found is None:
+        raise ModelLoadError(f"{source} is a {', '.join(built)}; this method wants {wanted}. Leave model_type= out to let the checkpoint decide, "
+                             "or name another")
+    return found
 
 def open_tokenizer(source: str, wanted: dict[str, Any]) -> Any:
     "Through `AutoTokenizer`; transformers 4 does not know the name that 5 writes for a plain fast tokenizer"
@@ -139,7 +162,10 @@ def load_tokenizer(source: str, options: LoadOptions, subfolder: str = "") -> An
     "A checkpoint's tokenizer; raises `ModelLoadError`"
     wanted = {**options.hub, "subfolder": subfolder, **(options.tokenizer_kwargs or {})}
     try: found = open_tokenizer(source, wanted)
-    except load_errors() as error: raise missing_model(source, error) from error
+    except load_errors() as error:
+        base, below = beneath(source, options)      # an adapter without a tokenizer of its own has that of the model below
+        if base == source: raise missing_model(source, error) from error
+        return load_tokenizer(base, below, subfolder)
     if len(found) <= len(found.all_special_tokens): raise ModelLoadError(f"{source} has no vocabulary: its tokenizer's files are missing")
     return found
 
@@ -149,22 +175,56 @@ def load_model(
     options: LoadOptions,       # Device, dtype, revision …
     *,
     config: Any = None,         # Already loaded configuration
+    prepare: Callable[[Any], Any] | None = None,    # Done to the loaded model before it moves to its device
     subfolder: str = "",        # Where in the checkpoint the transformer is
 ) -> Any:
     "A model in evaluation mode on its device; raises `ModelLoadError`, also when weights are missing"
-    device = pick_device(options.device)
+    if options.gguf_file: check_gguf()
+    device, adapter = pick_device(options.device), adapter_settings(source, options)
     config = config if config is not None else load_config(source, options, subfolder)
     dtype = pick_dtype(options.dtype, device, getattr(config, "dtype", None))
-    wanted = {"config": config, "dtype": dtype, "weights_only": True, "subfolder": subfolder, **options.hub, **(options.model_kwargs or {})}
+    base, below = beneath(source, options)
+    wanted = {"config": config, "dtype": dtype, "weights_only": True, "subfolder": subfolder, **below.hub, **(options.model_kwargs or {})}
     try:
-        with quiet_loading(): model, info = getattr(transformers_module(), auto_class).from_pretrained(source, output_loading_info=True, **wanted)
-    except load_errors() as error: raise missing_model(source, error) from error
-    check_weights(source, sorted(info["missing_keys"]), options.random_head)
+        with quiet_loading(): model, info = getattr(transformers_module(), auto_class).from_pretrained(base, output_loading_info=True, **wanted)
+    except load_errors() as error: raise missing_model(base, error) from error
+    brought = adapter_weights(source, options) if adapter else ()
+    check_weights(source, sorted(m for m in info["missing_keys"] if not any(name.endswith(m) for name in brought)), options.random_head)
+    if adapter: model = merged(model, source, options)
+    if prepare: prepare(model)
     logger.info("%s: %s in %s on %s", source, type(model).__name__, dtype, device)
     if "device_map" in wanted: return model.eval()
     model = model.to(device).eval()
     if options.pack_weights and device.type == "cpu": logger.info("%s: %d layers packed", source, pack_linears(model))
     return model
+
+# %% ../../nbs/engine/03_torch.ipynb #6872eb76
+def adapter_settings(source: str, options: LoadOptions) -> dict[str, Any]:
+    "adapter_config.json of a PEFT adapter, empty for other checkpoints"
+    import json
+    from pathlib import Path
+    transformers_module()
+    from transformers.utils import find_adapter_config_file
+    found = find_adapter_config_file(source, **options.files)
+    return json.loads(Path(found).read_text(encoding="utf-8")) if found else {}
+
+def beneath(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
+    "Where the model itself is: an adapter names the one below it, other checkpoints are it"
+    adapter = adapter_settings(source, options)
+    if not adapter: return source, options
+    if not adapter.get("base_model_name_or_path"): raise ModelLoadError(f"the adapter {source} does not name the model it belongs to (base_model_name_or_path)")
+    return adapter["base_model_name_or_path"], replace(options, revision=adapter.get("revision"))
+
+def adapter_weights(source: str, options: LoadOptions) -> tuple[str, ...]:
+    "Names of the weights that an adapter brings; raises `ModelLoadError`, and `MissingDependency` without peft"
+    try: return tuple(need("peft", extra="peft", purpose="A LoRA adapter").load_peft_weights(source, device="cpu", **options.files))
+    except load_errors() as error: raise missing_model(source, error) from error
+
+def merged(model: Any, source: str, options: LoadOptions) -> Any:
+    "The model with an adapter's differences added to its weights; raises `ModelLoadError`"
+    peft = need("peft", extra="peft", purpose="A LoRA adapter")
+    try: return peft.PeftModel.from_pretrained(model, source, **options.files).merge_and_unload()
+    except load_errors() as error: raise missing_model(source, error) from error
 
 # %% ../../nbs/engine/03_torch.ipynb #275ff20e
 def check_weights(source: str, missing: list[str], accepted: bool) -> None:
@@ -179,6 +239,10 @@ def check_weights(source: str, missing: list[str], accepted: bool) -> None:
 # %% ../../nbs/engine/03_torch.ipynb #8d699b20
 BUDGETS = {"cpu": 1024, "mps": 8192}   # token slots a batch; a CPU is fastest while activations stay in its cache
 
+def call(model: Any, inputs: dict[str, Any]) -> Any:
+    "The model's output for a batch"
+    return model(**inputs)
+
 class TorchRuntime:
     "Batch of arrays -> (items, numbers) float32, by a torch model"
 
@@ -186,8 +250,10 @@ class TorchRuntime:
         self,
         model: Any,                                 # A torch module that takes the batch's arrays by name
         read: Callable[[Any, dict[str, Any]], Any], # (output, inputs) -> (items, numbers) tensor
+        *,
+        ask: Callable[[Any, dict[str, Any]], Any] = call,   # (model, inputs) -> output
     ):
-        self.model, self.read = model, read
+        self.model, self.read, self.ask = model, read, ask
 
     @property
     def device(self) -> Any: return next(self.model.parameters()).device
@@ -202,7 +268,7 @@ class TorchRuntime:
         torch = torch_module()
         with torch.inference_mode():
             inputs = {name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()}   # (items, tokens)
-            return self.read(self.model(**inputs), inputs).float().cpu().numpy()                                           # (items, numbers)
+            return self.read(self.ask(self.model, inputs), inputs).float().cpu().numpy()                                   # (items, numbers)
 
 # %% ../../nbs/engine/03_torch.ipynb #6504e85b
 def read_logits(output: Any, inputs: dict[str, Any]) -> Any:

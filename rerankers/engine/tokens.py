@@ -156,7 +156,13 @@ class TextEncoder:
         "A tokenizer written in Python: through transformers, one call for the batch"
         first, second = ([p[0] for p in items], [p[1] for p in items]) if items and isinstance(items[0], tuple) else (items, None)
         with quiet_truncation(): made = self.tokenizer(first, second, truncation=self.truncation if self.max_length else False, max_length=self.max_length)
-        return [{name: made[name][i] for name in self.vocabulary.inputs} for i in range(len(items))]
+        rows = [{name: made[name][i] for name in self.vocabulary.inputs} for i in range(len(items))]
+        return [row | {"cut": self._cut_slowly(item, row)} for item, row in zip(items, rows)]
+
+    def _cut_slowly(self, item: Any, row: dict[str, list[int]]) -> bool:
+        "Was something lost? These tokenizers do not say, so a row that fills its room is made again in full"
+        if self.max_length is None or len(row["input_ids"]) < self.max_length: return False
+        return len(self.tokenizer(*(item if isinstance(item, tuple) else (item,)), verbose=False)["input_ids"]) > self.max_length
 
     def _separate(self, texts: list[str], cap: int | None) -> dict[str, Any]:
         "Every distinct text as an encoding without special tokens, cut to `cap`"
@@ -177,6 +183,7 @@ class TextEncoder:
         return self.tokenizer.post_process(query, text, True)
 
     def _collect(self, encodings: list) -> Tokens:
-        "Rows of ids by input name"
+        "Rows of ids by input name, and whether each item lost something"
         fast = {"input_ids": "ids", "token_type_ids": "type_ids"}
-        return {name: [getattr(e, fast[name]) if self.vocabulary.fast else e[name] for e in encodings] for name in self.vocabulary.inputs}
+        ids = {name: [getattr(e, fast[name]) if self.vocabulary.fast else e[name] for e in encodings] for name in self.vocabulary.inputs}
+        return Tokens.of(ids, [bool(e.overflowing) if self.vocabulary.fast else e["cut"] for e in encodings])
