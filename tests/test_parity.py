@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 from rerankers import Document, Reranker  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("shared_dir")     # skips where the kits are absent
@@ -36,8 +37,10 @@ KITS = [
 ]
 IDS = [f"{kit}-{key}" for kit, key, _ in KITS]
 TOLERANCE = 1e-5    # for every batch size, though the kits allow 2e-5 when batched
+OLD = transformers.__version__.startswith("4.")
 SUMS = ("scores", "scores_single_space", "scores_llm_rankers_qlm")    # of many terms
-OWN_TOLERANCE = {"monot5-scores": 1e-6, **{f"upr_t5-{key}": 1e-4 for key in SUMS}}
+OWN_TOLERANCE = {} if OLD else {"monot5-scores": 1e-6}      # the kit's scores are of transformers 5, the old one rounds otherwise
+OWN_TOLERANCE |= {**{f"upr_t5-{key}": 1e-4 for key in SUMS}}
 
 
 def kit_folder(kit):
@@ -49,6 +52,11 @@ def cases(kit):
 
 
 def ranker_for(kit, options, case):
+    if kit == "upr_t5" and OLD: pytest.skip("transformers 4 scales the decoder's states of this checkpoint, whose config says scale_decoder_outputs=false")
+    return load_kit(kit, options, case)
+
+
+def load_kit(kit, options, case):
     "A ranker with the case's settings; `bge` asks for FlagEmbedding's truncation on a checkpoint that is not called BGE"
     options, kwargs = dict(options), {k: v for k, v in case["kwargs"].items() if v is not None and k != "title"}
     if options.pop("bge", False):

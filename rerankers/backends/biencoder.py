@@ -11,9 +11,11 @@ from fastcore.meta import delegates
 from ..engine.hub import LoadOptions
 from ..engine.local import LocalModel
 from ..errors import InputError, ModelLoadError, did_you_mean
-from ..rankers import Pair, PointwiseRanker, check_positive
+from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
 from ..registry import Claims, read_json, read_modules
-if TYPE_CHECKING: import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+    from rerankers.engine.batching import Tokens
 
 # %% auto #0
 __all__ = ['SIMILARITIES', 'cosine', 'dot', 'euclidean', 'manhattan', 'pick_similarity', 'saved_prompts', 'BiEncoderRanker']
@@ -98,13 +100,20 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         self.encoder = TextEncoder(vocabulary, fitting_length(max_length, usable, text_config.get("max_seq_length") or vocabulary.limit))
         self.runtime, self.pad, self.side = TorchRuntime(transformer, ReadHead(head.to(transformer.device))), vocabulary.pad, vocabulary.side
 
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        "Token ids of each text"
+        return self.encoder.texts([t.lower() for t in texts] if self.lower else texts)
+
     def embed(self, texts: Sequence[str], *, batch_size: int | None = None, progress: bool | None = None) -> np.ndarray:
         "Texts as vectors, (texts, dim); prompts are the caller's business"
-        return self.run(self.encoder.texts([t.lower() for t in texts] if self.lower else texts), batch_size=batch_size, progress=progress, unit="text")
+        return self.run(self.tokens(texts), batch_size=batch_size, progress=progress, unit="text")
 
-    def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> list[float]:
+    def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Ranking:
         "Encode each distinct text once, compare the vectors of each pair"
         texts = [(self.query_prompt + q, self.document_prompt + d) for q, d in pairs]
         place = {text: i for i, text in enumerate(dict.fromkeys(t for pair in texts for t in pair))}
-        vectors: Any = self.embed(list(place), batch_size=batch_size, progress=progress).astype("float64")  # (texts, dim)
-        return self.similarity(vectors[[place[q] for q, _ in texts]], vectors[[place[d] for _, d in texts]]).tolist()
+        tokens = self.tokens(list(place))
+        vectors: Any = self.run(tokens, batch_size=batch_size, progress=progress, unit="text").astype("float64")   # (texts, dim)
+        queries, documents = [place[q] for q, _ in texts], [place[d] for _, d in texts]
+        lost = tokens.cut or [False] * len(place)
+        return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=[lost[q] or lost[d] for q, d in zip(queries, documents)])

@@ -168,7 +168,7 @@ def folder_encoder(
 class FlashRankRanker(LocalRanker):
     "FlashRank's small ONNX cross-encoders (Damodaran, 2023, github.com/PrithivirajDamodaran/FlashRank)"
     words    = ("flashrank",)
-    defaults = {"en": "ms-marco-TinyBERT-L-2-v2", "other": "ms-marco-MultiBERT-L-12"}
+    defaults = {"en": "ms-marco-MiniLM-L-12-v2", "other": "ms-marco-MultiBERT-L-12"}   # as in rerankers 0.10; FlashRank itself takes TinyBERT
     claims   = Claims(files=tuple(m.file for m in GRAPHS), names=tuple(m.name.lower() for m in GRAPHS))
     requires = {"onnx": ("onnxruntime", "tokenizers", "numpy")}
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING: import numpy as np
 
 # %% auto #0
 __all__ = ['TEXT_END', 'QUERY_END', 'SYSTEM', 'without_marks', 'list_prompt', 'blocks', 'cosines', 'fused', 'projector_weights',
-           'linear', 'load_projector', 'quiet_projector', 'check_version', 'ReadMarks', 'call_trunk', 'open_jina',
-           'prompt_room', 'JinaV3Ranker']
+           'load_projector', 'quiet_projector', 'check_version', 'ReadMarks', 'call_trunk', 'open_jina', 'prompt_room',
+           'JinaV3Ranker']
 
 # %% ../../nbs/backends/jina_v3.ipynb #18de4188
 TEXT_END, QUERY_END = "<|embed_token|>", "<|rerank_token|>"
@@ -97,23 +97,16 @@ def projector_weights(folder: Path) -> dict[str, Any]:
             found.update({name.removeprefix("projector."): file.get_tensor(name) for name in file.keys() if name.startswith("projector.")})
     return found
 
-def linear(weight: Any, bias: Any) -> Any:
-    "A linear layer of given weights"
-    from rerankers.engine.pytorch import torch_module
-    nn = torch_module().nn
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    layer.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
-    return layer
-
 def load_projector(folder: Path, source: str) -> Any:
     "Linear, ReLU, Linear as a torch module; raises `ModelLoadError` where they are missing or do not fit together"
+    from rerankers.engine.modules import linear
     from rerankers.engine.pytorch import load_errors, torch_module
     nn = torch_module().nn
     try: found = projector_weights(folder)
     except load_errors() as error: raise ModelLoadError(f"the weights of {source} cannot be read: {first_line(error)}") from error
     absent = [f"projector.{name}" for name in ("0.weight", "2.weight") if name not in found]
     if absent: raise ModelLoadError(f"{source} has no {' and no '.join(absent)}: it is no jina-reranker-v3 in safetensors, as jinaai/jina-reranker-v3 is")
-    layers = [linear(found[f"{n}.weight"], found.get(f"{n}.bias")) for n in (0, 2)]
+    layers = [linear(found, name) for name in ("0", "2")]
     if layers[0].out_features != layers[1].in_features: raise ModelLoadError(f"the projector of {source} does not fit together: {layers}")
     return nn.Sequential(layers[0], nn.ReLU(), layers[1])
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fastcore.meta import delegates
 from ..engine.activations import Activation, identity, pick_activation
 from ..engine.hub import LoadOptions
-from ..engine.local import LocalRanker
+from ..engine.local import LocalRanker, by_query
 from ..engine.prompts import Prompt, PromptEncoder, in_chat_format
 from ..errors import InputError, ModelLoadError
 from ..rankers import Pair, check_positive
@@ -119,6 +119,7 @@ class LLMPointwiseRanker(LocalRanker):
     claims   = Claims(architectures=("*ForCausalLM",))
     requires = {"transformers": ("torch", "transformers", "numpy")}
     recipe: LLMRecipe = GENERIC
+    runtime: TorchRuntime
 
     @delegates(LoadOptions)
     def __init__(
@@ -133,6 +134,7 @@ class LLMPointwiseRanker(LocalRanker):
         false_token: str | int | None = None,           # Its rival, with `true_token`
         preserve_suffix: bool | None = None,            # Of a text that is too long cut the document and keep what follows it; the recipe's habit by default
         activation: str | Activation | None = None,     # "identity" (raw), "sigmoid" (the authors' probability), "log_sigmoid"; the recipe's by default
+        share_prefix: bool = True,                      # Compute what all prompts of a query begin with once; changes scores by rounding alone
         batch_size: int | None = None,                  # Pairs a step; automatic by default
         max_tokens: int | None = None,                  # Token slots a step; what suits the device by default
         **kwargs,                                       # See `LoadOptions`
@@ -144,7 +146,7 @@ class LLMPointwiseRanker(LocalRanker):
         prompt = in_chat_format(tokenizer, self.recipe.prompt) if self._chats(tokenizer) else self.recipe.prompt
         self.takes_instruction = "{instruction}" in prompt.body + prompt.query
         if instruction is not None and not self.takes_instruction: raise InputError(f"instruction={instruction!r}: this prompt has no {{instruction}}")
-        self.model, self.instruction = model, instruction
+        self.model, self.instruction, self.share_prefix = model, instruction, share_prefix
         self.encoder = PromptEncoder(tokenizer, prompt, max_length or self.recipe.max_length, getattr(config, "max_position_embeddings", None))
         self.pad, self.side = {"input_ids": padding_id(tokenizer)}, self.recipe.side or tokenizer.padding_side
         self.activation = pick_activation(activation or self.recipe.activation)
@@ -160,6 +162,24 @@ class LLMPointwiseRanker(LocalRanker):
         score = rows[:, 0] - rows[:, 1] if rows.shape[1] > 1 else rows[:, 0]
         if self.activation is not identity: score = (score - self.recipe.shift(self.model)) / self.recipe.temperature
         return self.activation(score).tolist()
+
+    def groups(self, pairs: Sequence[Pair], tokens: dict[str, list[list[int]]]) -> list[list[int]]:
+        "Each query's pairs by themselves where their prompts share enough, the others together"
+        from rerankers.engine.answers import shared_length
+        queries = by_query(pairs)
+        apart = [group for group in queries if shared_length([tokens["input_ids"][i] for i in group])]
+        mixed = [i for group in queries if group not in apart for i in group]
+        return [*apart, *([mixed] if mixed else [])]
+
+    def run(self, tokens: dict[str, list[list[int]]], **how: Any) -> np.ndarray:
+        "Rows of the model; what all prompts begin with is computed once"
+        from rerankers.engine.answers import SharedPrefix, call_decoder, shared_length
+        from rerankers.engine.pytorch import TorchRuntime
+        ids, model = tokens["input_ids"], self.runtime.model
+        shared = shared_length(ids) if self.runtime.ask is call_decoder and self.share_prefix else 0
+        prefix = SharedPrefix(model, ids[0][:shared]) if shared else None
+        if prefix is None or not prefix.usable: return super().run(tokens, **how)
+        return super().run({"input_ids": [row[shared:] for row in ids]}, runtime=TorchRuntime(model, self.runtime.read, ask=prefix), **how)
 
     def _chats(self, tokenizer: Any) -> bool: return self.chat and bool(tokenizer.chat_template)
 

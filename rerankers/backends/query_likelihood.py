@@ -85,10 +85,10 @@ class UPRRanker(LocalRanker):
 
     def open(self, model: str, options: LoadOptions) -> Any:
         "Load the model, give its tokenizer"
-        from rerankers.engine.pytorch import TorchRuntime, check_architecture, load_config, load_model, load_tokenizer
-        config = load_config(model, options)
-        check_architecture(model, config, ("*T5ForConditionalGeneration", "SwitchTransformers*"), "an encoder-decoder of the T5 family")
-        self.runtime = TorchRuntime(load_model(model, "AutoModelForSeq2SeqLM", options, config=config), read_labels, ask=call_with_labels)
+        from rerankers.engine.answers import t5_config
+        from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
+        network = load_model(model, "AutoModelForSeq2SeqLM", options, config=t5_config(model, options))
+        self.runtime = TorchRuntime(network, read_labels, ask=call_with_labels)
         return load_tokenizer(model, options)
 
     def encode(self, pairs: Sequence[Pair]) -> Tokens:

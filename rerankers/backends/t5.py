@@ -67,12 +67,10 @@ class T5Ranker(LocalRanker):
         max_tokens: int | None = None,                  # Token slots a step; what suits the device by default
         **kwargs,                                       # See `LoadOptions`
     ):
-        from rerankers.engine.answers import answer_id, call_first_step, keep_answers, read_first
-        from rerankers.engine.pytorch import TorchRuntime, check_architecture, load_config, load_model, load_tokenizer
+        from rerankers.engine.answers import answer_id, call_first_step, keep_answers, read_first, t5_config
+        from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
         options, recipe = LoadOptions(**kwargs), type(self).recipe
-        config = load_config(model, options)
-        check_architecture(model, config, ("*T5ForConditionalGeneration", "SwitchTransformers*"), "an encoder-decoder of the T5 family")
-        tokenizer = load_tokenizer(model, options)
+        config, tokenizer = t5_config(model, options), load_tokenizer(model, options)
         given = tuple(t for t in (true_token, false_token) if t is not None)
         ids = [answer_id(tokenizer, a, model) for a in given or recipe.answers(model)]
         network = load_model(model, "AutoModelForSeq2SeqLM", options, config=config, prepare=lambda m: keep_answers(m, ids))

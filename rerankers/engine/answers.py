@@ -5,13 +5,16 @@
 # %% ../../nbs/engine/08_answers.ipynb #8d7e46f5
 from __future__ import annotations
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
+from .hub import LoadOptions
 from .pytorch import torch_module
 from ..errors import ModelLoadError
 
 # %% auto #0
-__all__ = ['answer_id', 'keep_answers', 'call_decoder', 'read_last', 'call_first_step', 'read_first']
+__all__ = ['SHARED_FROM', 'T5_FAMILY', 'answer_id', 'keep_answers', 'call_decoder', 'read_last', 'shared_length', 'SharedPrefix',
+           't5_config', 'call_first_step', 'read_first']
 
 # %% ../../nbs/engine/08_answers.ipynb #15947752
 def answer_id(
@@ -57,7 +60,54 @@ def read_last(output: Any, inputs: dict[str, Any]) -> Any:
     last = mask.shape[1] - 1 - mask.flip(1).int().argmax(dim=1)     # (items,)
     return output.logits[torch_module().arange(len(mask), device=mask.device), last]
 
-# %% ../../nbs/engine/08_answers.ipynb #49970b2c
+# %% ../../nbs/engine/08_answers.ipynb #71b7dfe5
+SHARED_FROM = 0.1   # part of all tokens that must be saved for sharing to pay; below it the copies of the state cost what they save
+
+def shared_length(
+    rows: list[list[int]],      # Token ids of the items
+) -> int:
+    "Tokens that all rows begin with, leaving at least one to each; 0 where sharing them would not pay"
+    if len(rows) < 2: return 0
+    low, high = min(rows), max(rows)    # in lexical order, what these two share all share
+    most = min(len(low), len(high), *map(len, rows)) - 1
+    shared = next((i for i in range(most) if low[i] != high[i]), max(most, 0))
+    return shared if shared * (len(rows) - 1) >= SHARED_FROM * sum(map(len, rows)) else 0
+
+class SharedPrefix:
+    "A decoder's state after tokens that all items begin with; asks the model for the rest of a batch, on either side padded"
+
+    def __init__(self, model: Any, ids: Sequence[int]):
+        torch, device = torch_module(), next(model.parameters()).device
+        with torch.inference_mode(): self.state = model(input_ids=torch.tensor([list(ids)], device=device), use_cache=True).past_key_values
+        self.length = len(ids)
+
+    @property
+    def usable(self) -> bool:
+        "Is it the plain kind of state, keys and values of every token? Windows and recurrent states are left alone"
+        layers = getattr(self.state, "layers", None) or []
+        return bool(layers) and all(type(layer).__name__ == "DynamicLayer" for layer in layers)
+
+    def __call__(self, model: Any, inputs: dict[str, Any]) -> Any:
+        mask, state = inputs["attention_mask"], deepcopy(self.state)
+        state.batch_repeat_interleave(len(mask))
+        whole = torch_module().cat([mask.new_ones(len(mask), self.length), mask], dim=1)    # (items, shared + tokens)
+        positions = self.length + (mask.cumsum(-1) - 1).clamp(min=0)
+        return model(input_ids=inputs["input_ids"], attention_mask=whole, position_ids=positions, past_key_values=state, use_cache=True)
+
+# %% ../../nbs/engine/08_answers.ipynb #fc2f4e83
+T5_FAMILY = ("t5", "mt5", "umt5", "longt5", "switch_transformers")     # `model_type` in config.json
+
+def t5_config(
+    source: str,            # Hub name or folder
+    options: LoadOptions,   # Where from
+) -> Any:
+    "The configuration of an encoder-decoder of the T5 family; raises `ModelLoadError` for another architecture"
+    from rerankers.engine.pytorch import load_config
+    config = load_config(source, options)
+    if config.model_type in T5_FAMILY: return config
+    raise ModelLoadError(f"{source} is a {config.model_type}; this method wants an encoder-decoder of the T5 family. Leave model_type= out to let the "
+                         "checkpoint decide, or name another")
+
 def call_first_step(model: Any, inputs: dict[str, Any]) -> Any:
     "An encoder-decoder's output for the first token that it would write"
     ids = inputs["input_ids"]

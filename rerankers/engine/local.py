@@ -35,11 +35,13 @@ class LocalModel:
     max_tokens: int | None = None           # Token slots a batch; the runtime's own figure when None
     pool_queries: bool = True               # Mix pairs of different queries in a batch
 
-    def run(self, tokens: dict[str, list[list[int]]], *, batch_size: int | None = None, progress: bool | None = None, unit: str = "pair") -> np.ndarray:
-        "Rows of the model for tokenised items, in their order"
+    def run(self, tokens: dict[str, list[list[int]]], *, batch_size: int | None = None, progress: bool | None = None, unit: str = "pair",
+            runtime: Runtime | None = None) -> np.ndarray:
+        "Rows of the model (or of another runtime) for tokenised items, in their order"
         from rerankers.engine.batching import run_batches   # NumPy comes with the method, not with the import
-        return run_batches(self.runtime, tokens, pad=self.pad, side=self.side, max_tokens=self.max_tokens or self.runtime.max_tokens,
-                           padding=self.runtime.padding, batch_size=batch_size, progress=progress, unit=unit)
+        runtime = runtime or self.runtime
+        return run_batches(runtime, tokens, pad=self.pad, side=self.side, max_tokens=self.max_tokens or runtime.max_tokens,
+                           padding=runtime.padding, batch_size=batch_size, progress=progress, unit=unit)
 
 class LocalRanker(LocalModel, PointwiseRanker):
     "A pointwise method whose model runs here, on pairs"
@@ -55,13 +57,16 @@ class LocalRanker(LocalModel, PointwiseRanker):
     def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Ranking:
         "Tokenise once, run in length-sorted batches, read the scores"
         tokens = self.encode(pairs)
-        groups = [list(range(len(pairs)))] if self.pool_queries else by_query(pairs)
         rows: list[Any] = [None] * len(pairs)
-        for group in groups:
+        for group in self.groups(pairs, tokens):
             own = {name: [ids[i] for i in group] for name, ids in tokens.items()}
             for i, row in zip(group, self.run(own, batch_size=batch_size, progress=progress)): rows[i] = row
         import numpy as np
         return replace(Ranking.of(self.read(np.stack(rows))), truncated=getattr(tokens, "cut", None))
+
+    def groups(self, pairs: Sequence[Pair], tokens: dict[str, list[list[int]]]) -> list[list[int]]:
+        "Positions of the pairs that run together"
+        return [list(range(len(pairs)))] if self.pool_queries else by_query(pairs)
 
 def by_query(pairs: Sequence[Pair]) -> list[list[int]]:
     "Positions of each query's pairs, for models whose scores depend on their neighbours in a batch"

@@ -151,9 +151,12 @@ def check_architecture(source: str, config: Any, patterns: tuple[str, ...], want
     return found
 
 def open_tokenizer(source: str, wanted: dict[str, Any]) -> Any:
-    "Through `AutoTokenizer`; transformers 4 does not know the name that 5 writes for a plain fast tokenizer"
+    "Through `AutoTokenizer`; transformers 4 knows neither the name that 5 writes for a plain fast tokenizer nor its list of further special tokens"
     transformers = transformers_module()
     try: return transformers.AutoTokenizer.from_pretrained(source, **wanted)
+    except AttributeError as error:
+        if "has no attribute 'keys'" not in str(error) or "extra_special_tokens" in wanted: raise
+        return open_tokenizer(source, {**wanted, "extra_special_tokens": {}})   # they are in tokenizer.json all the same
     except ValueError as error:
         if "TokenizersBackend" not in str(error): raise
         return transformers.PreTrainedTokenizerFast.from_pretrained(source, **{k: v for k, v in wanted.items() if k != "trust_remote_code"})
