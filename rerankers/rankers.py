@@ -6,8 +6,9 @@
 from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +36,7 @@ class Ranking:
     order: Sequence[int] | None = None      # Positions of documents, best first; only where there are no scores
     truncated: Sequence[bool] | None = None                         # Was text of the query or the document cut? `None`: nothing was
     sets: Mapping[str, Sequence[float]] = field(default_factory=dict)   # Further scores by name, each in the order of the documents
+    explain: Callable[[int], Any] | None = None                         # Position of a document -> why it scores as it does, for `Result.explain`
 
     @classmethod
     def of(cls, found: Ranking | Mapping[str, Sequence[float]] | Sequence[float]) -> Ranking:
@@ -116,8 +118,8 @@ def to_results(
     else: order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)   # Python's sort is stable, also in reverse
     sets = {name: check_scores(values, task) for name, values in ranking.sets.items()}
     cut = [False] * len(order) if ranking.truncated is None else ranking.truncated
-    best = [Result(task.documents[i], None if scores is None else scores[i], rank, bool(cut[i]), {name: values[i] for name, values in sets.items()})
-            for rank, i in enumerate(order[:top_k], start=1)]
+    best = [Result(task.documents[i], None if scores is None else scores[i], rank, bool(cut[i]), {name: values[i] for name, values in sets.items()},
+                   partial(ranking.explain, i) if ranking.explain else None) for rank, i in enumerate(order[:top_k], start=1)]
     return RankedResults(best, task.query, has_scores=scores is not None)
 
 # %% ../nbs/03_rankers.ipynb #6f80672f

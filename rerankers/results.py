@@ -5,7 +5,7 @@
 # %% ../nbs/02_results.ipynb #e1860695
 from __future__ import annotations
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, fields
 from html import escape
 from typing import Any, overload
@@ -26,6 +26,14 @@ class Result:
     rank: int | None = None         # 1 is best
     truncated: bool = field(default=False, repr=False)      # Was text cut to fit the model?
     scores: dict[str, float] = field(default_factory=dict, repr=False)  # Scores by name, where a method gives several; `score` is the one that ranks
+    explainer: Callable[[], Any] | None = field(default=None, repr=False, compare=False)    # What `explain` asks; the method's, not kept by pickle
+
+    def __getstate__(self) -> dict[str, Any]: return {**vars(self), "explainer": None}
+
+    def explain(self) -> Any:
+        "Why this score, where the method can say it (late interaction: which word matched which); raises `InputError` elsewhere"
+        if self.explainer is None: raise InputError("this result has no explanation: its method gives none, or it was pickled or read from a file")
+        return self.explainer()
 
     @property
     def text(self) -> str | None: return self.document.text

@@ -21,11 +21,12 @@ from .rankers import BaseRanker
 from .results import RankedResults
 
 # %% auto #0
-__all__ = ['QUERY', 'TEXTS', 'CHECKS', 'WORDS', 'Layer', 'TURNS', 'ANSWERS', 'SIZES', 'candidates', 'scores_of', 'assert_close',
-           'check_permutation', 'check_unchanged', 'check_nothing_printed', 'check_shapes', 'check_repeatable',
-           'check_order_free', 'check_batches', 'check_many', 'check_async', 'check_threads', 'check_pickling',
-           'check_bad_input', 'check_ranker', 'tiny_tokenizer', 'tiny_bert', 'write_module', 'write_chain',
-           'score_layers', 'export_onnx', 'tiny_checkpoint', 'tiny_pieces', 'tiny_language_model']
+__all__ = ['QUERY', 'TEXTS', 'CHECKS', 'WORDS', 'Layer', 'TURNS', 'ANSWERS', 'SIZES', 'LATE_LENGTHS', 'LATE_FILES', 'LATE_CHAINS',
+           'candidates', 'scores_of', 'assert_close', 'check_permutation', 'check_unchanged', 'check_nothing_printed',
+           'check_shapes', 'check_repeatable', 'check_order_free', 'check_batches', 'check_many', 'check_async',
+           'check_threads', 'check_pickling', 'check_bad_input', 'check_ranker', 'tiny_tokenizer', 'tiny_bert',
+           'write_module', 'write_chain', 'score_layers', 'export_onnx', 'tiny_checkpoint', 'tiny_pieces',
+           'tiny_language_model', 'tiny_late']
 
 # %% ../nbs/testing.ipynb #bf94f433
 QUERY = "who wrote the play hamlet?"
@@ -314,3 +315,48 @@ def tiny_language_model(
         getattr(transformers, f"AutoModelFor{head}").from_config(config).eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+# %% ../nbs/testing.ipynb #e0eda1d6
+LATE_LENGTHS = {"query_length": 32, "document_length": 80}
+LATE_FILES: dict[str, dict[str, Any]] = {   # format -> what its configuration files say
+    "stanford": {"artifact.metadata": {"query_token_id": "[unused0]", "doc_token_id": "[unused1]", "query_maxlen": 32, "doc_maxlen": 80, "dim": 16,
+                                       "mask_punctuation": True, "attend_to_mask_tokens": False}},
+    "pylate": {"config_sentence_transformers.json": {
+        "model_type": "ColBERT", "query_prefix": "[Q] ", "document_prefix": "[D] ", **LATE_LENGTHS, "do_query_expansion": True,
+        "attend_to_expansion_tokens": False, "skiplist_words": [".", ",", "?", "!", "-"]}},
+    "multi-vector": {
+        "config_sentence_transformers.json": {"model_type": "MultiVectorEncoder", "prompts": {"query": "[Q] ", "document": "[D] "},
+                                              "similarity_fn_name": "maxsim"},
+        "sentence_bert_config.json": {"document_length": 80, "query_expansion": {"strategy": "fixed", "attend": True, "length": 32}}}}
+LATE_CHAINS: dict[str, list[str]] = {"pylate": ["Dense"], "multi-vector": ["Dense", "MultiVectorMask", "Normalize"]}
+
+@cache
+def tiny_late(
+    kind: str = "stanford",     # "stanford", "pylate" or "multi-vector"
+) -> str:
+    "Folder of a tiny late-interaction model with random weights; made once a process"
+    import json
+    import tempfile
+    import torch
+    from safetensors.torch import load_file, save_file
+    folder = Path(tempfile.mkdtemp(prefix=f"tiny-{kind}-"))
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["[unused0]", "[unused1]", "[Q] ", "[D] "])
+    model = tiny_bert(1, True)
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        projection = torch.randn(16, 32) * 0.3
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    dense: Layer = ("Dense", {"in_features": 32, "out_features": 16, "bias": False, "activation_function": "torch.nn.modules.linear.Identity",
+                              "module_input_name": "token_embeddings"}, {"linear.weight": projection})
+    masked = {"skiplist_words": [".", ","], "skiplist_tasks": ["document"]}
+    layers: list[Layer] = [dense if k == "Dense" else (k, masked, None) for k in LATE_CHAINS.get(kind, [])]
+    if layers: write_chain(folder, layers)
+    for name, content in LATE_FILES[kind].items(): (folder / name).write_text(json.dumps(content))
+    if kind == "stanford":
+        weights = {f"bert.{name}": w for name, w in load_file(folder / "model.safetensors").items()}
+        save_file({**weights, "linear.weight": projection}, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | {"architectures": ["HF_ColBERT"]}))
+    return str(folder)

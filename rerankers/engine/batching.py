@@ -14,7 +14,7 @@ from ..errors import UnusableAnswer, installed
 
 # %% auto #0
 __all__ = ['MAX_TOKENS', 'Batch', 'token_batches', 'Tokens', 'padded', 'make_batch', 'somebody_watches', 'progress_bar',
-           'run_batches']
+           'run_rows', 'run_batches']
 
 # %% ../../nbs/engine/01_batching.ipynb #571e55fc
 MAX_TOKENS = 16_384   # token slots a batch on an accelerator
@@ -70,10 +70,10 @@ def make_batch(
     pad: dict[str, int],        # Padding value by input name; 0 where not given
     side: str = "right",        # Padding side
 ) -> Batch:
-    "The chosen items as padded arrays, with an attention mask"
+    "The chosen items as padded arrays, with an attention mask where the tokens bring none"
     rows = {name: [ids[i] for i in chosen] for name, ids in tokens.items()}
     batch = {name: padded(r, pad.get(name, 0), side) for name, r in rows.items()}
-    batch["attention_mask"] = padded([[1] * len(r) for r in rows["input_ids"]], 0, side)
+    if "attention_mask" not in batch: batch["attention_mask"] = padded([[1] * len(r) for r in rows["input_ids"]], 0, side)
     return batch
 
 # %% ../../nbs/engine/01_batching.ipynb #2e778b28
@@ -95,9 +95,9 @@ def progress_bar(
     from tqdm import tqdm
     with tqdm(total=total, unit=unit, delay=0 if progress else 2, leave=False) as bar: yield bar.update
 
-# %% ../../nbs/engine/01_batching.ipynb #a539676d
-def run_batches(
-    step: Callable[[Batch], np.ndarray],    # Batch -> (items, numbers)
+# %% ../../nbs/engine/01_batching.ipynb #05dac917
+def run_rows(
+    step: Callable[[Batch], np.ndarray],    # Batch -> (items, …)
     tokens: dict[str, list[list[int]]],     # All items, by input name
     *,
     pad: dict[str, int],                    # Padding value by input name
@@ -107,8 +107,8 @@ def run_batches(
     batch_size: int | None = None,          # Items a batch, decides alone when given
     progress: bool | None = None,           # Progress bar
     unit: str = "pair",                     # What an item is
-) -> np.ndarray:                            # (items, numbers)
-    "Run a model over all items in length-sorted batches; rows in the order of the items"
+) -> list[np.ndarray]:                      # What the model says of each item, in the order of the items
+    "Run a model over all items in length-sorted batches; what it says of an item may depend on the length of its batch"
     lengths = [len(ids) for ids in tokens["input_ids"]]
     batches = token_batches(lengths, max_tokens=None if batch_size else max_tokens, max_items=batch_size, padding=padding)
     rows: list[np.ndarray | None] = [None] * len(lengths)
@@ -119,4 +119,9 @@ def run_batches(
                 raise UnusableAnswer(f"the model gave {len(out)} rows for a batch of {len(chosen)}: its output has an unknown shape {out.shape}")
             for i, row in zip(chosen, out): rows[i] = row
             done(len(chosen))
-    return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)   # type: ignore[arg-type]
+    return rows     # type: ignore[return-value]
+
+def run_batches(step: Callable[[Batch], np.ndarray], tokens: dict[str, list[list[int]]], **how: Any) -> np.ndarray:
+    "`run_rows` for a model that gives equally many numbers for each item: (items, numbers)"
+    rows = run_rows(step, tokens, **how)
+    return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)

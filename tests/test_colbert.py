@@ -1,0 +1,264 @@
+"Late interaction: official scores, all formats, MaxSim, saved vectors, and what is refused"
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from rerankers import Document, InputError, ModelLoadError, Reranker  # noqa: E402
+from rerankers.backends.colbert import EncodedDocuments  # noqa: E402
+from rerankers.engine.maxsim import EMPTY, TokenVectors, maxsim  # noqa: E402
+from rerankers.testing import CHECKS, QUERY, tiny_checkpoint, tiny_late  # noqa: E402
+
+PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
+KITS = ["colbert_stanford", "colbert_stanford_attend", "colbert_pylate_modernbert", "colbert_pylate_bert", "colbert_pylate_noskip"]
+RELATIVE = 1e-5     # of sums of 32 maxima
+DOCS = ["faust was written by goethe .", "hamlet was written by william shakespeare .", "", "hamlet " * 30]
+
+
+def cases(kit): return json.loads((PARITY / kit / "cases.json").read_text())["cases"]
+def scores(results): return [results.get_score_by_docid(i) for i in range(len(results))]
+def load(folder, **options): return Reranker(str(folder), device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def kits(shared_dir):
+    known = {}
+    def get(kit, kwargs, **options):
+        key = kit, json.dumps([kwargs, options])
+        if key not in known: known[key] = load(PARITY / kit / "model", **kwargs, **options)
+        return known[key]
+    return get
+
+
+# ---- official scores
+
+@pytest.mark.parametrize("batch_size", [1, 7, None])
+@pytest.mark.parametrize("kit", KITS)
+def test_each_case(kits, kit, batch_size):
+    for case in cases(kit):
+        found = scores(kits(kit, case["kwargs"]).rank(case["query"], case["docs"], batch_size=batch_size))
+        assert found == pytest.approx(case["scores"], rel=RELATIVE), case["name"]
+
+
+@pytest.mark.parametrize("kit", KITS)
+def test_the_folder_says_it_all(kits, kit):
+    "What the kit passes as options, the folder's own files say too"
+    usual = cases(kit)[0]["kwargs"]
+    for case in cases(kit):
+        if case["kwargs"] != usual: continue
+        assert scores(kits(kit, {}).rank(case["query"], case["docs"])) == pytest.approx(case["scores"], rel=RELATIVE), case["name"]
+
+
+@pytest.mark.parametrize("kit", KITS)
+def test_pooled_queries(kits, kit):
+    group = [c for c in cases(kit) if c["kwargs"] == cases(kit)[0]["kwargs"]]
+    pooled = kits(kit, {}).rank_many([c["query"] for c in group], [c["docs"] for c in group])
+    for case, found in zip(group, pooled): assert scores(found) == pytest.approx(case["scores"], rel=RELATIVE), case["name"]
+
+
+@pytest.mark.parametrize("kit", KITS)
+def test_from_encoded_documents(kits, kit):
+    ranker = kits(kit, {})
+    for case in [c for c in cases(kit) if c["kwargs"] == cases(kit)[0]["kwargs"]]:
+        assert scores(ranker.rank(case["query"], ranker.encode(case["docs"]))) == pytest.approx(case["scores"], rel=RELATIVE), case["name"]
+
+
+@pytest.mark.parametrize("kit", KITS)
+def test_sentence_transformers_does_not_strip(kits, kit):
+    "Where it differs from PyLate, it is by the blanks around a text"
+    for case in cases(kit):
+        if "scores_st_mve" not in case: continue
+        found = kits(kit, case["kwargs"], strip=False).rank(case["query"], case["docs"])
+        assert scores(found) == pytest.approx(case["scores_st_mve"], rel=RELATIVE), case["name"]
+
+
+@pytest.mark.parametrize("kit", KITS)
+def test_a_folder_that_sentence_transformers_wrote(shared_dir, tmp_path, kit):
+    "The same model in sentence-transformers' own format, saved and scored by itself"
+    official = pytest.importorskip("sentence_transformers").MultiVectorEncoder(str(PARITY / kit / "model"), device="cpu")
+    official.save_pretrained(str(tmp_path))
+    ranker = load(tmp_path)
+    assert ranker.choice.backend.words[0] == "colbert"
+    for case in cases(kit)[:9]:
+        query = official.encode_query([case["query"]])[0]
+        documents = [official.encode_document([d])[0] for d in case["docs"]]
+        expected = [(query.float() @ d.float().T).max(1).values.sum().item() for d in documents]
+        assert scores(ranker.rank(case["query"], case["docs"])) == pytest.approx(expected, rel=RELATIVE), case["name"]
+
+
+# ---- the contract
+
+KINDS = ["stanford", "pylate", "multi-vector"]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=[c.__name__ for c in CHECKS])
+@pytest.mark.parametrize("kind", [*KINDS, "bare"])
+def test_contract(kind, check):
+    if kind == "bare": check(Reranker(tiny_checkpoint("bert", headless=True), model_type="colbert", projection=False, device="cpu"))
+    else: check(load(tiny_late(kind)))
+
+
+@pytest.mark.parametrize("word", ["colbert", "pylate", "late-interaction"])
+def test_words(word):
+    assert type(Reranker(tiny_late("pylate"), model_type=word, device="cpu")).__name__ == "ColBERTRanker"
+
+
+@pytest.mark.parametrize(("name", "word"), [("colbert-ir/colbertv2.0", "colbert"), ("lightonai/GTE-ModernColBERT-v1", "colbert"),
+                                            ("lightonai/LateOn", "colbert"),
+                                            ("answerdotai/answerai-colbert-small-v1", "colbert"), ("mixedbread-ai/mxbai-edge-colbert-v0-17m", "colbert"),
+                                            ("perplexity-ai/pplx-embed-v1-late-0.6b", "colbert"), ("BAAI/bge-small-en", "biencoder")])
+def test_checkpoints_are_recognised_by_name(name, word):
+    from rerankers.registry import choose
+    if word == "biencoder": name = "BAAI/bge-small-en-v1.5"
+    assert choose(name).backend.words[0] == word
+
+
+def test_padding_changes_nothing():
+    ranker = load(tiny_late("stanford"))
+    alone = scores(ranker.rank(QUERY, DOCS, batch_size=1))
+    old = ranker.runtime
+    ranker.runtime = type("Padded", (type(old),), {"padding": True, "max_tokens": 100_000})(old.model, old.read)
+    assert scores(ranker.rank(QUERY, DOCS)) == pytest.approx(alone, rel=1e-5)
+
+
+# ---- MaxSim
+
+def random_vectors(lengths, dim=8, seed=0):
+    rng = np.random.default_rng(seed)
+    made = [rng.normal(size=(n, dim)).astype(np.float32) for n in lengths]
+    return [m / np.linalg.norm(m, axis=1, keepdims=True) if len(m) else m for m in made]
+
+
+@given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=12), words=st.integers(1, 9), block=st.integers(1, 60), seed=st.integers(0, 99))
+def test_blocks_change_nothing(lengths, words, block, seed):
+    texts, query = random_vectors(lengths, seed=seed), random_vectors([words], seed=seed + 1)[0]
+    plain = [sum(max(float(q @ d) for d in text) for q in query) if len(text) else EMPTY for text in texts]
+    store = TokenVectors.of(texts)
+    assert maxsim(query, store, block=block).tolist() == pytest.approx(plain, rel=1e-5, abs=1e-5)
+    order = np.random.default_rng(seed).permutation(len(lengths)).tolist()
+    assert maxsim(query, store.pick(order), block=block).tolist() == pytest.approx([plain[i] for i in order], rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_fewer_bits_stay_near(precision):
+    texts, query = random_vectors([20, 5, 0, 300]), random_vectors([32], seed=5)[0]
+    near, exact = maxsim(query, TokenVectors.of(texts, precision)), maxsim(query, TokenVectors.of(texts))
+    assert near == pytest.approx(exact, abs=0.02 * 32) and (near[2], exact[2]) == (EMPTY, EMPTY)
+
+
+def test_a_document_without_tokens_comes_last_and_is_a_number():
+    ranker = load(tiny_late("pylate"), skiplist=[])
+    vocabulary = ranker.tokenizer.get_vocab()
+    ranker.documents.skipped = frozenset(i for t, i in vocabulary.items() if t != "faust")     # of other texts nothing is left
+    found = ranker.rank(QUERY, ["", "faust", "hamlet"])
+    assert found[0].text == "faust" and {r.score for r in found[1:]} == {EMPTY}
+
+
+# ---- saved vectors
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_saved_and_loaded(tmp_path, precision):
+    ranker = load(tiny_late("stanford"))
+    docs = [Document(t, doc_id=f"d{i}", metadata={"n": i}, title="Hamlet" if i == 1 else None) for i, t in enumerate(DOCS)]
+    encoded = ranker.encode(docs, precision=precision)
+    encoded.save(tmp_path)
+    again = EncodedDocuments.load(tmp_path)
+    first, second = ranker.rank(QUERY, encoded), ranker.rank(QUERY, again)
+    assert [(r.doc_id, r.score, r.metadata, r.title) for r in first] == [(r.doc_id, r.score, r.metadata, r.title) for r in second]
+    exact = ranker.rank(QUERY, docs)
+    assert [r.score for r in first] == pytest.approx([exact.get_score_by_docid(r.doc_id) for r in first], abs=1e-4 if precision == "float32" else 0.3)
+
+
+def test_encoded_and_fresh_documents_may_be_mixed():
+    ranker = load(tiny_late("stanford"))
+    encoded = ranker.encode(DOCS)
+    mixed = [encoded[0], DOCS[1], encoded[2], Document(DOCS[3])]
+    assert scores(ranker.rank(QUERY, mixed)) == pytest.approx(scores(ranker.rank(QUERY, DOCS)), rel=1e-5)
+    assert scores(ranker.rank(QUERY, encoded[1:3], doc_ids=[0, 1])) == pytest.approx(scores(ranker.rank(QUERY, DOCS[1:3])), rel=1e-5)
+    many = ranker.rank_many([QUERY, "who ?"], encoded)
+    assert [len(m) for m in many] == [4, 4] and scores(many[0]) == pytest.approx(scores(ranker.rank(QUERY, DOCS)), rel=1e-5)
+
+
+def test_ids_of_the_call_win_and_encoded_documents_stay_as_they_are():
+    ranker = load(tiny_late("stanford"))
+    encoded = ranker.encode(DOCS)
+    found = ranker.rank(QUERY, encoded, doc_ids=list("abcd"), metadata=[{"m": i} for i in range(4)])
+    assert {r.doc_id for r in found} == set("abcd") and [d.doc_id for d in encoded] == [0, 1, 2, 3] and all(d.metadata == {} for d in encoded)
+    assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_vectors_of_another_model_are_refused(tmp_path):
+    encoded = load(tiny_late("stanford")).encode(DOCS)
+    with pytest.raises(InputError, match="encoded with model="): load(tiny_late("pylate")).rank(QUERY, encoded)
+    with pytest.raises(InputError, match="document_length"): load(tiny_late("stanford"), document_length=20).rank(QUERY, encoded)
+    with pytest.raises(InputError, match="no encoded documents"): EncodedDocuments.load(tmp_path)
+    with pytest.raises(InputError, match="precision='float8'"): load(tiny_late("stanford")).encode(DOCS, precision="float8")
+
+
+def test_ids_and_metadata_that_cannot_be_saved(tmp_path):
+    ranker = load(tiny_late("stanford"))
+    with pytest.raises(InputError, match="ids"): ranker.encode([Document("a", doc_id=("t", 1))]).save(tmp_path / "x")
+    with pytest.raises(InputError, match="JSON"): ranker.encode([Document("a", metadata={"x": object()})]).save(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+# ---- explanations
+
+def test_an_explanation_sums_to_the_score():
+    ranker = load(tiny_late("stanford"))
+    found = ranker.rank(QUERY, DOCS[:2])
+    for result in found:
+        matrix = result.explain()
+        assert matrix.similarities.shape == (len(matrix.query), len(matrix.document))
+        assert matrix.similarities.max(1).sum() == pytest.approx(result.score, rel=1e-5)
+        assert "." not in matrix.document and len(matrix.best()) == len(matrix.query)
+    with pytest.raises(InputError, match="no explanation"): pickle.loads(pickle.dumps(found))[0].explain()
+
+
+# ---- broken folders
+
+def copied(kind, tmp_path):
+    import shutil
+    return Path(shutil.copytree(tiny_late(kind), tmp_path / "model"))
+
+
+def changed(path, **entries):
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_a_projection_that_is_missing_or_does_not_fit(tmp_path):
+    from safetensors.torch import load_file, save_file
+    folder = copied("stanford", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    for name, projection, said in (("missing", None, "no linear.weight in model.safetensors"), ("wide", torch.zeros(16, 48), "takes vectors of 48 numbers"),
+                                   ("other", torch.zeros(8, 32), "artifact.metadata says dim=16")):
+        rest = {k: v for k, v in weights.items() if k != "linear.weight"} | ({} if projection is None else {"linear.weight": projection})
+        save_file(rest, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ModelLoadError, match=said): load(folder)
+        assert name
+
+
+def test_dense_layers_that_disagree(tmp_path):
+    from safetensors.torch import save_file
+    folder = copied("pylate", tmp_path)
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([*modules, {"idx": 2, "name": "2", "path": "2_Dense", "type": "pylate.models.Dense.Dense"}]))
+    (folder / "2_Dense").mkdir()
+    config = {"in_features": 24, "out_features": 8, "activation_function": "torch.nn.modules.linear.Identity"}
+    (folder / "2_Dense" / "config.json").write_text(json.dumps(config))
+    save_file({"linear.weight": torch.zeros(8, 24)}, folder / "2_Dense" / "model.safetensors")
+    with pytest.raises(ModelLoadError, match="2_Dense takes vectors of 24 numbers, what comes before it gives 16"): load(folder)
+
+
+def test_a_filling_that_the_vocabulary_does_not_have(tmp_path):
+    folder = copied("multi-vector", tmp_path)
+    changed(folder / "sentence_bert_config.json", query_expansion={"strategy": "fixed", "length": 32, "token": "[NOT_THERE]"})
+    with pytest.raises(ModelLoadError, match="NOT_THERE"): load(folder)
