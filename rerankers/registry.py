@@ -82,7 +82,7 @@ class Checkpoint:
 class Claims:
     "How a backend recognises a checkpoint; every field is a tuple of patterns in the style of file names"
     files: tuple[str, ...] = ()             # Files that only this format has
-    st_types: tuple[str, ...] = ()          # `model_type` in config_sentence_transformers.json
+    st_types: tuple[str, ...] = ()          # `model_type` in config_sentence_transformers.json, alone or with a module: "SentenceTransformer/StaticEmbedding"
     modules: tuple[str, ...] = ()           # Module types in modules.json
     architectures: tuple[str, ...] = ()     # Architectures in config.json
     names: tuple[str, ...] = ()             # Names of models, compared in lower case
@@ -108,7 +108,8 @@ def evidence(
     "The strongest reason to believe the checkpoint is the backend's, or None"
     rows = (("it is a model like {}", known_models(checkpoint, claims.models)),
             ("it has the file {}", [p for p in claims.files if checkpoint.has(p)]),
-            ("its sentence-transformers type is {}", matches([checkpoint.st_type], claims.st_types)),
+            ("its sentence-transformers type is {}", matches([checkpoint.st_type, *(f"{checkpoint.st_type}/{m}" for m in checkpoint.modules)],
+                                                                    claims.st_types)),
             ("its modules include {}", matches(list(checkpoint.modules), claims.modules)),
             ("its architecture is {}", matches(checkpoint.config.get("architectures") or [], claims.architectures)),
             ("its name is like {}", matches([checkpoint.name.lower()], claims.names)))

@@ -188,6 +188,13 @@ def test_folder_and_transformers_give_the_same_vocabulary():
     assert same(TextEncoder(bare, 32).pairs(pairs), TextEncoder(full, 32).pairs(pairs))
 
 
+@pytest.mark.parametrize("length", [1])
+def test_no_room_for_special_tokens_is_an_error(length):
+    "The tokenizers library would ignore such a limit"
+    with pytest.raises(InputError, match="special tokens"): TextEncoder(from_transformers(tiny_tokenizer()), length)
+    with pytest.raises(InputError, match="special tokens"): load("biencoder", max_length=length)
+
+
 def test_two_encoders_of_one_vocabulary_do_not_disturb_each_other():
     vocabulary = from_transformers(tiny_tokenizer())
     whole, short = TextEncoder(vocabulary, None), TextEncoder(vocabulary, 8)

