@@ -258,7 +258,33 @@ def test_dense_layers_that_disagree(tmp_path):
     with pytest.raises(ModelLoadError, match="2_Dense takes vectors of 24 numbers, what comes before it gives 16"): load(folder)
 
 
+@pytest.mark.parametrize("option", [{"document_length": 129}, {"query_length": 4000}, {"document_length": 0}, {"query_length": -1}, {"block": 0}])
+def test_lengths_that_do_not_fit(option):
+    with pytest.raises(InputError, match=next(iter(option))): load(tiny_late("stanford"), **option)
+
+
 def test_a_filling_that_the_vocabulary_does_not_have(tmp_path):
     folder = copied("multi-vector", tmp_path)
     changed(folder / "sentence_bert_config.json", query_expansion={"strategy": "fixed", "length": 32, "token": "[NOT_THERE]"})
     with pytest.raises(ModelLoadError, match="NOT_THERE"): load(folder)
+
+
+# ---- trunks that bring their own code, as jina-colbert-v2's does
+
+CODE = """
+from transformers import BertConfig, BertModel
+class FlashConfig(BertConfig):
+    model_type = "somebodys-flash"
+class FlashModel(BertModel):
+    config_class = FlashConfig
+"""
+
+
+def test_a_trunk_with_its_own_code_runs_when_it_is_trusted_and_not_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = copied("stanford", tmp_path)
+    expected = scores(load(folder).rank(QUERY, DOCS))
+    (folder / "flash.py").write_text(CODE)
+    changed(folder / "config.json", model_type="somebodys-flash", auto_map={"AutoConfig": "flash.FlashConfig", "AutoModel": "flash.FlashModel"})
+    with pytest.raises(ModelLoadError): load(folder)
+    assert scores(load(folder, trust_remote_code=True).rank(QUERY, DOCS)) == pytest.approx(expected, rel=1e-6)

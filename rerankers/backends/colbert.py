@@ -286,12 +286,13 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         from rerankers.engine.tokens import usable_length
         options = LoadOptions(**kwargs)
         folder = checkpoint_folder(model, options, (*SMALL_FILES, "artifact.metadata"))
-        given = {"query_length": query_length, "document_length": document_length, "attend": attend_to_expansion_tokens, "query_marker": query_prefix,
+        lengths = {name: check_positive(name, n) for name, n in (("query_length", query_length), ("document_length", document_length))}
+        given = {**lengths, "attend": attend_to_expansion_tokens, "query_marker": query_prefix,
                  "document_marker": document_prefix, "skiplist": None if skiplist is None else tuple(skiplist), "strip": strip, "mean": mean}
         self.settings = overridden(read_settings(folder), {k: v for k, v in given.items() if v is not None}, do_query_expansion)
         self.model, self.block = model, check_positive("block", block) or BLOCK
         tokenizer = self.open(model, folder, options, projection)
-        self.settings = bounded(self.settings, usable_length(self.runtime.model.config.to_dict(), None))
+        self.settings = bounded(self.settings, usable_length(self.runtime.model.config.to_dict(), None), lengths)
         self.queries, self.documents = (LateEncoder(tokenizer, self.settings, query=q) for q in (True, False))
         self.tokenizer, self.pad = tokenizer, {"input_ids": tokenizer.pad_token_id or 0}
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
@@ -387,9 +388,11 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         tokens, scored = encoder([text])
         return [self.tokenizer.decode([i]).strip() or "·" for i, keep in zip(tokens["input_ids"][0], scored[0]) if keep]
 
-def bounded(settings: LateSettings, usable: int | None) -> LateSettings:
-    "Lengths that the trunk has room for"
+def bounded(settings: LateSettings, usable: int | None, given: dict[str, int | None]) -> LateSettings:
+    "Lengths that the trunk has room for; raises `InputError` where the caller asks for more"
     if usable is None: return settings
+    for name, value in given.items():
+        if value is not None and value > usable: raise InputError(f"{name}={value}: the model has room for {usable} tokens")
     return replace(settings, query_length=min(settings.query_length or usable, usable), document_length=min(settings.document_length or usable, usable),
                    expansion=None if settings.expansion is None else min(settings.expansion, usable))
 
