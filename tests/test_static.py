@@ -281,8 +281,11 @@ def test_broken_folders(break_it, said, potion, tmp_path):
     with pytest.raises(ModelLoadError, match=said): Reranker(folder, model_type="static")
 
 
-def test_numbers_that_numpy_lacks(potion, tmp_path):
+@pytest.mark.parametrize("extended", [False, True])
+def test_numbers_that_numpy_lacks(potion, tmp_path, extended):
+    "Whether or not another library has taught NumPy the name bfloat16 in this process"
     torch = pytest.importorskip("torch")
+    if extended: pytest.importorskip("ml_dtypes")
     from safetensors.torch import save_file
     shutil.copytree(potion, tmp_path / "m")
     save_file({"embeddings": torch.zeros(99, 4).bfloat16()}, str(tmp_path / "m" / "model.safetensors"))

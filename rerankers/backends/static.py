@@ -62,9 +62,12 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
         raise ModelLoadError(f"{file.parent} has no {file.name}{pickled}")
     library = need("safetensors.numpy", extra="static", purpose="A table of static embeddings")
     from safetensors import SafetensorError
-    try: return library.load_file(file)
+    try: found = library.load_file(file)
     except (SafetensorError, OSError, KeyError, TypeError, AttributeError) as error:    # the last three for number formats that NumPy lacks
         raise ModelLoadError(f"{file} cannot be read as arrays: {first_line(error)}") from error
+    lacking = next((f"{name} is stored in {a.dtype}" for name, a in found.items() if a.dtype.isbuiltin != 1), None)  # 2: ml_dtypes has taught NumPy the format
+    if lacking: raise ModelLoadError(f"{file} cannot be read as arrays: {lacking}, which NumPy lacks; save it in float32 or float16")
+    return found
 
 def load_table(file: Path) -> Table:
     "The table of either format; raises `ModelLoadError` that lists what else is in the file"
