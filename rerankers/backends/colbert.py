@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['PUNCTUATION', 'MAIN_WEIGHTS', 'LateSettings', 'stanford_settings', 'pylate_settings', 'multi_vector_settings',
            'read_settings', 'stanford_projection', 'load_projection', 'check_sizes', 'in_and_out', 'ReadTokens',
-           'LateEncoder', 'known_id', 'filling_id', 'EncodedDocument', 'EncodedDocuments', 'arrays', 'TokenMatrix',
-           'ColBERTRanker', 'bounded', 'overridden']
+           'LateEncoder', 'known_id', 'filling_id', 'EncodedDocument', 'EncodedDocuments', 'arrays', 'Fresh',
+           'gathered', 'TokenMatrix', 'ColBERTRanker', 'bounded', 'overridden']
 
 # %% ../../nbs/backends/colbert.ipynb #fe35f7d0
 @dataclass(frozen=True)
@@ -240,6 +240,25 @@ def arrays(vectors: TokenVectors) -> dict[str, np.ndarray]:
     "The arrays of a store by name"
     return {"values": vectors.values, "lengths": vectors.lengths, **({} if vectors.scales is None else {"scales": vectors.scales})}
 
+# %% ../../nbs/backends/colbert.ipynb #064d77f5
+@dataclass(frozen=True)
+class Fresh:
+    "Texts that were encoded for one call"
+    rows: dict[str, int]        # Text -> its place
+    vectors: TokenVectors       # Of all of them
+    cut: list[bool]             # Which of them lost something
+
+    def place(self, doc: Document) -> tuple[TokenVectors, int]:
+        "Where a document's vectors are"
+        return (doc.store.vectors, doc.row) if isinstance(doc, EncodedDocument) else (self.vectors, self.rows[readable(doc.content)])
+
+def gathered(places: Sequence[tuple[TokenVectors, int]]) -> TokenVectors:
+    "The vectors at some places as one run"
+    from rerankers.engine.maxsim import TokenVectors
+    stores = {id(store): store for store, _ in places}
+    if len(stores) == 1: return places[0][0].pick([row for _, row in places])
+    return TokenVectors.of([store[row] for store, row in places])
+
 # %% ../../nbs/backends/colbert.ipynb #3718f737
 @dataclass(frozen=True)
 class TokenMatrix:
@@ -342,17 +361,18 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
 
     def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "Encode each distinct text once, and let each query look through its documents"
-        queries = list(dict.fromkeys(readable(t.query) for t in tasks))
-        asked, query_cut = self.vectors(queries, self.queries, batch_size=batch_size, progress=progress)
-        fresh = self.fresh(tasks, batch_size=batch_size, progress=progress)
-        return [self.ranked(t, asked[i], query_cut[i], fresh) for t in tasks for i in [queries.index(readable(t.query))]]
-
-    def fresh(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> dict[str, tuple[np.ndarray, bool]]:
-        "Vectors of the texts that are not encoded yet; raises `InputError` for vectors of another model"
         for doc in (d for t in tasks for d in t.documents if isinstance(d, EncodedDocument)): self.check(doc.store)
+        queries = {text: i for i, text in enumerate(dict.fromkeys(readable(t.query) for t in tasks))}
+        asked, query_cut = self.vectors(list(queries), self.queries, batch_size=batch_size, progress=progress)
+        fresh = self.fresh(tasks, batch_size=batch_size, progress=progress)
+        return [self.ranked(t, asked[i], query_cut[i], fresh) for t in tasks for i in [queries[readable(t.query)]]]
+
+    def fresh(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> Fresh:
+        "The texts that are not encoded yet, each encoded once"
+        from rerankers.engine.maxsim import TokenVectors
         texts = list(dict.fromkeys(readable(d.content) for t in tasks for d in t.documents if not isinstance(d, EncodedDocument)))
-        if not texts: return {}
-        return dict(zip(texts, zip(*self.vectors(texts, self.documents, batch_size=batch_size, progress=progress))))
+        found, cut = self.vectors(texts, self.documents, batch_size=batch_size, progress=progress) if texts else ([], [])
+        return Fresh({text: i for i, text in enumerate(texts)}, TokenVectors.of(found, dim=self.dim), cut)
 
     def check(self, store: EncodedDocuments) -> None:
         "Raise `InputError` for documents that another model, or this one with other settings, has encoded"
@@ -361,16 +381,12 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         name, (theirs, ours) = next(iter(wrong.items()))
         raise InputError(f"these documents were encoded with {name}={theirs!r}, this ranker has {name}={ours!r}: encode them again with {self!r}")
 
-    def ranked(self, task: Task, asked: np.ndarray, query_cut: bool, fresh: dict[str, tuple[np.ndarray, bool]]) -> Ranking:
+    def ranked(self, task: Task, asked: np.ndarray, query_cut: bool, fresh: Fresh) -> Ranking:
         "One query's scores"
-        from rerankers.engine.maxsim import TokenVectors, maxsim
-        docs = task.documents
-        stores = {id(d.store): d.store for d in docs if isinstance(d, EncodedDocument)}
-        if len(stores) == 1 and all(isinstance(d, EncodedDocument) for d in docs):
-            vectors = next(iter(stores.values())).vectors.pick([d.row for d in docs if isinstance(d, EncodedDocument)])
-        else: vectors = TokenVectors.of([d.store.vectors[d.row] if isinstance(d, EncodedDocument) else fresh[readable(d.content)][0] for d in docs])
-        scores = maxsim(asked, vectors, block=self.block, mean=self.settings.mean, device=self.runtime.device)
-        cut = [query_cut or (not isinstance(d, EncodedDocument) and fresh[readable(d.content)][1]) for d in docs]
+        from rerankers.engine.maxsim import maxsim
+        docs, places = task.documents, list(map(fresh.place, task.documents))
+        scores = maxsim(asked, gathered(places), block=self.block, mean=self.settings.mean, device=self.runtime.device)
+        cut = [query_cut or (store is fresh.vectors and fresh.cut[row]) for store, row in places]
         return Ranking(scores.tolist(), truncated=cut, explain=lambda i: self.explain(task.query, docs[i].content))
 
     def explain(

@@ -167,9 +167,9 @@ class LLMPointwiseRanker(LocalRanker):
         "Each query's pairs by themselves where their prompts share enough, the others together"
         from rerankers.engine.answers import shared_length
         queries = by_query(pairs)
-        apart = [group for group in queries if shared_length([tokens["input_ids"][i] for i in group])]
-        mixed = [i for group in queries if group not in apart for i in group]
-        return [*apart, *([mixed] if mixed else [])]
+        shares = [bool(shared_length([tokens["input_ids"][i] for i in group])) for group in queries]
+        mixed = [i for group, alone in zip(queries, shares) if not alone for i in group]
+        return [*(group for group, alone in zip(queries, shares) if alone), *([mixed] if mixed else [])]
 
     def run(self, tokens: dict[str, list[list[int]]], **how: Any) -> np.ndarray:
         "Rows of the model; what all prompts begin with is computed once"
