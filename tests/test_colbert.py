@@ -238,12 +238,11 @@ def test_a_projection_that_is_missing_or_does_not_fit(tmp_path):
     from safetensors.torch import load_file, save_file
     folder = copied("stanford", tmp_path)
     weights = load_file(folder / "model.safetensors")
-    for name, projection, said in (("missing", None, "no linear.weight in model.safetensors"), ("wide", torch.zeros(16, 48), "takes vectors of 48 numbers"),
-                                   ("other", torch.zeros(8, 32), "artifact.metadata says dim=16")):
+    for projection, said in ((None, "no linear.weight in model.safetensors"), (torch.zeros(16, 48), "takes vectors of 48 numbers"),
+                             (torch.zeros(8, 32), "artifact.metadata says dim=16")):
         rest = {k: v for k, v in weights.items() if k != "linear.weight"} | ({} if projection is None else {"linear.weight": projection})
         save_file(rest, folder / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ModelLoadError, match=said): load(folder)
-        assert name
 
 
 def test_dense_layers_that_disagree(tmp_path):

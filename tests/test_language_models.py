@@ -150,7 +150,7 @@ def test_a_converted_classifier_keeps_its_prompt(tmp_path):
     for size in (1, 7, None): assert scores(ranker.rank(QUERY, DOCS, batch_size=size)) == pytest.approx(scores(ranker.rank(QUERY, DOCS)), abs=1e-5)
 
 
-def test_half_precision_stays_near(monkeypatch):
+def test_half_precision_stays_near():
     for word in ("t5", "qwen3-reranker"):
         half, whole = load(word, dtype="bfloat16", activation="identity"), load(word, activation="identity")
         spread = max(scores(whole.rank(QUERY, DOCS))) - min(scores(whole.rank(QUERY, DOCS)))

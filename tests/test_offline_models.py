@@ -248,3 +248,11 @@ def test_the_language_model_has_one_file_and_no_other_backend():
     row = next(m for m in MODELS if m.word == "offline-llm")
     assert row.file == GGUF and "--no-deps" in row.install
     with pytest.raises((UnknownModel, MissingDependency)): Reranker("offline-llm", model_type="cross-encoder")
+
+
+def test_unpacking_is_silent_also_where_bars_are_switched_off(smollm):
+    "The bar of the GGUF reader asks nobody; it must be silenced whatever transformers' own setting is"
+    code = "from rerankers import Reranker; Reranker('offline-llm', device='cpu')"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -111,17 +111,19 @@ def transformers_module(purpose: str = "A local model"):
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     "Keep transformers' own progress bars out of logs; where a person watches they stay"
+    from tqdm.auto import tqdm
     from transformers import modeling_gguf_pytorch_utils as unpacking
     from transformers.utils import logging as bars
-    if somebody_watches() or not bars.is_progress_bar_enabled():
+    if somebody_watches():
         yield
         return
+    wanted = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
-    bar, unpacking.tqdm = unpacking.tqdm, lambda items, **kwargs: items     # this one does not ask whether bars are wanted
+    unpacking.tqdm = lambda items, **kwargs: items      # this one does not ask whether bars are wanted
     try: yield
     finally:
-        unpacking.tqdm = bar
-        bars.enable_progress_bar()
+        unpacking.tqdm = tqdm
+        if wanted: bars.enable_progress_bar()
 
 def load_errors() -> tuple[type[Exception], ...]:
     "What loading raises for files that are missing, damaged, of another shape, or pickles of more than data"
