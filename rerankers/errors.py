@@ -10,10 +10,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from collections.abc import Iterable
+from typing import Any
 
 # %% auto #0
 __all__ = ['logger', 'RerankersError', 'InputError', 'UnknownDocument', 'UnknownModel', 'MissingDependency', 'ModelLoadError',
-           'UnusableAnswer', 'installed', 'need', 'did_you_mean']
+           'UnusableAnswer', 'ProviderError', 'AuthenticationError', 'NotFoundError', 'BadRequestError',
+           'RateLimitError', 'ProviderTimeoutError', 'ServerError', 'installed', 'need', 'did_you_mean']
 
 # %% ../nbs/00_errors.ipynb #cfbf40e2
 class RerankersError(Exception):
@@ -37,6 +39,37 @@ class ModelLoadError(RerankersError, OSError):
 
 class UnusableAnswer(RerankersError, ValueError):
     "A model or server answered with something that is no ranking"
+
+class ProviderError(RerankersError):
+    "A server that ranks or chats for us refused, failed or was not reached"
+    def __init__(
+        self,
+        message: str = "",                  # Provider, model, what went wrong, the server's own words; never a key
+        *,
+        status: int | None = None,          # HTTP status, where there was an answer
+        retry_after: float | None = None,   # Seconds the server asks to wait, where it says so
+        body: Any = None,                   # The server's answer as JSON, where it is some
+    ):
+        super().__init__(message)
+        self.status, self.retry_after, self.body = status, retry_after, body
+
+class AuthenticationError(ProviderError, PermissionError):
+    "The key is missing, wrong, or not allowed to do this (401, 403)"
+
+class NotFoundError(ProviderError, LookupError):
+    "The server knows no such model or path (404, 405, 410)"
+
+class BadRequestError(ProviderError, ValueError):
+    "The server understood the request and will never accept it (400, 413, 422 and the like)"
+
+class RateLimitError(ProviderError):
+    "Too many requests, or the account is empty, after all retries (429)"
+
+class ProviderTimeoutError(ProviderError, TimeoutError):
+    "No answer in time, after all retries"
+
+class ServerError(ProviderError):
+    "The server failed, or the connection to it, after all retries"
 
 # %% ../nbs/00_errors.ipynb #bd4d5730
 def installed(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .documents import Document, as_items, is_one, readable, to_documents
 from .errors import InputError, UnusableAnswer
 from .registry import Choice, Claims, register
-from .results import RankedResults, Result
+from .results import RankedResults, Result, Usage
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
@@ -37,6 +37,9 @@ class Ranking:
     truncated: Sequence[bool] | None = None                         # Was text of the query or the document cut? `None`: nothing was
     sets: Mapping[str, Sequence[float]] = field(default_factory=dict)   # Further scores by name, each in the order of the documents
     explain: Callable[[int], Any] | None = None                         # Position of a document -> why it scores as it does, for `Result.explain`
+    notes: Sequence[str | None] | None = None                           # What the model wrote of each document
+    usage: Usage | None = None                                          # What it took, where the method counts
+    faults: Mapping[str, int] = field(default_factory=dict)             # What was wrong with answers, and how often
 
     @classmethod
     def of(cls, found: Ranking | Mapping[str, Sequence[float]] | Sequence[float]) -> Ranking:
@@ -120,8 +123,9 @@ def to_results(
     sets = {name: check_scores(values, task) for name, values in ranking.sets.items()}
     cut = [False] * len(order) if ranking.truncated is None else ranking.truncated
     best = [Result(task.documents[i], None if scores is None else scores[i], rank, bool(cut[i]), {name: values[i] for name, values in sets.items()},
-                   partial(ranking.explain, i) if ranking.explain else None) for rank, i in enumerate(order[:top_k], start=1)]
-    return RankedResults(best, task.query, has_scores=scores is not None)
+                   None if ranking.notes is None else ranking.notes[i], partial(ranking.explain, i) if ranking.explain else None)
+            for rank, i in enumerate(order[:top_k], start=1)]
+    return RankedResults(best, task.query, scores is not None, ranking.usage, dict(ranking.faults))
 
 # %% ../nbs/03_rankers.ipynb #6f80672f
 class BaseRanker(ABC):
@@ -147,6 +151,11 @@ class BaseRanker(ABC):
     @abstractmethod
     def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "One `Ranking` a task; each kind of ranker does it in its own way"
+
+    async def answer_async(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
+        "`answer` in a thread; a kind that waits for a network rather than for a processor has its own"
+        import asyncio   # costs more than the rest of the library to import
+        return await asyncio.to_thread(self.answer, tasks, batch_size=batch_size, progress=progress)
 
     def rank(
         self,
@@ -192,15 +201,15 @@ class BaseRanker(ABC):
                          top_k: int | None = None, batch_size: int | None = None, progress: bool | None = None,
                          instruction: str | None = None) -> RankedResults:
         "`rank` without blocking the event loop"
-        import asyncio   # costs more than the rest of the library to import
-        return await asyncio.to_thread(self.rank, query, docs, doc_ids, metadata, top_k, batch_size, progress, instruction)
+        tasks = [Task(check_query(query), to_documents(docs, doc_ids, metadata))]
+        return self._results(tasks, await self.instructed(instruction)._answer_async(tasks, top_k, batch_size, progress), top_k)[0]
 
     async def rank_many_async(self, queries: Iterable[str], docs: Any, doc_ids: Any = None, metadata: Any = None,
                               top_k: int | None = None, batch_size: int | None = None, progress: bool | None = None,
                               instruction: str | None = None) -> list[RankedResults]:
         "`rank_many` without blocking the event loop"
-        import asyncio
-        return await asyncio.to_thread(self.rank_many, queries, docs, doc_ids, metadata, top_k, batch_size, progress, instruction)
+        tasks = make_tasks(queries, docs, doc_ids, metadata)
+        return self._results(tasks, await self.instructed(instruction)._answer_async(tasks, top_k, batch_size, progress), top_k)
 
     def instructed(
         self,
@@ -215,12 +224,24 @@ class BaseRanker(ABC):
         return other
 
     def _answer(self, tasks: list[Task], top_k: int | None, batch_size: int | None, progress: bool | None) -> list[Ranking]:
-        "Check the options, fill in the ranker's own, and ask the method; tasks without documents are not its business"
+        "Ask the method; tasks without documents are not its business"
+        full, options = [t for t in tasks if t.documents], self._options(top_k, batch_size, progress)
+        return self._spread(tasks, self.answer(full, **options) if full else [])
+
+    async def _answer_async(self, tasks: list[Task], top_k: int | None, batch_size: int | None, progress: bool | None) -> list[Ranking]:
+        full, options = [t for t in tasks if t.documents], self._options(top_k, batch_size, progress)
+        return self._spread(tasks, await self.answer_async(full, **options) if full else [])
+
+    def _options(self, top_k: int | None, batch_size: int | None, progress: bool | None) -> dict[str, Any]:
+        "Check the call's options and fill in the ranker's own"
         check_positive("top_k", top_k)
-        size = check_positive("batch_size", batch_size if batch_size is not None else self.batch_size)
-        full = [t for t in tasks if t.documents]
-        answers = iter(self.answer(full, batch_size=size, progress=progress if progress is not None else self.progress) if full else [])
-        return [next(answers) if t.documents else Ranking(scores=[]) for t in tasks]
+        return {"batch_size": check_positive("batch_size", batch_size if batch_size is not None else self.batch_size),
+                "progress": progress if progress is not None else self.progress}
+
+    def _spread(self, tasks: list[Task], answers: Sequence[Ranking]) -> list[Ranking]:
+        "The answers at the tasks that have documents, empty rankings at the others"
+        left = iter(answers)
+        return [next(left) if t.documents else Ranking(scores=[]) for t in tasks]
 
     def _results(self, tasks: list[Task], rankings: list[Ranking], top_k: int | None) -> list[RankedResults]:
         return [to_results(task, ranking, top_k) for task, ranking in zip(tasks, rankings, strict=True)]

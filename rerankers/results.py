@@ -6,7 +6,7 @@
 from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
 from typing import Any, overload
 
@@ -14,7 +14,7 @@ from .documents import Document, readable
 from .errors import InputError, UnknownDocument, need
 
 # %% auto #0
-__all__ = ['BAR', 'ROW', 'TABLE', 'Result', 'RankedResults', 'results_frame', 'frame_columns', 'trec_lines', 'bar_width',
+__all__ = ['BAR', 'ROW', 'TABLE', 'Result', 'Usage', 'RankedResults', 'results_frame', 'frame_columns', 'trec_lines', 'bar_width',
            'row_html', 'results_html']
 
 # %% ../nbs/02_results.ipynb #b7dba218
@@ -26,12 +26,14 @@ class Result:
     rank: int | None = None         # 1 is best
     truncated: bool = field(default=False, repr=False)      # Was text cut to fit the model?
     scores: dict[str, float] = field(default_factory=dict, repr=False)  # Scores by name, where a method gives several; `score` is the one that ranks
+    note: str | None = field(default=None, repr=False)      # What the model wrote of this document, where it was asked for words
     explainer: Callable[[], Any] | None = field(default=None, repr=False, compare=False)    # What `explain` asks; the method's, not kept by pickle
 
     def __getstate__(self) -> dict[str, Any]: return {**vars(self), "explainer": None}
 
     def explain(self) -> Any:
         "Why this score, where the method can say it (late interaction: which word matched which); raises `InputError` elsewhere"
+        if self.explainer is None and self.note is not None: return self.note
         if self.explainer is None: raise InputError("this result has no explanation: its method gives none, or it was pickled or read from a file")
         return self.explainer()
 
@@ -51,13 +53,31 @@ class Result:
         if self.document.document_type != "text": extras["document_type"] = self.document.document_type
         if self.truncated: extras["truncated"] = True
         if self.scores: extras["scores"] = dict(self.scores)
+        if self.note is not None: extras["note"] = self.note
         return {"rank": self.rank, "score": self.score, "doc_id": self.doc_id, "text": self.text, "metadata": dict(self.metadata), **extras}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Result:
         "The opposite of `to_dict`"
-        own = {k: row[k] for k in ("score", "rank", "truncated", "scores") if k in row}
+        own = {k: row[k] for k in ("score", "rank", "truncated", "scores", "note") if k in row}
         return cls(Document(**{k: v for k, v in row.items() if k not in own}), **own)
+
+# %% ../nbs/02_results.ipynb #1bd1ff1c
+@dataclass(frozen=True)
+class Usage:
+    "What a ranking used, summed over its calls"
+    calls: int = 0              # Requests that were answered
+    input_tokens: int = 0       # Tokens read, where the server tells
+    output_tokens: int = 0      # Tokens written, thoughts included
+    units: float = 0.0          # What a provider of rankings bills instead of tokens
+    cost: float | None = None   # Money in the server's currency, usually US dollars; `None`: unknown
+    retries: int = 0            # Requests that failed and were sent again
+
+    def __add__(self, other: Usage) -> Usage:
+        "Both together; the cost is known only where both are, nothing used costs nothing"
+        whole = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "cost"}
+        known = [u.cost for u in (self, other) if u.calls]
+        return Usage(**whole, cost=None if None in known or not known else sum(c for c in known if c is not None))
 
 # %% ../nbs/02_results.ipynb #2513ba57
 @dataclass
@@ -66,6 +86,8 @@ class RankedResults(Sequence):
     results: list[Result]       # In rank order
     query: str                  # What was asked
     has_scores: bool = True     # `False` only for methods that give an order alone
+    usage: Usage | None = field(default=None, repr=False)           # Calls, tokens and money; `None` where nothing is counted
+    faults: dict[str, int] = field(default_factory=dict, repr=False)    # What was wrong with the model's answers, and how often; empty is good
 
     def __len__(self) -> int: return len(self.results)
 
@@ -74,7 +96,7 @@ class RankedResults(Sequence):
     @overload
     def __getitem__(self, i: slice) -> RankedResults: ...
     def __getitem__(self, i):
-        if isinstance(i, slice): return RankedResults(self.results[i], self.query, self.has_scores)
+        if isinstance(i, slice): return replace(self, results=self.results[i])
         return self.results[i]
 
     def results_count(self) -> int:
@@ -98,12 +120,15 @@ class RankedResults(Sequence):
 
     def to_dict(self) -> dict[str, Any]:
         "Plain dictionaries and lists"
-        return {"query": self.query, "has_scores": self.has_scores, "results": [r.to_dict() for r in self.results]}
+        more: dict[str, Any] = {} if self.usage is None else {"usage": asdict(self.usage)}
+        if self.faults: more["faults"] = dict(self.faults)
+        return {"query": self.query, "has_scores": self.has_scores, **more, "results": [r.to_dict() for r in self.results]}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> RankedResults:
         "The opposite of `to_dict`"
-        return cls([Result.from_dict(r) for r in row["results"]], row["query"], row["has_scores"])
+        usage = Usage(**row["usage"]) if row.get("usage") else None
+        return cls([Result.from_dict(r) for r in row["results"]], row["query"], row["has_scores"], usage, dict(row.get("faults") or {}))
 
     def to_json(self, **kwargs) -> str:
         "`to_dict` as JSON; keyword arguments go to `json.dumps`. Raises `InputError` for ids or metadata that JSON cannot hold"
