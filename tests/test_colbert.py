@@ -9,11 +9,12 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+import transformers  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from rerankers import Document, InputError, ModelLoadError, Reranker  # noqa: E402
-from rerankers.backends.colbert import EncodedDocuments  # noqa: E402
+from rerankers.backends.colbert import EncodedDocuments, native_config  # noqa: E402
 from rerankers.engine.maxsim import EMPTY, TokenVectors, maxsim  # noqa: E402
 from rerankers.testing import CHECKS, QUERY, tiny_checkpoint, tiny_late  # noqa: E402
 
@@ -268,7 +269,7 @@ def test_a_filling_that_the_vocabulary_does_not_have(tmp_path):
     with pytest.raises(ModelLoadError, match="NOT_THERE"): load(folder)
 
 
-# ---- trunks that bring their own code, as jina-colbert-v2's does
+# ---- trunks that bring their own code
 
 CODE = """
 from transformers import BertConfig, BertModel
@@ -287,3 +288,196 @@ def test_a_trunk_with_its_own_code_runs_when_it_is_trusted_and_not_otherwise(tmp
     changed(folder / "config.json", model_type="somebodys-flash", auto_map={"AutoConfig": "flash.FlashConfig", "AutoModel": "flash.FlashModel"})
     with pytest.raises(ModelLoadError): load(folder)
     assert scores(load(folder, trust_remote_code=True).rank(QUERY, DOCS)) == pytest.approx(expected, rel=1e-6)
+
+
+# ---- jina-colbert-v2: XLM-R with rotary positions. Names and arithmetic are those of jinaai/xlm-roberta-flash-implementation, as copied at
+# github.com/aoncevay/jina-wrapper (d3188e6), settings those of an index that colbert-ai wrote, github.com/emehmet/jina-colbert-v2 (4932f04)
+
+HEADS, LAYERS, HIDDEN = 4, 3, 64
+JINA = {"architectures": ["HF_ColBERT"], "model_type": "xlm-roberta", "position_embedding_type": "rotary", "rotary_emb_base": 20000.0, "hidden_act": "gelu",
+        "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": 96, "max_position_embeddings": 8194,
+        "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "use_flash_attn": True, "emb_pooler": None,
+        "lora_adaptations": None, "torch_dtype": "bfloat16", "auto_map": {
+            "AutoConfig": "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig",
+            "AutoModel": "jinaai/xlm-roberta-flash-implementation--modeling_xlm_roberta.XLMRobertaModel"}}
+STANFORD = {"query_token_id": "[QueryMarker]", "doc_token_id": "[DocumentMarker]", "query_token": "[QueryMarker]", "doc_token": "[DocumentMarker]",
+            "query_maxlen": 32, "doc_maxlen": 300, "dim": 128, "attend_to_mask_tokens": True, "mask_punctuation": True, "similarity": "cosine"}
+LONG = "to be , or not to be : that is the question . " * 60
+JINA_QUERIES = [QUERY, "hamlet", "who wrote the play ? " * 20]
+JINA_DOCS = [*DOCS, LONG, "!?.", "zürich, 2 many times!"]
+
+
+def jina_tokenizer():
+    "As XLM-R's: a Unigram model, `<s> … </s>` around a text, the markers behind all other tokens"
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    from rerankers.testing import WORDS
+    pieces = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", *(f"▁{w}" for w in WORDS), "▁", *(chr(c) for c in range(33, 127))])
+    made = Tokenizer(models.Unigram([(p, -1.0 - 9.0 * (len(p) < 2) - i / 1e4) for i, p in enumerate(pieces)], unk_id=3, byte_fallback=False))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]), decoders.Metaspace()
+    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    named = {"<s>": ("bos", "cls"), "</s>": ("eos", "sep"), "<unk>": ("unk",), "<pad>": ("pad",), "<mask>": ("mask",)}
+    names = {f"{role}_token": token for token, roles in named.items() for role in roles}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=8192, model_input_names=["input_ids", "attention_mask"], **names)
+    tokenizer.add_tokens(["[QueryMarker]", "[DocumentMarker]"], special_tokens=True)
+    return tokenizer
+
+
+def jina_weights(words):
+    "Random weights in bfloat16 under the names that Jina's code gives them"
+    made = {"roberta.embeddings.word_embeddings": (words, HIDDEN), "roberta.embeddings.token_type_embeddings": (1, HIDDEN), "roberta.emb_ln": (HIDDEN,),
+            "roberta.pooler.dense": (HIDDEN, HIDDEN), "linear": (128, HIDDEN)}
+    for layer in (f"roberta.encoder.layers.{i}" for i in range(LAYERS)):
+        made |= {f"{layer}.mixer.Wqkv": (3 * HIDDEN, HIDDEN), f"{layer}.mixer.out_proj": (HIDDEN, HIDDEN), f"{layer}.norm1": (HIDDEN,),
+                 f"{layer}.mlp.fc1": (96, HIDDEN), f"{layer}.mlp.fc2": (HIDDEN, 96), f"{layer}.norm2": (HIDDEN,)}
+    source, found = torch.Generator().manual_seed(4), {}
+    for name, shape in made.items():
+        found[f"{name}.weight"] = torch.randn(shape, generator=source) * 0.2 + (len(shape) == 1)
+        if "embeddings" not in name and name != "linear": found[f"{name}.bias"] = torch.randn(shape[:1], generator=source) * 0.2
+    return {name: w.to(torch.bfloat16) for name, w in found.items()}
+
+
+def jina_folder(folder, **entries):
+    "A folder with the files that the hub has; an entry that is None is left out of config.json"
+    from safetensors.torch import save_file
+    tokenizer = jina_tokenizer()
+    tokenizer.save_pretrained(folder)
+    changed(folder / "tokenizer_config.json", tokenizer_class="XLMRobertaTokenizerFast")
+    save_file(jina_weights(len(tokenizer)), folder / "model.safetensors", metadata={"format": "pt"})
+    config = JINA | {"vocab_size": len(tokenizer)} | entries
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    (folder / "artifact.metadata").write_text(json.dumps(STANFORD))
+    return folder
+
+
+def slow_trunk(weights, ids, seen, base):
+    "The forward pass of Jina's code for one text, one head and one position at a time, in float64: (tokens,) -> (tokens, hidden)"
+    def linear(name, x): return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+    def norm(name, x):
+        centred = x - x.mean(1, keepdim=True)
+        return centred / (centred.pow(2).mean(1, keepdim=True) + JINA["layer_norm_eps"]).sqrt() * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    def rotated(rows):      # number j and number j + half of a head are one complex number, turned by position * base ** (-j / half)
+        half = rows.shape[1] // 2
+        turned = [torch.complex(r[:half], r[half:]) * torch.tensor([np.exp(1j * t * base ** (-j / half)) for j in range(half)]) for t, r in enumerate(rows)]
+        return torch.stack([torch.cat([z.real, z.imag]) for z in turned])
+
+    size, hidden = HIDDEN // HEADS, torch.tensor([bool(s) for s in seen]).logical_not()
+    x = norm("roberta.emb_ln", weights["roberta.embeddings.word_embeddings.weight"][ids] + weights["roberta.embeddings.token_type_embeddings.weight"][0])
+    for layer in (f"roberta.encoder.layers.{i}" for i in range(LAYERS)):
+        packed, mixed = linear(f"{layer}.mixer.Wqkv", x), []
+        for start in range(0, HIDDEN, size):
+            q, k, v = (packed[:, part + start:part + start + size] for part in (0, HIDDEN, 2 * HIDDEN))
+            likeness = (rotated(q) @ rotated(k).T / size ** 0.5).masked_fill(hidden, -torch.inf)
+            mixed.append(torch.softmax(likeness, 1) @ v)
+        x = norm(f"{layer}.norm1", x + linear(f"{layer}.mixer.out_proj", torch.cat(mixed, 1)))
+        grown = linear(f"{layer}.mlp.fc1", x)
+        x = norm(f"{layer}.norm2", x + linear(f"{layer}.mlp.fc2", grown * (1 + torch.erf(grown / 2 ** 0.5)) / 2))
+    return x
+
+
+def slow_scores(folder, query, docs, base=20000.0, attend=True):
+    "MaxSim as Stanford's recipe has it, over that trunk"
+    from safetensors.torch import load_file
+    weights, tokenizer = {k: w.double() for k, w in load_file(folder / "model.safetensors").items()}, jina_tokenizer()
+    skipped = {tokenizer.convert_tokens_to_ids(c) for c in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"}
+    def vectors(text, marker, length, fill):
+        ids = tokenizer(text, truncation=True, max_length=length - 1).input_ids
+        ids = [ids[0], tokenizer.convert_tokens_to_ids(marker), *ids[1:]]
+        seen = [1] * len(ids) + [attend] * (length - len(ids)) * fill
+        ids += [tokenizer.mask_token_id] * (length - len(ids)) * fill
+        found = slow_trunk(weights, torch.tensor(ids), seen, base) @ weights["linear.weight"].T
+        return torch.nn.functional.normalize(found, dim=1)[[fill or i not in skipped for i in ids]]
+    asked = vectors(query, "[QueryMarker]", 32, True)
+    return [(asked @ vectors(doc, "[DocumentMarker]", 300, False).T).max(1).values.sum().item() for doc in docs]
+
+
+native = pytest.mark.skipif(not hasattr(transformers, "JinaEmbeddingsV3Model"), reason="transformers has the class since 5.4")
+
+
+@pytest.fixture(scope="module")
+def jina(tmp_path_factory): return jina_folder(tmp_path_factory.mktemp("jina"))
+
+
+@native
+def test_jina_says_in_its_files_how_it_wants_to_be_used(jina):
+    ranker = load(jina)
+    settings, usual = ranker.settings, ranker.tokenizer.get_vocab()
+    assert type(ranker).__name__ == "ColBERTRanker" and type(ranker.runtime.model).__name__ == "JinaEmbeddingsV3Model"
+    assert (settings.query_marker, settings.document_marker, settings.attend) == ("[QueryMarker]", "[DocumentMarker]", True)
+    assert (settings.query_length, settings.expansion, settings.document_length, ranker.dim) == (32, 32, 300, 128)
+    asked, scored = ranker.queries([QUERY])
+    ids, mask = asked["input_ids"][0], asked["attention_mask"][0]
+    assert ids[:2] == [0, usual["[QueryMarker]"]] and ids[-1] == usual["<mask>"] and len(ids) == 32 and mask == [1] * 32 and scored[0] == [True] * 32
+    found = ranker.documents([LONG])[0]["input_ids"][0]
+    assert found[:2] == [0, usual["[DocumentMarker]"]] and len(found) == 300
+
+
+@native
+@pytest.mark.parametrize("batch_size", [1, 7, None])
+def test_jina_scores(jina, batch_size):
+    ranker = load(jina)
+    for query in JINA_QUERIES:
+        found = scores(ranker.rank(query, JINA_DOCS, batch_size=batch_size))
+        assert found == pytest.approx(slow_scores(jina, query, JINA_DOCS), rel=RELATIVE), query
+
+
+@native
+@pytest.mark.parametrize(("entries", "base"), [({"rotary_emb_base": None}, 10000.0), ({"rotary_emb_base": 500}, 500.0), ({"model_type": None}, 20000.0),
+                                               ({"auto_map": None}, 20000.0)])
+def test_jina_with_other_entries(tmp_path, entries, base):
+    "Without a base it is that of Jina's code, not that of the native class; either sign is enough to be known by"
+    folder = jina_folder(tmp_path, **entries)
+    expected, elsewhere = slow_scores(folder, QUERY, JINA_DOCS, base), slow_scores(folder, QUERY, JINA_DOCS, base * 2)
+    assert scores(load(folder).rank(QUERY, JINA_DOCS)) == pytest.approx(expected, rel=RELATIVE)
+    assert max(abs(a / b - 1) for a, b in zip(expected, elsewhere)) > 100 * RELATIVE    # the check can tell them apart
+
+
+@native
+def test_jina_without_attended_filling_scores_otherwise(tmp_path):
+    folder = jina_folder(tmp_path)
+    changed(folder / "artifact.metadata", attend_to_mask_tokens=False)
+    expected = slow_scores(folder, QUERY, JINA_DOCS, attend=False)
+    assert scores(load(folder).rank(QUERY, JINA_DOCS)) == pytest.approx(expected, rel=RELATIVE)
+    assert max(abs(a / b - 1) for a, b in zip(expected, slow_scores(folder, QUERY, JINA_DOCS))) > 100 * RELATIVE
+
+
+@native
+def test_jina_needs_no_foreign_code_even_where_it_is_trusted(jina):
+    assert scores(load(jina, trust_remote_code=True).rank(QUERY, JINA_DOCS)) == scores(load(jina).rank(QUERY, JINA_DOCS))
+
+
+@native
+@pytest.mark.parametrize("check", CHECKS, ids=[c.__name__ for c in CHECKS])
+def test_contract_of_jina(jina, check): check(load(jina))
+
+
+@native
+@pytest.mark.parametrize("lost", ["roberta.encoder.layers.1.mixer.Wqkv.weight", "roberta.emb_ln.bias", "roberta.encoder.layers.2.norm2.weight"])
+@pytest.mark.parametrize("instead", [None, "original"])
+def test_jina_with_a_weight_missing_is_refused(tmp_path, lost, instead):
+    "Or under another name, as adapters of jina-embeddings-v3's kind call the weight that they change"
+    from safetensors.torch import load_file, save_file
+    folder = jina_folder(tmp_path)
+    renamed = None if instead is None else "{}.parametrizations.{}.original".format(*lost.rsplit(".", 1))
+    rest = {renamed if k == lost else k: w for k, w in load_file(folder / "model.safetensors").items()}
+    save_file({k: w for k, w in rest.items() if k is not None}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelLoadError, match="RANDOM"): load(folder)
+
+
+def test_jina_on_an_older_transformers_says_what_to_do(jina, monkeypatch):
+    monkeypatch.setattr("transformers.JinaEmbeddingsV3Config", None, raising=False)
+    with pytest.raises(ModelLoadError, match=r"since 5\.4: upgrade it; with transformers 4, trust_remote_code=True"): load(jina)
+
+
+@pytest.mark.parametrize("odd", [{"rotary_emb_interleaved": True}, {"rotary_emb_scale_base": 512}, {"rotary_emb_dim": 8}])
+def test_jina_that_the_native_class_would_compute_wrongly_is_refused(tmp_path, odd):
+    with pytest.raises(ModelLoadError, match=f"{next(iter(odd))}=.* own class"): load(jina_folder(tmp_path, **odd))
+
+
+@pytest.mark.parametrize("entries", [{"position_embedding_type": "absolute"}, {"position_embedding_type": None},
+                                     {"model_type": "bert", "auto_map": None}])
+def test_other_trunks_stay_what_they_are(tmp_path, entries):
+    config = {k: v for k, v in (JINA | entries).items() if v is not None}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert native_config(tmp_path) is None and native_config(tmp_path / "nowhere") is None

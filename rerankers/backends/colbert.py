@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from rerankers.engine.maxsim import TokenVectors
 
 # %% auto #0
-__all__ = ['PUNCTUATION', 'MAIN_WEIGHTS', 'LateSettings', 'stanford_settings', 'pylate_settings', 'multi_vector_settings',
-           'read_settings', 'stanford_projection', 'load_projection', 'check_sizes', 'in_and_out', 'ReadTokens',
-           'LateEncoder', 'known_id', 'filling_id', 'EncodedDocument', 'EncodedDocuments', 'arrays', 'Fresh',
-           'gathered', 'TokenMatrix', 'ColBERTRanker', 'bounded', 'overridden']
+__all__ = ['PUNCTUATION', 'MAIN_WEIGHTS', 'FLASH', 'SHARED', 'ODD', 'ROTARY_BASE', 'LateSettings', 'stanford_settings',
+           'pylate_settings', 'multi_vector_settings', 'read_settings', 'stanford_projection', 'load_projection',
+           'check_sizes', 'in_and_out', 'rotary_xlmr', 'native_config', 'ReadTokens', 'LateEncoder', 'known_id',
+           'filling_id', 'EncodedDocument', 'EncodedDocuments', 'arrays', 'Fresh', 'gathered', 'TokenMatrix',
+           'ColBERTRanker', 'bounded', 'overridden']
 
 # %% ../../nbs/backends/colbert.ipynb #fe35f7d0
 @dataclass(frozen=True)
@@ -123,6 +124,34 @@ def in_and_out(layer: Any) -> tuple[int | None, int | None]:
     "Numbers that a layer takes and gives, None where it changes nothing"
     sizes = [(m.in_features, m.out_features) for m in getattr(layer, "modules", list)() if hasattr(m, "out_features")]
     return (sizes[0][0], sizes[-1][1]) if sizes else (None, None)
+
+# %% ../../nbs/backends/colbert.ipynb #bcff0785
+FLASH = "XLMRobertaFlashConfig"     # the class that such a checkpoint's auto_map names
+SHARED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "max_position_embeddings",
+          "type_vocab_size", "layer_norm_eps", "pad_token_id", "bos_token_id", "eos_token_id")   # fields that mean the same in both
+ODD = ("rotary_emb_interleaved", "rotary_emb_scale_base", "rotary_emb_dim")     # other kinds of rotation, which the native class does not compute
+ROTARY_BASE = 10_000.0              # of Jina's code where config.json says none; the native class would take 20,000
+
+def rotary_xlmr(folder: Path) -> dict[str, Any]:
+    "config.json of an XLM-R with rotary positions, empty for any other trunk"
+    said = read_json(folder / "config.json") or {}
+    named = said.get("model_type") == "xlm-roberta" or FLASH in str((said.get("auto_map") or {}).get("AutoConfig"))
+    return said if named and said.get("position_embedding_type") == "rotary" else {}
+
+def native_config(
+    folder: Path,           # Where the trunk's config.json is
+    trusted: bool = False,  # May the code that it names run where transformers' own class will not do?
+) -> Any:
+    "The configuration of transformers' own class for XLM-R with rotary positions, None for any other trunk; raises `ModelLoadError` where it will not do"
+    from rerankers.engine.pytorch import transformers_module
+    said, config = rotary_xlmr(folder), getattr(transformers_module(), "JinaEmbeddingsV3Config", None)
+    odd = [f"{k}={said[k]!r}" for k in ODD if said.get(k)]
+    if said and config is not None and not odd:
+        rotary = {"rope_type": "default", "rope_theta": float(said.get("rotary_emb_base") or ROTARY_BASE)}
+        return config(**{k: said[k] for k in SHARED if k in said}, rope_parameters=rotary, dtype=said.get("dtype") or said.get("torch_dtype"))
+    if trusted or not said: return None
+    why = f"its {', '.join(odd)} is not what transformers' own class computes" if odd else "transformers has a class for it since 5.4: upgrade it"
+    raise ModelLoadError(f"{folder} is an XLM-R with rotary positions: {why}; with transformers 4, trust_remote_code=True runs the code that it names")
 
 # %% ../../nbs/backends/colbert.ipynb #b6e7528e
 class ReadTokens:
@@ -320,7 +349,8 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         "Load trunk and projection, give the tokenizer"
         from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
         path = dict(read_modules(folder)).get("Transformer", "")
-        trunk = load_model(model, "AutoModel", options, subfolder=path)
+        config = native_config(folder / path, options.trust_remote_code)
+        trunk = load_model(model, "AutoModel", options, config=config, subfolder=path)
         whole = checkpoint_folder(model, options, (*SMALL_FILES, "artifact.metadata", *MAIN_WEIGHTS)) if not read_modules(folder) else folder
         layers = [layer.to(trunk.device) if hasattr(layer, "to") else layer for _, layer in load_projection(whole, trunk.config.hidden_size, projection)]
         self.runtime: Any = TorchRuntime(trunk, ReadTokens(layers))
