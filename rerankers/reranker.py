@@ -41,12 +41,14 @@ UNIVERSAL = ("device", "dtype", "batch_size")   # 0.10 accepts these for every m
 def build(
     choice: Choice,             # What to build
     options: dict[str, Any],    # The caller's keyword arguments
+    lang: str = "en",           # For methods that treat languages differently
 ) -> BaseRanker:
     "Construct the chosen backend with the caller's options"
     check_installed(choice.backend)
     known = options_of(choice.backend)
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
     check_options(choice.backend, wanted)
+    if "lang" in known: wanted.setdefault("lang", lang)
     make: Callable[..., BaseRanker] = choice.backend
     ranker = make(choice.model, **wanted) if choice.model else make(**wanted)
     ranker.choice = choice
@@ -70,6 +72,6 @@ def Reranker(
     set_log_level(verbose)
     choice = choose(name, lang=lang, model_type=model_type, revision=kwargs.get("revision"), cache_dir=kwargs.get("cache_dir"))
     logger.info("%s: %s with %r, because %s", name, choice.backend.__name__, choice.model, choice.reason)
-    ranker = build(choice, kwargs)
+    ranker = build(choice, kwargs, lang)
     if verbose == 0: ranker.progress = False
     return ranker

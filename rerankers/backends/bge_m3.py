@@ -227,7 +227,7 @@ class BGEM3Ranker(PointwiseRanker):
 
     def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Ranking:
         "Encode each distinct text once, compare the two of each pair in three ways"
-        from rerankers.engine.batching import progress_bar
+        from rerankers.engine.progress import progress_bar
         queries, texts = ({text: i for i, text in enumerate(dict.fromkeys(side))} for side in zip(*pairs))
         asked, shown = self.query_encoder.texts(list(queries)), self.document_encoder.texts(list(texts))
         places = [(queries[q], texts[d]) for q, d in pairs]

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .answers import t5_config
-from .batching import MAX_TOKENS, make_batch, progress_bar, token_batches
+from .batching import MAX_TOKENS, make_batch, token_batches
 from .hub import LoadOptions
+from .progress import progress_bar
 from .pytorch import BUDGETS, load_model, load_tokenizer, torch_module, transformers_module
 from .tokens import TextEncoder, from_transformers
 from ..rankers import check_positive

@@ -11,7 +11,7 @@ import random
 import re
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -22,8 +22,9 @@ from ..errors import (AuthenticationError, BadRequestError, InputError, NotFound
 if TYPE_CHECKING: import httpx
 
 # %% auto #0
-__all__ = ['Found', 'BACKGROUND', 'FAILURES', 'PASSING', 'EMPTY_ACCOUNT', 'SPOKEN', 'Background', 'here', 'wait_for', 'join',
-           'WebOptions', 'seconds_asked', 'spoken', 'parsed', 'words_of', 'Secret', 'Posted', 'close_client', 'Server']
+__all__ = ['Found', 'BACKGROUND', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'SPOKEN', 'Background', 'here', 'wait_for', 'join',
+           'WebOptions', 'seconds_asked', 'Limit', 'worth_it', 'patiently', 'failure', 'spoken', 'parsed', 'words_of',
+           'Secret', 'Posted', 'close_client', 'Server']
 
 # %% ../../nbs/engine/12_http.ipynb #f082447c
 Found = TypeVar("Found")
@@ -119,6 +120,47 @@ def seconds_asked(
     except (KeyError, ValueError, TypeError): return None
     return max((moment - datetime.now(timezone.utc)).total_seconds(), 0.0) if moment.tzinfo else None
 
+# %% ../../nbs/engine/12_http.ipynb #2b0c58c5
+PASSING = {None, 408, 409, 425, 429, *range(500, 600)} - {501, 505}     # None: there was no answer
+EMPTY_ACCOUNT = "insufficient_quota"                                    # OpenAI's code
+
+class Limit:
+    "Requests under way at once; each event loop has its own count"
+
+    def __init__(self, most: int): self.most, self.place = most, None
+
+    def __call__(self) -> asyncio.Semaphore:
+        "The running loop's"
+        loop = asyncio.get_running_loop()
+        if self.place is None or self.place[0] is not loop: self.place = loop, asyncio.Semaphore(self.most)
+        return self.place[1]
+
+    def __getstate__(self) -> dict[str, Any]: return {"most": self.most, "place": None}
+
+    place: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None
+
+def worth_it(error: ProviderError, attempt: int, options: WebOptions) -> bool:
+    "Is another attempt worth it?"
+    patient = attempt < options.retries and (error.retry_after or 0) <= options.longest_wait
+    return patient and error.status in PASSING and EMPTY_ACCOUNT not in str(error.body)
+
+async def patiently(
+    once: Callable[[], Awaitable[Found]],   # One attempt; raises a `ProviderError`
+    options: WebOptions,                    # How often, how long
+    limit: Limit,                           # Shared by all requests to the same server
+) -> tuple[Found, int]:
+    "What an attempt gave, and how many failed before it; raises the last failure"
+    async with limit():
+        attempt = 0
+        while True:
+            try: return await once(), attempt
+            except ProviderError as error:
+                if not worth_it(error, attempt, options): raise
+                pause = options.wait(attempt, error.retry_after)
+                logger.info("%s; again in %.1f s", error, pause)
+            attempt += 1
+            await asyncio.sleep(pause)
+
 # %% ../../nbs/engine/12_http.ipynb #6dec2270
 FAILURES: tuple[tuple[Any, type[ProviderError]], ...] = (
     ((401, 403, 407), AuthenticationError),
@@ -128,8 +170,11 @@ FAILURES: tuple[tuple[Any, type[ProviderError]], ...] = (
     (range(400, 500), BadRequestError),
     (range(500, 600), ServerError),
 )
-PASSING = {408, 409, 425, 429, *range(500, 600)} - {501, 505}     # worth another attempt
-EMPTY_ACCOUNT = "insufficient_quota"                                # OpenAI's code for a 429 that waiting does not cure
+
+def failure(status: int) -> type[ProviderError]:
+    "The error for a status that is no success"
+    return next((kind for codes, kind in FAILURES if status in codes), ServerError)
+
 SPOKEN = ("error", "message", "detail", "error_message", "msg", "errors", "title")   # where servers put their words
 
 def spoken(body: Any) -> str:
@@ -189,14 +234,15 @@ class Server:
         self.base_url, self.name, self.key, self.auth = base_url.rstrip("/"), name, Secret(key), auth
         self.options = options or WebOptions()
         self.headers = {**(headers or {}), **self.options.headers}
-        self._live: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient, asyncio.Semaphore] | None = None
+        self.limit = Limit(int(self.options.concurrency))
+        self._live: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
 
     def __repr__(self) -> str: return f"Server({self.base_url!r})"
 
     def __getstate__(self) -> dict[str, Any]: return {**vars(self), "_live": None}     # connections do not travel
 
-    def _connected(self) -> tuple[httpx.AsyncClient, asyncio.Semaphore]:
-        "The client and the limit that belong to the running loop"
+    def _connected(self) -> httpx.AsyncClient:
+        "The client that belongs to the running loop"
         httpx, loop = need("httpx", extra="api", purpose="A server"), asyncio.get_running_loop()
         if self._live is None or self._live[0] is not loop:
             secret = {self.auth[0]: self.auth[1].format(self.key.value)} if self.key.value else {}
@@ -205,8 +251,8 @@ class Server:
                                        timeout=httpx.Timeout(options.timeout, connect=options.connect_timeout),
                                        limits=httpx.Limits(max_connections=None, max_keepalive_connections=options.concurrency))
             weakref.finalize(self, close_client, client, loop).atexit = False
-            self._live = loop, client, asyncio.Semaphore(options.concurrency)
-        return self._live[1:]
+            self._live = loop, client
+        return self._live[1]
 
     async def post(
         self,
@@ -216,18 +262,8 @@ class Server:
         about: str = "",    # The model, for errors
     ) -> Posted:
         "The answer's JSON; raises `ProviderError` in one of its kinds, or `UnusableAnswer` for something that is no JSON"
-        client, limit = self._connected()
-        content = json.dumps(body, ensure_ascii=False).encode()
-        async with limit:   # kept while waiting for the next attempt: a server that is short of breath gets fewer requests
-            attempt = 0
-            while True:
-                try: return Posted(await self._once(client, path, content, about), attempt)
-                except ProviderError as error:
-                    if not self._again(error, attempt): raise
-                    pause = self.options.wait(attempt, error.retry_after)
-                    logger.info("%s; again in %.1f s", error, pause)
-                attempt += 1
-                await asyncio.sleep(pause)
+        client, content = self._connected(), json.dumps(body, ensure_ascii=False).encode()
+        return Posted(*await patiently(lambda: self._once(client, path, content, about), self.options, self.limit))
 
     async def _once(self, client: httpx.AsyncClient, path: str, content: bytes, about: str) -> Any:
         "One attempt"
@@ -248,12 +284,7 @@ class Server:
     def _refusal(self, response: httpx.Response, who: str) -> ProviderError:
         "The error for a status that is no success"
         status, said = response.status_code, self.key.hide(words_of(response))
-        kind = next((kind for codes, kind in FAILURES if status in codes), ServerError)
+        kind = failure(status)
         where = f", moved to {response.headers['location']}" if "location" in response.headers else ""
         return kind(f"{who}: {self.base_url} answered {status}{f': {said}' if said else ' without a word'}{where}", status=status,
                     retry_after=seconds_asked(response.headers), body=parsed(response))
-
-    def _again(self, error: ProviderError, attempt: int) -> bool:
-        "Is another attempt worth it?"
-        patient = attempt < self.options.retries and (error.retry_after or 0) <= self.options.longest_wait
-        return patient and (error.status is None or error.status in PASSING) and EMPTY_ACCOUNT not in json.dumps(error.body)

@@ -12,8 +12,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 import numpy as np
 
-from .batching import MAX_TOKENS, Batch, somebody_watches
+from .batching import MAX_TOKENS, Batch
 from .hub import LoadOptions, first_line, missing_model
+from .progress import somebody_watches
 from ..errors import InputError, ModelLoadError, did_you_mean, logger, need
 
 # %% auto #0

@@ -25,17 +25,24 @@ class Window:
     "Some of a query's documents, to be judged together"
     query: str                  # Readable
     texts: tuple[str, ...]      # Readable, in the order in which they are shown
+    keep: int | None = None     # How many are to be chosen, for methods that choose some instead of ordering all
 
 class Answer(list[Any]):
-    "A list that may say which of the window's texts were cut"
-    cut: Sequence[bool] | None = None   # One a text; None where nothing was, or nobody looked
+    "A list that may say which of the window's texts were cut, what was wrong with it, and what was said of each text"
+    cut: Sequence[bool] | None = None           # One a text; None where nothing was, or nobody looked
+    status: str = "ok"                          # As `repair` has it
+    notes: Sequence[str | None] | None = None   # One a text
 
     @classmethod
-    def of(cls, values: Iterable[Any], cut: Sequence[bool] | None) -> Answer:
-        "An answer with word of what was cut"
+    def of(cls, values: Iterable[Any], cut: Sequence[bool] | None = None, status: str = "ok", notes: Sequence[str | None] | None = None) -> Answer:
+        "An answer with all that is known of it"
         made = cls(values)
-        made.cut = cut
+        made.cut, made.status, made.notes = cut, status, notes
         return made
+
+    def marked(self, status: str) -> Answer:
+        "The same with another status"
+        return Answer.of(self, self.cut, status, self.notes)
 
 # %% ../../nbs/llm/01_kinds.ipynb #eaccb308
 class StrategyRanker(BaseRanker):
