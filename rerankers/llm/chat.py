@@ -8,23 +8,22 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from ..documents import readable
+from ..engine.remote import RemoteRanker, together
 from ..errors import AuthenticationError, InputError, NotFoundError, ProviderError, UnusableAnswer, did_you_mean, logger
 from .kinds import Answer, Window
 from .passages import estimate_tokens
 from .plans import adapt
 from .strategies import Game, Request, Strategy
-from ..rankers import BaseRanker, Ranking, Task
+from ..rankers import Ranking, Task
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['Message', 'Found', 'Talk', 'UNUSABLE', 'ON_ERROR', 'HOPELESS', 'ChatRequest', 'Reply', 'same_answer', 'log_sum',
-           'chances_of', 'ChatClient', 'FunctionClient', 'together', 'awaited', 'Ledger', 'ChatRanker',
-           'check_on_error']
+__all__ = ['Message', 'Talk', 'UNUSABLE', 'ON_ERROR', 'HOPELESS', 'ChatRequest', 'Reply', 'same_answer', 'log_sum', 'chances_of',
+           'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker', 'check_on_error']
 
 # %% ../../nbs/llm/10_chat.ipynb #2ec4e2be
 Message = Mapping[str, str]     # {"role": "system" | "user" | "assistant", "content": …}
@@ -105,21 +104,7 @@ class FunctionClient(ChatClient):
         if not isinstance(said, str): raise UnusableAnswer(f"{self.model} answered with a {type(said).__name__}, not with a text: {said!r}")
         return Reply(said)
 
-# %% ../../nbs/llm/10_chat.ipynb #49485bc5
-Found = TypeVar("Found")
-
-async def together(
-    work: Iterable[Awaitable[Found]],   # Coroutines
-) -> list[Found]:
-    "All results in order; the first failure cancels the rest and is raised"
-    import asyncio
-    tasks = [asyncio.ensure_future(w) for w in work]
-    try: return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks: task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
+# %% ../../nbs/llm/10_chat.ipynb #115160b1
 async def awaited(
     strategy: Strategy,                                     # One generator
     ask: Callable[[Request], Awaitable[Sequence[Any]]],     # Answers one request
@@ -148,8 +133,8 @@ class Ledger:
         for i, lost in zip(request, answer.cut or ()): self.cut[i] = self.cut[i] or bool(lost)
         for i, note in zip(request, answer.notes or ()): self.notes[i] = note if note is not None else self.notes[i]
 
-# %% ../../nbs/llm/10_chat.ipynb #93821107
-class ChatRanker(BaseRanker):
+# %% ../../nbs/llm/10_chat.ipynb #fcbbf9de
+class ChatRanker(RemoteRanker):
     "A method that asks a chat model about some documents at a time; a strategy chooses which"
     client: ChatClient                      # Who answers
     strategy: Callable[[int], Strategy]     # Number of documents -> what to ask; a function with its options filled in
@@ -167,24 +152,7 @@ class ChatRanker(BaseRanker):
     def unanswered(self, window: Window) -> Answer:
         "What counts where there is no usable answer"
 
-    def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
-        "All queries side by side"
-        from rerankers.engine.http import wait_for
-        return wait_for(self._play(tasks, batch_size, progress))
-
-    async def answer_async(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
-        "The same without blocking anybody, threads included"
-        from rerankers.engine.http import join
-        return await join(self._play(tasks, batch_size, progress))
-
-    async def _play(self, tasks: list[Task], batch_size: int | None, progress: bool | None) -> list[Ranking]:
-        "`batch_size` is the number of questions of this call that may be under way; the client may allow fewer"
-        import asyncio
-        from rerankers.engine.progress import progress_bar
-        limit = asyncio.Semaphore(batch_size) if batch_size else nullcontext()
-        with progress_bar(None, progress, "answer") as done: return await together(self._rank_one(t, limit, done) for t in tasks)
-
-    async def _rank_one(self, task: Task, limit: Any, done: Callable[[int], Any]) -> Ranking:
+    async def rank_task(self, task: Task, limit: Any, done: Callable[[int], Any]) -> Ranking:
         "One query's game"
         from dataclasses import replace
         query, texts, ledger = readable(task.query), [readable(d.content) for d in task.documents], Ledger(len(task.documents))

@@ -60,7 +60,7 @@ class StrategyRanker(BaseRanker):
         cut = [[False] * len(t.documents) for t in tasks]
 
         def ask(asked: list[Asked]) -> list[Answer]:
-            windows = [Window(shown[i][0], tuple(shown[i][1][p] for p in request)) for i, request in asked]
+            windows = [Window(shown[i][0], tuple(shown[i][1][p] for p in request), getattr(request, "keep", None)) for i, request in asked]
             answers = list(self.judge(windows, batch_size=batch_size, progress=progress))
             if len(answers) != len(windows): raise UnusableAnswer(f"{type(self).__name__} gave {len(answers)} answers for {len(windows)} windows")
             for (i, request), answer in zip(asked, answers):

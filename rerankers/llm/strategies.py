@@ -15,8 +15,9 @@ from ..errors import InputError, UnusableAnswer
 from ..rankers import Ranking, check_positive
 
 # %% auto #0
-__all__ = ['Request', 'Strategy', 'Known', 'STAND_IN', 'Asked', 'Repaired', 'repair', 'check_window', 'spans', 'sliding_window',
-           'all_pairs', 'filled', 'played', 'knockout', 'tournament', 'Game', 'play', 'lockstep', 'threaded', 'Oracle']
+__all__ = ['Request', 'Strategy', 'Known', 'STAND_IN', 'Asked', 'Repaired', 'repair', 'check_count', 'check_window', 'spans',
+           'sliding_window', 'all_pairs', 'filled', 'played', 'knockout', 'check_tournament', 'tournament', 'Game',
+           'play', 'lockstep', 'threaded', 'Oracle']
 
 # %% ../../nbs/llm/00_strategies.ipynb #be39196c
 Request  = tuple[int, ...]                                          # Positions of documents in their query's list; one may occur twice
@@ -40,7 +41,11 @@ def repair(
               else "missing" if len(kept) < n else "ok")
     return Repaired(kept + [i for i in range(n) if i not in set(kept)], status)
 
-# %% ../../nbs/llm/00_strategies.ipynb #c47402e0
+# %% ../../nbs/llm/00_strategies.ipynb #0e48003b
+def check_count(name: str, value: Any) -> None:
+    "Raise `InputError` for anything but a whole number above zero"
+    if check_positive(name, value) is None: raise InputError(f"{name}={value!r}: give a whole number of at least 1")
+
 def check_window(
     window: Any,    # Documents shown at once
     stride: Any,    # Documents the window moves up
@@ -67,12 +72,14 @@ def sliding_window(
     n: int,             # Documents
     *,
     window: int = 20,   # Documents shown at once
-    stride: int = 10,   # Documents the window moves up; so many at the top are exact with a perfect judge
+    stride: int = 10,   # Documents the window moves up; with a perfect judge the first `window - stride` are exact
     passes: int = 1,    # How often the window goes through the list
 ) -> Strategy:
     "An order from windows that move up. Calls: `passes` × (1 + ⌈(n - window) / stride⌉); at once: 1"
+    check_count("passes", passes)
     order = list(range(n))
     for start, end in spans(n, window, stride) * passes:
+        if end - start < 2: continue    # nothing to put in order, where windows do not overlap
         [answer] = yield [tuple(order[start:end])]
         order[start:end] = [order[start + i] for i in answer]
     return Ranking(order=order)
@@ -123,7 +130,14 @@ def knockout(slots: list[int], group: int, keep: int, known: Known) -> Generator
     [final] = yield from played([filled(level, below, group)], known)
     return final[0]
 
-# %% ../../nbs/llm/00_strategies.ipynb #335a2c31
+# %% ../../nbs/llm/00_strategies.ipynb #155c518d
+def check_tournament(group: Any, keep: Any, top: Any) -> None:
+    "Raise `InputError` for a tournament without an end"
+    check_window(group, 1)
+    check_count("keep", keep)
+    check_count("top", top)
+    if 2 * keep > group: raise InputError(f"keep={keep!r} of group={group}: at most half of a group can go on, or nobody would ever be out")
+
 STAND_IN = 21   # the authors' figure: a winner's slot goes to the document so many places further down, or the next one that has not won
 
 def tournament(
@@ -134,6 +148,7 @@ def tournament(
     top: int = 10,      # Places to find; the rest follow in the order they had
 ) -> Strategy:
     "A top list from groups that play again and again. Calls: for 100 documents and ten places about 90; at once: the groups of a level, 20, 8, 4 …"
+    check_tournament(group, keep, top)
     slots, won, known = list(range(n)), list[int](), dict[frozenset[int], list[int]]()
     if 1 < n <= group: [won] = yield from played([filled(slots, slots, group)], known)     # one group tells the whole order
     while len(won) < min(top, n):
