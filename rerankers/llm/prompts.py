@@ -92,7 +92,7 @@ class ChatPrompt:
         "A prompt from one text of the user's own; raises `InputError` when it does not say where query and documents go"
         if "{query}" not in template: raise InputError("the template does not say where the query goes: put {query} into it")
         place = PLACE.search(template)
-        if place: return cls(before=template[:place.start()], after=template[place.end():], **({"joiner": "\n"} | fields))
+        if place: return cls(**({"joiner": "\n"} | fields | {"before": template[:place.start()], "after": template[place.end():]}))
         if not ONE.search(template):
             raise InputError("the template does not say where the documents go: put {passages} into it, or {text} to show one at a time")
-        return cls(passage=ONE.sub("{text}", template), **fields)
+        return cls(**(fields | {"passage": ONE.sub("{text}", template), "joiner": ""}))

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from ..errors import InputError
 from .parsing import parse_label, parse_order, parse_score, parse_selection, parse_verdicts, parse_yes_no
 from .passages import Fitted, PassageText, estimate_tokens, fit
-from .prompts import ChatPrompt, Message
+from .prompts import PLACE, ChatPrompt, Message
 
 # %% auto #0
 __all__ = ['NUMBERS', 'LISTED', 'RANKGPT_SYSTEM', 'RANKGPT_BEFORE', 'RANKGPT_AFTER', 'rankgpt', 'rankgpt_single',
@@ -63,8 +64,9 @@ class Recipe:
         return self.answer + self.each * n + self.thought
 
     def with_template(self, template: str, **fields: Any) -> Recipe:
-        "The same with a prompt of one's own, see `ChatPrompt.of`"
-        return replace(self, prompt=ChatPrompt.of(template, **{"labels": self.prompt.labels, "passage": self.prompt.passage, "joiner": "\n"} | fields))
+        "The same with a prompt of one's own, see `ChatPrompt.of`; documents are named as before, so the reply is read as before"
+        if self.window > 1 and not PLACE.search(template): raise InputError("this method shows several documents at once: put {passages} into the template")
+        return replace(self, prompt=ChatPrompt.of(template, **{"labels": self.prompt.labels, "passage": self.prompt.passage.strip(), "joiner": "\n"} | fields))
 
 # %% ../../nbs/llm/09_recipes.ipynb #c0c7fc55
 NUMBERS = partial(parse_order, style="numbers")
@@ -380,7 +382,8 @@ Here is the query and documents:
 </documents>
 </input>
 
-Analyse the above documents and provide your responses using the provided format. You must assign either the RELEVANT or NOT_RELEVANT label, no other option """
-"""is permitted."""), parse_verdicts, passages=PassageText(None, hide="tags"), answer=16, each=200)     # github.com/AnswerDotAI/rerankers llm_relevance_filter.py
+Analyse the above documents and provide your responses using the provided format. You must assign either the RELEVANT or NOT_RELEVANT label, no other """
+"""option is permitted."""),
+    parse_verdicts, passages=PassageText(None, hide="tags"), answer=16, each=200)     # github.com/AnswerDotAI/rerankers llm_relevance_filter.py
 
 FILTER = {"relevance-filter": relevance_filter}

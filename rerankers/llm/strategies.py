@@ -27,7 +27,7 @@ Strategy = Generator[list[Request], list[Sequence[Any]], Ranking]   # Yields wha
 class Repaired(NamedTuple):
     "An answer made whole, and what was wrong with it"
     order: list[int]    # A permutation of the window's positions, best first
-    status: str         # "ok", "missing", "repetition", "out_of_range" or "empty": the gravest fault
+    status: str         # "ok", "missing", "repetition", "out_of_range" or "empty": the gravest fault; parsers of texts add "wrong_format"
 
 def repair(
     answer: Iterable[Any] | None,   # What should be positions, best first
