@@ -19,7 +19,7 @@ def extras():
     "`X_requirements` as the extra `X`, and `all`: everything a user, not a developer, may want"
     end = "_requirements"
     each = {k.removesuffix(end).replace("_", "-"): requirements(k) for k in cfg if k.endswith(end)}
-    return each | {"all": sorted({r for name, rs in each.items() if name != "dev" for r in rs})}
+    return each | {"all": sorted({r for name, rs in each.items() if name not in ("dev", "rank-llm") for r in rs})}
 
 setuptools.setup(
     name=cfg["lib_name"],

@@ -5,7 +5,7 @@
 # %% ../nbs/04_registry.ipynb #2dbd122a
 from __future__ import annotations
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -23,7 +23,7 @@ __all__ = ['ADAPTED', 'Evidence', 'BACKENDS', 'FAMILIES', 'SHORTCUTS', 'GROUP', 
            'read_modules', 'cached_folder', 'adapter_config', 'Checkpoint', 'Claims', 'matches', 'known_models',
            'evidence', 'same_place', 'register', 'Shortcut', 'register_shortcut', 'module_names', 'load_entry',
            'load_backends', 'Choice', 'backend_named', 'default_model', 'choose_typed', 'choose_shortcut',
-           'check_shortcut', 'choose_by_evidence', 'choose_fallback', 'choose', 'is_ready']
+           'check_shortcut', 'choose_by_option', 'choose_by_evidence', 'choose_fallback', 'choose', 'is_ready']
 
 # %% ../nbs/04_registry.ipynb #36c84628
 def read_json(path: Path) -> Any:
@@ -87,6 +87,8 @@ class Claims:
     architectures: tuple[str, ...] = ()     # Architectures in config.json
     names: tuple[str, ...] = ()             # Names of models, compared in lower case
     models: tuple[tuple[str, str], ...] = ()    # Models known by name and architecture together; the architecture is not asked where no files are here
+    prefixes: tuple[str, ...] = ()          # Beginnings of names that no model of the hub has, in lower case; they count where no files are here
+    options: tuple[str, ...] = ()           # Keyword arguments of `Reranker` that only this backend takes: whoever passes one means it
 
 Evidence = tuple[int, int, str]   # strength, length of the pattern, the reason in words
 
@@ -106,7 +108,9 @@ def evidence(
     checkpoint: Checkpoint,     # What is known of a model
 ) -> Evidence | None:
     "The strongest reason to believe the checkpoint is the backend's, or None"
-    rows = (("it is a model like {}", known_models(checkpoint, claims.models)),
+    hosted = [p for p in claims.prefixes if checkpoint.folder is None and checkpoint.name.lower().startswith(p)]
+    rows = (("its name begins with {}", hosted),
+            ("it is a model like {}", known_models(checkpoint, claims.models)),
             ("it has the file {}", [p for p in claims.files if checkpoint.has(p)]),
             ("its sentence-transformers type is {}", matches([checkpoint.st_type, *(f"{checkpoint.st_type}/{m}" for m in checkpoint.modules)],
                                                                     claims.st_types)),
@@ -220,10 +224,16 @@ def choose_shortcut(word: str) -> Choice:
 
 def check_shortcut(word: str, cls: type[BaseRanker], model_type: str) -> Choice:
     "A shortcut's choice, unless the caller asked for a backend that cannot run it"
-    choice = choose_shortcut(word)
-    if cls in map(BACKENDS.get, SHORTCUTS[word].also): return replace(choice, backend=cls)
-    if choice.backend is not cls: raise UnknownModel(f"{choice.reason}, which runs as {choice.backend.words[0]!r} and not as model_type={model_type!r}")
-    return choice
+    row = SHORTCUTS[word]
+    if cls not in map(BACKENDS.get, (row.backend, *row.also)):      # asked before its files are looked for
+        raise UnknownModel(f"{word!r} is {row.about}, which runs as {row.backend!r} and not as model_type={model_type!r}")
+    return replace(choose_shortcut(word), backend=cls)
+
+def choose_by_option(model: str, options: Iterable[str]) -> Choice | None:
+    "The backend that alone takes one of the caller's options, or None"
+    given = set(options)
+    found = ((name, cls) for cls in FAMILIES for name in cls.claims.options if name in given)
+    return next((Choice(cls, model, f"only {cls.words[0]!r} takes {name}=") for name, cls in found), None)
 
 def choose_by_evidence(model: str, revision: str | None, cache_dir: str | None) -> Choice | None:
     "What the checkpoint's files or its name say, or None"
@@ -250,13 +260,14 @@ def choose(
     model_type: str | None = None,      # A backend's word; decides when given
     revision: str | None = None,        # Of a hub repository
     cache_dir: str | None = None,       # Where copies of hub files are kept
+    options: Iterable[str] = (),        # Names of the other keyword arguments that the caller passes
 ) -> Choice:
     "Which backend and which model the caller means; raises `UnknownModel` with the nearest words"
     load_backends()
     if model_type is not None: return choose_typed(model, lang, model_type)
     if model in SHORTCUTS: return choose_shortcut(model)
     if (cls := BACKENDS.get(model.lower())) is not None: return Choice(cls, default_model(cls, lang), f"{model!r} is a family; its default for {lang!r}")
-    return choose_by_evidence(model, revision, cache_dir) or choose_fallback(model)
+    return choose_by_option(model, options) or choose_by_evidence(model, revision, cache_dir) or choose_fallback(model)
 
 # %% ../nbs/04_registry.ipynb #0fc398d5
 def is_ready(cls: type[BaseRanker]) -> bool:

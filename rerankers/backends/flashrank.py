@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
 from .cross_encoder import QUANTISED_NOISE
+from .rankllm import ZEPHYR
 from ..engine.activations import sigmoid, softmax
 from ..engine.hub import first_line, hub_errors
 from ..engine.local import LocalRanker
-from ..errors import ModelLoadError, UnknownModel, did_you_mean, logger, need
+from ..errors import ModelLoadError, UnknownModel, did_you_mean, installed, logger, need
 from ..rankers import Pair, check_positive
-from ..registry import Claims, read_json
+from ..registry import Claims, Shortcut, read_json, register_shortcut
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens
     from rerankers.engine.tokens import TextEncoder
 
 # %% auto #0
-__all__ = ['MODELS', 'GRAPHS', 'FLASHRANK_HOME', 'REPOSITORY', 'FIELDS', 'FlashModel', 'model_named', 'user_home', 'is_mine',
-           'find_folder', 'safe_names', 'move', 'unpack', 'download', 'graph_in', 'graph_for', 'relevance',
-           'register_special', 'folder_encoder', 'FlashRankRanker']
+__all__ = ['MODELS', 'GRAPHS', 'FLASHRANK_HOME', 'REPOSITORY', 'RANKZEPHYR', 'FIELDS', 'FlashModel', 'model_named', 'user_home',
+           'is_mine', 'find_folder', 'safe_names', 'move', 'unpack', 'download', 'graph_in', 'graph_for', 'find_gguf',
+           'gguf_ready', 'relevance', 'register_special', 'folder_encoder', 'FlashRankRanker']
 
 # %% ../../nbs/backends/flashrank.ipynb #dd3a20eb
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def model_named(name: str) -> FlashModel:
     found = next((m for m in MODELS if m.name.lower() == name.lower()), None)
     if found is None: raise UnknownModel(f"{name!r} is no folder here and no model of FlashRank. {did_you_mean(name, [m.name for m in GRAPHS])}")
     if found not in GRAPHS:
-        raise ModelLoadError(f"{found.name} is a language model in GGUF that writes an order, and this backend runs cross-encoders in ONNX: RankZephyr "
-                             f"belongs to the listwise language-model backends. Use {GRAPHS[0].name!r} or {GRAPHS[1].name!r} here")
+        raise ModelLoadError(f"{found.name} is a language model in GGUF that writes an order, and this backend runs cross-encoders in ONNX: "
+                             f"Reranker({found.name!r}) runs it with a listwise backend. Use {GRAPHS[0].name!r} or {GRAPHS[1].name!r} here")
     return found
 
 # %% ../../nbs/backends/flashrank.ipynb #aba8313b
@@ -137,6 +138,20 @@ def graph_for(
     model = model_named(source)
     found = find_folder(model.name, cache_dir)
     return graph_in(found or download(model, user_home() if cache_dir is None else Path(cache_dir).expanduser()))
+
+# %% ../../nbs/backends/flashrank.ipynb #60bc8da6
+RANKZEPHYR = MODELS[-1]
+
+def find_gguf() -> tuple[str, dict[str, Any]]:
+    "RankZephyr's folder, fetched when it is not on this machine, and how it is loaded; raises `ModelLoadError`"
+    folder = find_folder(RANKZEPHYR.name) or download(RANKZEPHYR, user_home())
+    return str(folder), {"gguf_file": RANKZEPHYR.file, "chat_template": ZEPHYR}
+
+def gguf_ready() -> bool:
+    "Is it on this machine, with all that runs it?"
+    return find_folder(RANKZEPHYR.name) is not None and all(map(installed, ("torch", "transformers", "gguf", "accelerate")))
+
+register_shortcut(Shortcut(RANKZEPHYR.name, "rankzephyr", find_gguf, gguf_ready, f"FlashRank's {RANKZEPHYR.file}", "pip install 'rerankers[gguf]'"))
 
 # %% ../../nbs/backends/flashrank.ipynb #4bb10a3c
 def relevance(logits: np.ndarray) -> np.ndarray:

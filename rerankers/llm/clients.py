@@ -17,11 +17,13 @@ from .openai import ENDPOINTS, OpenAIClient
 # %% auto #0
 __all__ = ['LITELLM', 'WORDS', 'kind_of', 'make_client']
 
-# %% ../../nbs/llm/14_clients.ipynb #5e3a44d9
-LITELLM = frozenset(("ai21 anthropic azure azure_ai bedrock cerebras cloudflare codestral cohere cohere_chat dashscope databricks deepinfra deepseek fireworks_ai "
-                     "friendliai gemini github github_copilot groq hosted_vllm huggingface hyperbolic lambda_ai litellm_proxy lm_studio meta_llama mistral moonshot nebius "
-                     "novita nscale nvidia_nim ollama ollama_chat openai openrouter perplexity predibase replicate sagemaker sagemaker_chat sambanova snowflake "
-                     "together_ai vercel_ai_gateway vertex_ai volcengine watsonx xai xinference zai").split())     # prefixes of litellm's model strings
+# %% ../../nbs/llm/14_clients.ipynb #2636f01f
+LITELLM = frozenset((    # prefixes of litellm's model strings
+    "ai21 anthropic azure azure_ai bedrock cerebras cloudflare codestral cohere cohere_chat dashscope databricks deepinfra deepseek "
+    "fireworks_ai friendliai gemini github github_copilot groq hosted_vllm huggingface hyperbolic lambda_ai litellm_proxy lm_studio "
+    "meta_llama mistral moonshot nebius novita nscale nvidia_nim ollama ollama_chat openai openrouter perplexity predibase replicate "
+    "sagemaker sagemaker_chat sambanova snowflake together_ai vercel_ai_gateway vertex_ai volcengine watsonx xai xinference zai "
+).split())
 WORDS = ("http", "litellm", "local", *ENDPOINTS)     # what `client=` may say
 
 def kind_of(

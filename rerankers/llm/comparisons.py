@@ -40,7 +40,7 @@ def by_question() -> Winner:
     def winner(few: Request) -> Asking[int]:
         if (key := frozenset(few)) not in known:
             [shares] = yield [few]
-            known[key] = few[max(range(len(few)), key=shares.__getitem__)]     # of equal shares the first
+            known[key] = max(zip(shares, few), key=lambda s: (s[0], -s[1]))[1]     # of equal shares the one that the first stage had higher up
         return few.index(known[key])
     return winner
 

@@ -51,11 +51,14 @@ def spellings(choice: str) -> list[str]:
 def choice_ids(
     tokenizer: Any,     # Of transformers
     choice: str,        # A word, a letter, a digit
+    begun: str = "",    # What stands before it; after an open bracket no blank can follow
 ) -> list[int]:
     "Ids of the tokens that write a choice; raises `InputError` where there is none"
     vocabulary, known = tokenizer.get_vocab(), set(tokenizer.all_special_ids)
-    single = [ids for s in spellings(choice.strip()) if len(ids := tokenizer(s, add_special_tokens=False)["input_ids"]) == 1]
-    found = {ids[0] for ids in single} | {vocabulary[s] for s in spellings(choice.strip()) if s in vocabulary}
+    if begun.endswith(("[", "(")) and choice in vocabulary: return [vocabulary[choice]]
+    written = spellings(choice) if choice == choice.strip() else [choice, choice.replace(" ", "▁")]
+    single = [ids for s in written if len(ids := tokenizer(s, add_special_tokens=False)["input_ids"]) == 1]
+    found = {ids[0] for ids in single} | {vocabulary[s] for s in written if s in vocabulary}
     if not found - known: raise InputError(f"no single token of this model writes {choice!r}; choose shorter answers")
     return sorted(found - known)
 
@@ -139,13 +142,13 @@ class LocalClient(ChatClient):
 
     def prompt(self, request: ChatRequest) -> list[int]:
         "Token ids of all that the model reads"
-        if request.raw: return list(self.tokenizer(request.messages[0]["content"] + request.begin)["input_ids"])
+        if request.raw: return list(self.tokenizer(request.messages[0]["content"] + request.begin, verbose=False)["input_ids"])
         text = in_format(self.tokenizer, request.messages, self.template, self.settings, self.model)
-        return list(self.tokenizer(text + request.begin, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(text + request.begin, add_special_tokens=False, verbose=False)["input_ids"])
 
     def count(self, messages: Sequence[Message]) -> int:
-        "Tokens of a conversation in the model's format"
-        return len(self.prompt(ChatRequest(tuple(messages))))
+        "Tokens of a conversation in the model's format, or of the text alone where it has none"
+        return len(self.prompt(ChatRequest(tuple(messages), raw=self.template is None and not self.tokenizer.chat_template)))
 
     async def reply(self, request: ChatRequest) -> Reply:
         "The model's answer; raises `InputError` where it has no room for it"
@@ -188,7 +191,7 @@ class LocalClient(ChatClient):
         "Chances from the logits of one position, (vocabulary,)"
         import numpy as np
         whole = float(np.logaddexp.reduce(logits.astype(np.float64)))
-        chances = {c: log_sum([float(logits[i]) - whole for i in choice_ids(self.tokenizer, c)]) for c in request.choices}
+        chances = {c: log_sum([float(logits[i]) - whole for i in choice_ids(self.tokenizer, c, request.begin)]) for c in request.choices}
         return Reply(max(chances, key=chances.__getitem__), chances, Usage(1, read, 1))
 
     def _written(self, requests: Sequence[ChatRequest]) -> list[Reply]:
@@ -218,7 +221,9 @@ class LocalClient(ChatClient):
         end = next((i for i, t in enumerate(row) if t in ends), None)
         written = row if end is None else row[:end + 1]
         text = self.tokenizer.decode(written, skip_special_tokens=True)
-        return Reply(up_to(text, request.stop), {}, Usage(1, read, len(written)), "stop" if end is not None or up_to(text, request.stop) != text else "length")
+        said = up_to(text, request.stop)
+        ended = end is not None or said != text or len(row) < most      # the last: it stopped at a special token, which is no part of the text
+        return Reply(said, {}, Usage(1, read, len(written)), "stop" if ended else "length")
 
     @property
     def ends(self) -> set[int]:
