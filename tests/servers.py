@@ -107,7 +107,8 @@ class Scripted:
         begun, body = time.monotonic(), await reader.readexactly(int(headers.get("content-length", 0)))
         method, path, _ = head[0].split(" ")
         seen = Seen(method, path, headers, body, begun)
-        if method == "GET" and path == "/count": return await self._send(reader, writer, Say({"seen": len(self.seen), "most": self.most}))
+        if method == "GET" and path == "/count": return await self._send(reader, writer, Say(
+            {"seen": len(self.seen), "most": self.most, "connections": self.connections - 1, "opened": self.opened}))     # but for the one that asks
         self.seen.append(seen)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
