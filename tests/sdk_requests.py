@@ -16,6 +16,8 @@ READ = "import json; print(json.dumps([[r.index, r.{}] for r in {}]))"
 SNIPPETS = {    # provider -> package, version, code that leaves [[index, score], …] on its last line
     "cohere": ("cohere", "7.3.1", "import cohere\nr = cohere.ClientV2(api_key=KEY, base_url=URL).rerank(model=MODEL, query=QUERY, documents=DOCS)\n"
                + READ.format("relevance_score", "r.results")),
+    "vercel": ("cohere", "7.3.1", "import cohere\nr = cohere.ClientV2(api_key=KEY, base_url=URL).rerank(model=MODEL, query=QUERY, documents=DOCS)\n"
+               + READ.format("relevance_score", "r.results")),
     "voyage": ("voyageai", "0.5.0", "import voyageai\nr = voyageai.Client(api_key=KEY, base_url=URL + '/v1').rerank(QUERY, DOCS, model=MODEL)\n"
                + READ.format("relevance_score", "r.results")),
     "mixedbread.ai": ("mixedbread", "0.54.0", "from mixedbread import Mixedbread\n"

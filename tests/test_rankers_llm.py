@@ -9,6 +9,8 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 httpx = pytest.importorskip("httpx")
 from rerankers import InputError, Reranker  # noqa: E402
@@ -17,6 +19,7 @@ from rerankers.backends.rankllm import SETTINGS, VICUNA, ZEPHYR  # noqa: E402
 from rerankers.errors import AuthenticationError, MissingDependency, NotFoundError, ServerError, UnusableAnswer, installed  # noqa: E402
 from rerankers.llm.chat import ChatClient, Reply  # noqa: E402
 from rerankers.llm.kinds import Window  # noqa: E402
+from rerankers.llm.recipes import LISTWISE  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
 from rerankers.results import Usage  # noqa: E402
 from rerankers.testing import CHECKS  # noqa: E402
@@ -509,3 +512,15 @@ def test_the_package_loses_nothing():
 def test_contract_of_the_package(check):
     pytest.importorskip("rank_llm", reason="the package rank-llm is not installed (0.26 needs Python 3.12)")
     check(Reranker("rank_identity", model_type="rank-llm"))
+
+
+PIECES = ["[1]", "[9]", "B", " > ", "<think>", "</think>", "<answer>", "PASSAGE2", '{"ranking": [', "2, 1", "]}", "=", "\n"]     # that answers are made of
+
+
+@settings(deadline=None, max_examples=150)
+@given(said=st.text(max_size=120) | st.lists(st.sampled_from(PIECES)).map("".join), recipe=st.sampled_from(sorted(LISTWISE)), n=st.integers(0, 7),
+       window=st.integers(2, 5))
+def test_any_answer_whatever_leaves_a_permutation(said, recipe, n, window):
+    docs = [f"passage {i % 3}" for i in range(n)]
+    results = Reranker("rankgpt", client=lambda messages: said, recipe=recipe, window_size=window, on_error="keep").rank("which?", docs)
+    assert sorted(r.doc_id for r in results) == list(range(n)) and all(r.text == docs[r.doc_id] for r in results)

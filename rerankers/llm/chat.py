@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..documents import readable
@@ -156,7 +156,6 @@ class ChatRanker(RemoteRanker):
 
     async def rank_task(self, task: Task, limit: Any, done: Callable[[int], Any]) -> Ranking:
         "One query's game"
-        from dataclasses import replace
         query, texts, ledger = readable(task.query), [readable(d.content) for d in task.documents], Ledger(len(task.documents))
         held: dict[Window, Awaitable[Answer]] = {}
 
