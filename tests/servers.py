@@ -14,6 +14,15 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+def need_litellm() -> Any:
+    "litellm, imported as the library imports it, without its fetch of prices; the test is skipped where it is not installed"
+    import pytest
+    from rerankers.errors import installed
+    from rerankers.llm.litellm import litellm_module
+    if not installed("litellm"): pytest.skip("litellm is not installed")
+    return litellm_module()
+
+
 # ---- what a server may do
 
 

@@ -10,6 +10,8 @@ import pytest
 
 httpx = pytest.importorskip("httpx")
 
+from servers import need_litellm
+
 from rerankers import InputError, Reranker, UnknownModel, UnusableAnswer
 from rerankers.backends.api import BY_WORD, PROVIDERS, APIRanker, evenly
 from rerankers.engine.providers import LOWEST, Provider, address_of, find_key, joined, read_scores, request_body
@@ -440,7 +442,7 @@ def test_options_of_other_methods_are_dropped_or_named():
 # ---- through litellm
 
 def test_litellm_is_one_more_row():
-    pytest.importorskip("litellm")
+    need_litellm()
     for model, sent in {"litellm/cohere/rerank-v3.5": "cohere/rerank-v3.5", "bedrock/cohere.rerank-v3-5:0": "bedrock/cohere.rerank-v3-5:0"}.items():
         found = Reranker(model, api_key=KEY)
         assert (type(found).words, found.model, found.takes_instruction) == (("litellm",), sent, False) and KEY not in repr(vars(found))
@@ -450,7 +452,7 @@ def test_litellm_is_one_more_row():
 
 def test_litellms_answers_are_checked_like_the_others(monkeypatch):
     "Its own function, replaced: what it is given, an unsorted answer, a short one, a failure that passes"
-    litellm = pytest.importorskip("litellm")
+    litellm = need_litellm()
     from litellm.types.rerank import RerankResponse
     calls, script = [], []
 

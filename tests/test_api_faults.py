@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("httpx")
-from servers import Say, Scripted  # noqa: E402
+from servers import Say, Scripted, need_litellm  # noqa: E402
 from test_http_faults import KEY, assert_unseen, texts_of  # noqa: E402
 
 from rerankers import Reranker  # noqa: E402
@@ -434,7 +434,7 @@ THROUGH = [(name, fault) for name, fault in CASES if name in LITELLM and fault n
 
 @pytest.mark.parametrize("name, fault", THROUGH)
 def test_whatever_the_server_does_through_litellm(server, name, fault, caplog, capsys):
-    pytest.importorskip("litellm")
+    need_litellm()
     caplog.set_level(logging.DEBUG, logger="rerankers")
     fault, (model, tail) = FAULTS[fault], LITELLM[name]
     query, came = server.begin(fault.script(name))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("httpx")
-from servers import Scripted  # noqa: E402
+from servers import Scripted, need_litellm  # noqa: E402
 
 from rerankers import Reranker  # noqa: E402
 
@@ -73,12 +73,11 @@ LITELLM = {
 
 @pytest.mark.parametrize("provider", LITELLM)
 def test_the_same_request_and_scores_as_litellm(provider):
-    pytest.importorskip("litellm")
-    from rerankers.llm.litellm import litellm_module
+    litellm = need_litellm()
     row, (prefix, tail, differ) = EXCHANGES[provider], LITELLM[provider]
     seen, scores = asked(provider)
     with Scripted([row["response"]]) as server:
-        found = litellm_module().rerank(model=f"{prefix}/{row['model'] or 'tei'}", query=row["query"], documents=row["documents"], api_key="key-1",
+        found = litellm.rerank(model=f"{prefix}/{row['model'] or 'tei'}", query=row["query"], documents=row["documents"], api_key="key-1",
                                         return_documents=False, api_base=server.url.removesuffix("/v1") + tail)
     assert server.seen[0].path.replace(".", "_") == seen.path.replace(".", "_")
     assert set(differences(seen.json, server.seen[0].json)) == differ

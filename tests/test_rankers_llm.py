@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 httpx = pytest.importorskip("httpx")
+from servers import need_litellm  # noqa: E402
+
 from rerankers import InputError, Reranker  # noqa: E402
 from rerankers.backends import rank_llm_package  # noqa: E402
 from rerankers.backends.rankllm import SETTINGS, VICUNA, ZEPHYR  # noqa: E402
@@ -77,7 +79,7 @@ def test_where_a_word_leads(word, model_type, backend, model, recipe, client):
         warnings.simplefilter("error")
         choice = choose(word, model_type=model_type)
     assert choice.backend.words[0] == backend
-    if client == "LiteLLMClient": pytest.importorskip("litellm")
+    if client == "LiteLLMClient": need_litellm()
     if recipe is None:
         assert choice.model == model
         return
@@ -327,7 +329,7 @@ def test_no_key_says_which_variable(monkeypatch):
 @pytest.mark.parametrize("model, client", [("openai/gpt-4o-mini", None), ("gpt-4o-mini", "litellm")])
 def test_litellm(model, client):
     "litellm's own stand-in answers; the way there and back is litellm's"
-    pytest.importorskip("litellm")
+    need_litellm()
     mock = {"mock_response": "[3] > [1] > [2]"}
     ranker = Reranker(model, model_type="rankgpt", api_key="sk-secret", extra_body=mock, **({"client": client} if client else {}))
     results = ranker.rank(QUERY, DOCS[:3])
