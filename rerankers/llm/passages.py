@@ -47,6 +47,7 @@ class PassageText:
     def shorten(self, text: str) -> tuple[str, bool]:
         "What the prompt shows of a document, and whether some of it was cut"
         whole = text.replace("Title: Content: ", "").strip()     # an empty title in the data sets of the authors
+        if self.most is None: return self.plain(whole), False      # as it is, line breaks too
         units = whole.split() if self.by == "words" else whole
         kept = units[:self.most]
         return self.plain(" ".join(kept) if self.by == "words" else whole[:self.most]), len(kept) < len(units)
@@ -88,13 +89,13 @@ def fit(
     count: Callable[[Any], int] = estimate_tokens,  # Counts the tokens of a prompt
 ) -> Fitted:
     "A prompt within `budget`; raises `InputError` when one word a passage is too much"
-    most = max((len(text) for text in texts), default=1) if passages.most is None and budget is not None else passages.most
+    most = passages.most
     while True:
         shown = [replace(passages, most=most).shorten(text) for text in texts]
         prompt = build([text for text, _ in shown])
         over = count(prompt) - budget if budget is not None else 0
-        if over <= 0 or most is None: return Fitted(prompt, [cut for _, cut in shown], most)
-        if most <= 1 or not texts:
+        if over <= 0: return Fitted(prompt, [cut for _, cut in shown], most)
+        if most is not None and most <= 1 or not texts:
             raise InputError(f"a prompt with {len(texts)} passages of one {passages.by.removesuffix('s')} each takes {over} tokens "
                              f"more than the {budget} there are: choose a smaller window, or a model with a longer context")
-        most = max(most - max(1, over // (4 * len(texts))), 1)
+        most = max(len(text) for text in texts) if most is None else max(most - max(1, over // (4 * len(texts))), 1)
