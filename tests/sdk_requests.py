@@ -38,6 +38,11 @@ SNIPPETS = {    # provider -> package, version, code that leaves [[index, score]
     "together": ("together", "3.1.1", "from together import Together\n"
                  "r = Together(api_key=KEY, base_url=URL).rerank.create(model=MODEL, query=QUERY, documents=DOCS, return_documents=False)\n"
                  + READ.format("relevance_score", "r.results")),
+    "siliconflow": ("siliconflow", "0.5.0 (llama-index-postprocessor-siliconflow-rerank)",
+                    "from llama_index.postprocessor.siliconflow_rerank import SiliconFlowRerank\nfrom llama_index.core.schema import NodeWithScore, TextNode\n"
+                    "c = SiliconFlowRerank(model=MODEL, base_url=URL + '/v1/rerank', api_key=KEY, top_n=len(DOCS), return_documents=False)\n"
+                    "r = c.postprocess_nodes([NodeWithScore(node=TextNode(text=d, id_=str(i)), score=0.0) for i, d in enumerate(DOCS)], query_str=QUERY)\n"
+                    "import json; print(json.dumps([[int(n.node.node_id), n.score] for n in r]))"),
     "nim": ("langchain-nvidia-ai-endpoints", "1.5.0", "from langchain_nvidia_ai_endpoints import NVIDIARerank\nfrom langchain_core.documents import Document\n"
             "c = NVIDIARerank(model=MODEL, base_url=URL + '/v1', api_key=KEY, truncate='END', top_n=len(DOCS))\n"
             "r = c.compress_documents([Document(d, metadata={'i': i}) for i, d in enumerate(DOCS)], QUERY)\n"

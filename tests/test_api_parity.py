@@ -18,6 +18,7 @@ OURS = {
     "return_documents": False,      # we never ask for documents back; SDKs leave a default of false out
     "truncate": "END",              # a long passage is cut instead of refused
     "truncation": True, "top_k": None,      # Voyage's SDK writes its defaults out
+    "top_n": 3, "max_chunks_per_doc": 1024, "overlap_tokens": 80,   # LlamaIndex's own defaults for SiliconFlow; we want all documents
     "parameters": {"truncate": "END"},      # Pinecone: the same for its bge models, whose default refuses
 }
 
@@ -65,6 +66,7 @@ LITELLM = {
     "azure": ("azure_ai", "/providers/cohere/v2/rerank", {"return_documents"}),     # Cohere's v2 again
     "vllm": ("hosted_vllm", "/v1", {"return_documents"}),   # vLLM does not know the field
     "infinity": ("infinity", "", set()),
+    "llama.cpp": ("hosted_vllm", "/v1", {"return_documents"}),     # which speaks vLLM's language
     "text-embeddings-inference": ("huggingface", "", {"return_text", "raw_scores", "truncation_direction", "truncate"}),     # defaults, but truncate:
     "nvidia": ("nvidia_nim", "", {"truncate"}),             # the same; in the path NVIDIA's own client writes the model with _ for dots, litellm does not
     "nim": ("nvidia_nim/ranking", "", {"truncate"}),        # we have a long passage cut instead of refused
