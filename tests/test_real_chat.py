@@ -138,7 +138,7 @@ def test_it_grades_the_same_over_http_through_litellm_and_here(local, server, no
 
 
 TEXT = ({"role": "user", "content": "Once upon a time there was a king. He"},)
-PROMPT = ({"role": "user", "content": "Mars is the fourth planet from the Sun. It is called the red planet, because"},)
+PROMPT = ({"role": "user", "content": "Mars is called the red planet. Is Mars red? Answer yes or no.\nAnswer:"},)
 
 
 def test_a_plain_completion_and_what_ends_it_are_the_same_here(local, server):
