@@ -116,8 +116,8 @@ class Scripted:
         begun, body = time.monotonic(), await reader.readexactly(int(headers.get("content-length", 0)))
         method, path, _ = head[0].split(" ")
         seen = Seen(method, path, headers, body, begun)
-        if method == "GET" and path == "/count": return await self._send(reader, writer, Say(
-            {"seen": len(self.seen), "most": self.most, "connections": self.connections - 1, "opened": self.opened}))     # but for the one that asks
+        if method == "GET" and path == "/count": return await self._send(reader, writer, Say({"seen": len(self.seen), "most": self.most}))
+        if method == "GET" and path == "/connections": return await self._send(reader, writer, Say({"now": self.connections - 1, "opened": self.opened}))
         self.seen.append(seen)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -131,6 +131,7 @@ class Scripted:
 
     async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: Say) -> bool:
         if say.delay and not await self._patient(reader, say.delay): return False
+        if say.reset: writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))     # for when it closes
         if say.cut == -1: return False
         writer.write(say.head if say.raw is None else say.raw)
         content = say.content if say.raw is None else b""
@@ -140,7 +141,6 @@ class Scripted:
             if not await self._patient(reader, say.drip): return False
         if not say.drip: writer.write(content[:say.cut])
         await writer.drain()
-        if say.reset: writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return say.cut is None and say.raw is None and (say.length or 0) <= len(content)
 
     async def _patient(self, reader: asyncio.StreamReader, seconds: float) -> bool:

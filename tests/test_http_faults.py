@@ -131,6 +131,8 @@ CASES = {
     "a stream of events": Case([Say(b"data: " + Say(GOOD).content + b"\n\ndata: [DONE]\n\n")], UnusableAnswer, litellm=FAILED),
     "another alphabet": Case([Say(b"\xff\xfe\x00{")], UnusableAnswer, litellm=FAILED),
     "ten thousand brackets": Case([Say("[" * 100_000)], UnusableAnswer, litellm=False),
+    "an error behind nine hundred names": Case([Say('{"error": ' * 900 + "1" + "}" * 900, 400)], BadRequestError, litellm=False),
+    "a success like that": Case([Say('{"error": ' * 600 + "1" + "}" * 600)], (ServerError, UnusableAnswer), litellm=False),
     "null": Case([Say("null")], UnusableAnswer, litellm=FAILED),
     "a number": Case([Say("7")], UnusableAnswer, litellm=FAILED),
     "no choices": Case([{"id": "1", "usage": {}}], UnusableAnswer, says="no chat completion", litellm=FAILED),
@@ -267,7 +269,15 @@ needs_litellm = pytest.mark.skipif(find_spec("litellm") is None, reason="litellm
 CLIENTS = [None, pytest.param("litellm", marks=needs_litellm)]
 
 
+@pytest.fixture(scope="module")
+def awake():
+    "What litellm sets up at its first call would eat up the patience of the first case"
+    with Scripted([GOOD]) as server:
+        make(server, client="litellm", timeout=30).rank("which?", DOCS)
+
+
 @needs_litellm
+@pytest.mark.usefixtures("awake")
 @pytest.mark.parametrize("on_error", ["raise", "keep"])
 @pytest.mark.parametrize("name", LITELLM)
 def test_whatever_the_server_does_through_litellm(name, on_error, caplog, capsys):

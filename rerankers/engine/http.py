@@ -177,12 +177,15 @@ def failure(status: int) -> type[ProviderError]:
 
 SPOKEN = ("error", "message", "detail", "error_message", "msg", "errors", "title")   # where servers put their words
 
-def spoken(body: Any) -> str:
+def spoken(
+    body: Any,          # JSON
+    depth: int = 8,     # Levels looked into; a server may send brackets without end
+) -> str:
     "The server's own words in an error's JSON, wherever they are; '' where there are none"
     if isinstance(body, str): return body
-    if isinstance(body, list): return "; ".join(filter(None, map(spoken, body[:3])))
-    if not isinstance(body, Mapping): return ""
-    return next((words for key in SPOKEN if key in body and (words := spoken(body[key]))), "")
+    if isinstance(body, list) and depth: return "; ".join(filter(None, (spoken(part, depth - 1) for part in body[:3])))
+    if not isinstance(body, Mapping) or not depth: return ""
+    return next((words for key in SPOKEN if key in body and (words := spoken(body[key], depth - 1))), "")
 
 def parsed(text: str) -> Any:
     "An answer's JSON, None where it is none"
