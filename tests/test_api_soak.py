@@ -1,6 +1,8 @@
 """Two thousand requests from fifty tasks to a server that fails every tenth time: nothing lost, nothing left open, memory flat.
 
-The server is a process of its own (`python tests/test_api_soak.py`), so that its sockets and its memory are not ours.
+The crowd is a process of its own and the server another, so that every socket and every megabyte that is counted belongs to the one or the other:
+in pytest's process, connections that earlier tests left are closed at any moment, and free room in the heap hides what is kept.
+`python tests/test_api_soak.py crowd` shows what it measures.
 """
 import asyncio
 import gc
@@ -25,7 +27,7 @@ from servers import Say, Scripted  # noqa: E402
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="sockets and memory are read from /proc")
 TASKS, EACH, DOCUMENTS = 50, 40, 20
 SECONDS = 30        # for all of it
-MEGABYTES = 2       # that the second half may need on top of the first; to keep its answers would take twice that
+MEGABYTES = 2       # that the second half may need on top of the first; keeping its answers would take 11
 
 
 # ---- the server: whether a request fails follows from its query and the attempt, so each run is the same
@@ -59,7 +61,7 @@ class Unreliable:
 @contextmanager
 def unreliable():
     "Its address, and a function that tells what it has seen"
-    process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, __file__, "server"], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         url = process.stdout.readline().strip()
@@ -116,60 +118,75 @@ def becomes(true, seconds=5.0):
     return true()
 
 
-@pytest.fixture
-def bad_day():
-    "A ranker in a list, what its server has seen, and the sockets that were open before"
+async def everybody(ranker, count):
+    "Fifty tasks to their end"
+    used, begun = [], time.monotonic()
+    first = one(ranker, 0, lambda: used.append(memory()))
+    failed = sum(await asyncio.gather(first, *(one(ranker, name) for name in range(1, TASKS))))
+    return {"seconds": time.monotonic() - begun, "failed": failed, "half": used[0], "whole": memory()}
+
+
+async def some_leave(ranker, count):
+    "Twenty tasks, of which every other one is cancelled on the way"
+    tasks = [asyncio.ensure_future(one(ranker, name)) for name in range(20)]
+    assert await asyncio.to_thread(becomes, lambda: count()["seen"] > 100)
+    for task in tasks[::2]: task.cancel()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    return {"ends": [type(end).__name__ for end in ends]}
+
+
+def measured(work):
+    "What a crowd saw, the connections that both sides count with the ranker alive, and what is left once it is gone"
     from rerankers import Reranker
     from rerankers.engine.http import wait_for
     wait_for(asyncio.sleep(0))      # the loop has sockets of its own
     with unreliable() as (url, count):
-        yield [Reranker("m-1", model_type="cohere", base_url=url, api_key="key-1", retries=8, backoff=0.002, timeout=20, concurrency=TASKS)], count, sockets()
+        before = sockets()
+        ranker = Reranker("m-1", model_type="cohere", base_url=url, api_key="key-1", retries=8, backoff=0.002, timeout=20, concurrency=TASKS)
+        facts = asyncio.run(work(ranker, count))
+        agree = becomes(lambda: count()["now"] == sockets() - before)
+        facts |= {"agree": agree, "kept": sockets() - before} | count()
+        del ranker
+        gc.collect()
+        becomes(lambda: count()["now"] == 0 and sockets() == before)
+        return facts | {"left": [sockets() - before, count()["now"]]}
 
 
-def assert_given_back(rankers, count, before):
-    "Once the ranker is gone, so are its connections, at both ends"
-    rankers.clear()
-    gc.collect()
-    assert becomes(lambda: count()["now"] == 0), "the ranker is gone, its connections are not"
-    assert becomes(lambda: sockets() == before), f"{sockets() - before} sockets are left open"
+# ---- what must hold
+
+def facts_of(crowd):
+    "What a process of its own measured"
+    done = subprocess.run([sys.executable, __file__, crowd], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    return json.loads(done.stdout)
 
 
-def test_two_thousand_requests(bad_day):
-    (rankers, count, before), used = bad_day, []
-
-    async def crowd():
-        first = one(rankers[0], 0, lambda: used.append(memory()))
-        return sum(await asyncio.gather(first, *(one(rankers[0], name) for name in range(1, TASKS))))
-
-    begun = time.monotonic()
-    failed = asyncio.run(crowd())
-    seconds, half, whole = time.monotonic() - begun, *used, memory()
-    seen, kept = count(), sockets() - before
-    print(f"{seconds:.1f} s, {failed} failures, {seen['opened']} connections over time, {kept} kept, {half:.1f} -> {whole:.1f} MB")
-    assert seconds < SECONDS and whole - half < MEGABYTES
-    assert failed == sum(retries_of(f"query {name}-{i}") for name in range(TASKS) for i in range(EACH)) > 0.08 * TASKS * EACH, "the server was well"
-    assert seen["seen"] == TASKS * EACH + failed, "a request for each query and each failure, and no other"
-    assert seen["most"] <= TASKS and seen["now"] == kept <= TASKS, "a connection is left that one side does not know of"
-    assert_given_back(rankers, count, before)
+def test_two_thousand_requests():
+    facts = facts_of("crowd")
+    assert facts["seconds"] < SECONDS and facts["whole"] - facts["half"] < MEGABYTES
+    expected = sum(retries_of(f"query {name}-{i}") for name in range(TASKS) for i in range(EACH))
+    assert facts["failed"] == expected > 0.08 * TASKS * EACH, "the server was well"
+    assert facts["seen"] == TASKS * EACH + expected, "a request for each query and each failure, and no other"
+    assert facts["agree"] and 0 < facts["kept"] <= TASKS >= facts["most"], "a connection is left that one side does not know of"
+    assert facts["left"] == [0, 0], "the ranker is gone, its connections are not"
 
 
-def test_half_of_the_crowd_gives_up(bad_day):
+def test_half_of_the_crowd_gives_up():
     "Calls that are cancelled on the way leave no connection behind, and the others lose nothing"
-    rankers, count, before = bad_day
-
-    async def some_leave():
-        tasks = [asyncio.ensure_future(one(rankers[0], name)) for name in range(20)]
-        assert await asyncio.to_thread(becomes, lambda: count()["seen"] > 100)
-        for task in tasks[::2]: task.cancel()
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    ends = asyncio.run(some_leave())
-    assert all(isinstance(end, asyncio.CancelledError) for end in ends[::2]) and all(isinstance(end, int) for end in ends[1::2]), ends
-    assert becomes(lambda: count()["now"] == sockets() - before <= 20)
-    assert_given_back(rankers, count, before)
+    facts = facts_of("leavers")
+    assert facts["ends"] == ["CancelledError", "int"] * 10
+    assert facts["agree"] and 0 < facts["kept"] <= 20
+    assert facts["left"] == [0, 0]
 
 
-if __name__ == "__main__":
+def serve():
+    "Until our standard input ends"
     with Scripted(Unreliable()) as scripted:
         print(scripted.url.removesuffix("/v1"), flush=True)
         sys.stdin.read()
+
+
+if __name__ == "__main__":
+    roles = {"server": serve, "crowd": lambda: print(json.dumps(measured(everybody))), "leavers": lambda: print(json.dumps(measured(some_leave)))}
+    roles[sys.argv[1]]()
