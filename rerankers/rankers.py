@@ -50,10 +50,10 @@ class Ranking:
 
     def pick(self, positions: Sequence[int]) -> Ranking:
         "The same for some of the items, in a new order; for rankings with scores"
-        def chosen(values: Sequence[Any]) -> list[Any]: return [values[i] for i in positions]
+        def chosen(values: Sequence[Any] | None) -> Any: return None if values is None else [values[i] for i in positions]
         tell = self.explain
-        return Ranking(None if self.scores is None else chosen(self.scores), None, None if self.truncated is None else chosen(self.truncated),
-                       {name: chosen(values) for name, values in self.sets.items()}, None if tell is None else lambda i: tell(positions[i]))
+        return Ranking(chosen(self.scores), None, chosen(self.truncated), {name: chosen(values) for name, values in self.sets.items()},
+                       None if tell is None else lambda i: tell(positions[i]), chosen(self.notes))
 
 # %% ../nbs/03_rankers.ipynb #bb6c76dd
 def check_query(query: Any) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rerankers import Document, InputError, RankedResults, Reranker, Result, UnknownDocument, UnusableAnswer
 from rerankers.documents import readable, to_documents
-from rerankers.rankers import BaseRanker, Ranking, SetwiseRanker
+from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, SetwiseRanker
 
 
 ANY_TEXT = st.text(st.characters(), max_size=40) | st.text(st.characters(categories=["Cs"]), max_size=4)     # lone surrogates too
@@ -480,3 +480,11 @@ def test_html_shows_text_and_runs_none(results):
 def test_html_of_a_long_ranking_says_how_much_is_hidden():
     page = Given([0.0] * 30).rank("a query", ["text"] * 30)._repr_html_()
     assert page.count("<tr>") == 21 and "30 results, the best 20 shown" in page
+
+
+def test_what_a_pointwise_method_writes_of_a_pair_reaches_its_document():
+    class Noted(PointwiseRanker):
+        def score_pairs(self, pairs, *, batch_size, progress): return Ranking([len(text) for _, text in pairs], notes=[f"of {text}" for _, text in pairs])
+
+    results = Noted().rank("q", ["a", "ccc", "a"])
+    assert [(r.text, r.note) for r in results] == [("ccc", "of ccc"), ("a", "of a"), ("a", "of a")]

@@ -13,7 +13,7 @@ from .pytorch import torch_module
 from ..errors import InputError, did_you_mean
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'BLOCK', 'EMPTY', 'TokenVectors', 'blocks', 'maxsim']
+__all__ = ['PRECISIONS', 'BLOCK', 'EMPTY', 'KERNELS', 'TokenVectors', 'blocks', 'maxsim']
 
 # %% ../../nbs/engine/11_maxsim.ipynb #adaf7aee
 PRECISIONS = ("float32", "float16", "int8")
@@ -64,6 +64,7 @@ class TokenVectors:
 # %% ../../nbs/engine/11_maxsim.ipynb #e7388058
 BLOCK = 65_536      # document tokens at a time; with a query of 32 tokens their similarities take 8 MB
 EMPTY = -1e9        # the score of a document without tokens
+KERNELS = ("cpu", "cuda")   # kinds of device where torch has a kernel for the maximum of each run; elsewhere (mps) a block's similarities come to the CPU
 
 def blocks(
     lengths: np.ndarray,    # Tokens of each text
@@ -91,9 +92,11 @@ def maxsim(
     asked, offsets = torch.from_numpy(np.ascontiguousarray(query, dtype=np.float32)).to(device), documents.offsets
     found = [torch.empty(0)]
     for start, end in blocks(documents.lengths, block):
-        vectors = torch.from_numpy(documents.between(int(offsets[start]), int(offsets[end]))).to(device)          # (tokens, dim)
-        lengths = torch.from_numpy(documents.lengths[start:end]).to(device)
-        best = torch.segment_reduce(vectors @ asked.T, "max", lengths=lengths, axis=0)                  # (texts, query tokens)
+        vectors = torch.from_numpy(documents.between(int(offsets[start]), int(offsets[end]))).to(device)                    # (tokens, dim)
+        similar = vectors @ asked.T                                                                               # (tokens, query tokens)
+        if similar.device.type not in KERNELS: similar = similar.cpu()
+        lengths = torch.from_numpy(documents.lengths[start:end]).to(similar.device)
+        best = torch.segment_reduce(similar, "max", lengths=lengths, axis=0)                                      # (texts, query tokens)
         found.append(torch.where(lengths > 0, best.sum(-1), EMPTY).float().cpu())
     scores = torch.cat(found).numpy()
     return scores / len(query) if mean and len(query) else scores
