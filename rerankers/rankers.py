@@ -141,6 +141,7 @@ class BaseRanker(ABC):
     choice: Choice | None = None                    # Why this backend, when `Reranker` chose it
     batch_size: int | None = None                   # Items a step; `None` is automatic
     progress: bool | None = None                    # Progress bar; `None` is on for long work where a person watches
+    sees: bool = False                              # Does the method look at pictures? Otherwise a document without a text is refused
     takes_instruction: bool = False                 # Does the method follow one?
     instruction: str | None = None                  # What the model is told besides the query; `None` is the method's own default
 
@@ -225,12 +226,19 @@ class BaseRanker(ABC):
 
     def _answer(self, tasks: list[Task], top_k: int | None, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "Ask the method; tasks without documents are not its business"
-        full, options = [t for t in tasks if t.documents], self._options(top_k, batch_size, progress)
+        full, options = self._full(tasks), self._options(top_k, batch_size, progress)
         return self._spread(tasks, self.answer(full, **options) if full else [])
 
     async def _answer_async(self, tasks: list[Task], top_k: int | None, batch_size: int | None, progress: bool | None) -> list[Ranking]:
-        full, options = [t for t in tasks if t.documents], self._options(top_k, batch_size, progress)
+        full, options = self._full(tasks), self._options(top_k, batch_size, progress)
         return self._spread(tasks, await self.answer_async(full, **options) if full else [])
+
+    def _full(self, tasks: list[Task]) -> list[Task]:
+        "The tasks that have documents; raises `InputError` for a picture where the method only reads"
+        for i, doc in ((i, doc) for t in tasks for i, doc in enumerate(t.documents) if not self.sees):
+            if doc.text is None and not doc.title:
+                raise InputError(f"document {i} is a picture without a text, and {self!r} only reads: give it a text, or choose a method that sees")
+        return [t for t in tasks if t.documents]
 
     def _options(self, top_k: int | None, batch_size: int | None, progress: bool | None) -> dict[str, Any]:
         "Check the call's options and fill in the ranker's own"

@@ -1,4 +1,4 @@
-"""What the providers' own SDKs send and read: `python tests/sdk_requests.py FOLDER > tests/golden_sdk_requests.json`
+"""What the providers' own SDKs send and read: `python tests/sdk_requests.py FOLDER [PROVIDER ...] > tests/golden_sdk_requests.json`
 
 FOLDER has a virtual environment a package, `FOLDER/<package>/bin/python`. Each snippet runs there against a server on loopback that notes the request
 and gives the answer of nbs/backends/hosted_exchanges.json. test_api_parity.py holds our requests and scores to what comes out.
@@ -38,6 +38,9 @@ SNIPPETS = {    # provider -> package, version, code that leaves [[index, score]
     "together": ("together", "3.1.1", "from together import Together\n"
                  "r = Together(api_key=KEY, base_url=URL).rerank.create(model=MODEL, query=QUERY, documents=DOCS, return_documents=False)\n"
                  + READ.format("relevance_score", "r.results")),
+    "dashscope: gte-rerank-v2": ("dashscope", "2.0.2", "import dashscope\ndashscope.base_http_api_url = URL + '/api/v1'\n"
+                                 "r = dashscope.TextReRank.call(model=MODEL, query=QUERY, documents=DOCS, return_documents=False, api_key=KEY)\n"
+                                 + READ.format("relevance_score", "r.output.results")),
     "siliconflow": ("siliconflow", "0.5.0 (llama-index-postprocessor-siliconflow-rerank)",
                     "from llama_index.postprocessor.siliconflow_rerank import SiliconFlowRerank\nfrom llama_index.core.schema import NodeWithScore, TextNode\n"
                     "c = SiliconFlowRerank(model=MODEL, base_url=URL + '/v1/rerank', api_key=KEY, top_n=len(DOCS), return_documents=False)\n"
@@ -48,6 +51,12 @@ SNIPPETS = {    # provider -> package, version, code that leaves [[index, score]
             "r = c.compress_documents([Document(d, metadata={'i': i}) for i, d in enumerate(DOCS)], QUERY)\n"
             "import json; print(json.dumps([[d.metadata['i'], d.metadata['relevance_score']] for d in r]))"),
 }
+
+
+def exchanges():
+    "The recorded exchanges by provider, those of a provider's other models by both names"
+    rows = json.loads(EXCHANGES.read_text(encoding="utf-8"))
+    return {row["provider"]: row for row in rows} | {f"{v['provider']}: {v['model']}": v for row in rows for v in row.get("variants", ())}
 
 
 def seen_by(row, python, code):
@@ -62,10 +71,10 @@ def seen_by(row, python, code):
         return {"path": asked.path, "headers": named, "request": asked.json, "scores": dict(json.loads(done.stdout.strip().splitlines()[-1]))}
 
 
-def main(folder):
-    rows = {row["provider"]: row for row in json.loads(EXCHANGES.read_text(encoding="utf-8"))}
-    found = {}
+def main(folder, *only):
+    rows, found = exchanges(), {}
     for provider, (package, version, code) in SNIPPETS.items():
+        if only and provider not in only: continue
         row = rows[provider]
         got = seen_by(row, str(Path(folder) / package / "bin" / "python"), code)
         got["scores"] = [got["scores"][i] for i in range(len(row["documents"]))]
@@ -73,4 +82,4 @@ def main(folder):
     print(json.dumps(found, indent=1, ensure_ascii=False))
 
 
-if __name__ == "__main__": main(sys.argv[1])
+if __name__ == "__main__": main(*sys.argv[1:])

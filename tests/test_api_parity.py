@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("httpx")
+from sdk_requests import exchanges  # noqa: E402
 from servers import Scripted, need_litellm  # noqa: E402
 
 from rerankers import Reranker  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-EXCHANGES = {row["provider"]: row for row in json.loads((HERE.parent / "nbs" / "backends" / "hosted_exchanges.json").read_text(encoding="utf-8"))}
+EXCHANGES = exchanges()
 SDKS = json.loads((HERE / "golden_sdk_requests.json").read_text(encoding="utf-8"))      # made by sdk_requests.py, which names the versions
 
 # What one side sends and the other does not, each with its reason
@@ -25,7 +26,7 @@ OURS = {
 
 def asked(provider):
     "What we send to a server at this place, and what we read of its answer"
-    row = EXCHANGES[provider]
+    row, provider = EXCHANGES[provider], provider.partition(":")[0]
     with Scripted([row["response"]]) as server:
         ranker = Reranker(row["model"] or provider, model_type=provider, base_url=server.url.removesuffix("/v1"), api_key="key-1", retries=0)
         results = ranker.rank(row["query"], row["documents"])
@@ -53,23 +54,28 @@ def test_the_same_request_and_scores_as_the_providers_sdk(provider):
     assert allowed(differences(seen.json, golden["request"])), differences(seen.json, golden["request"])
 
 
-# provider -> litellm's prefix, what stands at the end of the address it is given, and the fields in which it differs, each for a reason of its own
+BACK = ("absent", False)
+FIREWORKS = EXCHANGES["fireworks"]["model"]
+QUERY = EXCHANGES["deepinfra"]["query"]
+
+# provider -> litellm's prefix, what stands at the end of the address it is given, and the fields in which it differs: ours, litellm's, and the reason
 LITELLM = {
-    "cohere": ("cohere", "", {"return_documents"}),         # which Cohere's v2 does not define
-    "jina": ("jina_ai", "", set()),
-    "voyage": ("voyage", "/v1", {"return_documents"}),      # false is the default
-    "together": ("together_ai", "/v1", set()),
-    "deepinfra": ("deepinfra", "/v1", {"queries"}),         # once, or once a document: the server takes both
-    "fireworks": ("fireworks_ai", "", {"model"}),           # litellm puts a prefix before a whole name
-    "dashscope": ("dashscope", "/compatible-api/v1", {"return_documents"}),     # false is the default
-    "scaleway": ("scaleway", "/v1", set()),
-    "azure": ("azure_ai", "/providers/cohere/v2/rerank", {"return_documents"}),     # Cohere's v2 again
-    "vllm": ("hosted_vllm", "/v1", {"return_documents"}),   # vLLM does not know the field
-    "infinity": ("infinity", "", set()),
-    "llama.cpp": ("hosted_vllm", "/v1", {"return_documents"}),     # which speaks vLLM's language
-    "text-embeddings-inference": ("huggingface", "", {"return_text", "raw_scores", "truncation_direction", "truncate"}),     # defaults, but truncate:
-    "nvidia": ("nvidia_nim", "", {"truncate"}),             # the same; in the path NVIDIA's own client writes the model with _ for dots, litellm does not
-    "nim": ("nvidia_nim/ranking", "", {"truncate"}),        # we have a long passage cut instead of refused
+    "cohere": ("cohere", "", {"return_documents": BACK}),       # which Cohere's v2 does not define
+    "jina": ("jina_ai", "", {}),
+    "voyage": ("voyage", "/v1", {"return_documents": BACK}),    # false is the default
+    "together": ("together_ai", "/v1", {}),
+    "deepinfra": ("deepinfra", "/v1", {"queries": ([QUERY], [QUERY] * 3)}),     # once, or once a document: the server takes both
+    "fireworks": ("fireworks_ai", "", {"model": (FIREWORKS, f"fireworks/{FIREWORKS}")}),    # litellm puts a prefix before a whole name
+    "dashscope": ("dashscope", "/compatible-api/v1", {"return_documents": BACK}),   # false is the default
+    "scaleway": ("scaleway", "/v1", {}),
+    "azure": ("azure_ai", "/providers/cohere/v2/rerank", {"return_documents": BACK}),   # Cohere's v2 again
+    "vllm": ("hosted_vllm", "/v1", {"return_documents": BACK}),     # vLLM does not know the field
+    "infinity": ("infinity", "", {}),
+    "llama.cpp": ("hosted_vllm", "/v1", {"return_documents": BACK}),    # which speaks vLLM's language
+    "text-embeddings-inference": ("huggingface", "", {      # litellm writes defaults out, and lets the server refuse a long passage that we have cut
+        "return_text": BACK, "raw_scores": BACK, "truncation_direction": ("absent", "Right"), "truncate": (True, "absent")}),
+    "nvidia": ("nvidia_nim", "", {"truncate": ("END", "absent")}),      # the same; in the path NVIDIA's own client writes the model with _ for dots
+    "nim": ("nvidia_nim/ranking", "", {"truncate": ("END", "absent")}),
 }
 
 
@@ -82,5 +88,5 @@ def test_the_same_request_and_scores_as_litellm(provider):
         found = litellm.rerank(model=f"{prefix}/{row['model'] or 'tei'}", query=row["query"], documents=row["documents"], api_key="key-1",
                                         return_documents=False, api_base=server.url.removesuffix("/v1") + tail)
     assert server.seen[0].path.replace(".", "_") == seen.path.replace(".", "_")
-    assert set(differences(seen.json, server.seen[0].json)) == differ
+    assert differences(seen.json, server.seen[0].json) == differ
     assert {r["index"]: r["relevance_score"] for r in found.results} == dict(enumerate(scores))

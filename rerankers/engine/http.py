@@ -5,7 +5,9 @@
 # %% ../../nbs/engine/12_http.ipynb #ff7bbc77
 from __future__ import annotations
 import asyncio
+import html
 import json
+import math
 import os
 import random
 import re
@@ -15,16 +17,18 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote, urlsplit
 
 from ..errors import (AuthenticationError, BadRequestError, InputError, NotFoundError, ProviderError, ProviderTimeoutError, RateLimitError,
                               RerankersError, ServerError, UnusableAnswer, logger, need)
 if TYPE_CHECKING: import httpx
 
 # %% auto #0
-__all__ = ['Found', 'BACKGROUND', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'SPOKEN', 'Background', 'here', 'wait_for', 'join',
-           'WebOptions', 'seconds_asked', 'Limit', 'worth_it', 'patiently', 'failure', 'spoken', 'parsed', 'words_of',
-           'Secret', 'Posted', 'close_client', 'Server']
+__all__ = ['Found', 'BACKGROUND', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'SPOKEN', 'SHORTEST', 'Background', 'here', 'wait_for',
+           'join', 'WebOptions', 'seconds_asked', 'Limit', 'worth_it', 'patiently', 'failure', 'spoken', 'parsed',
+           'words_of', 'Secret', 'Posted', 'close_client', 'checked_address', 'Server']
 
 # %% ../../nbs/engine/12_http.ipynb #f082447c
 Found = TypeVar("Found")
@@ -70,6 +74,7 @@ def wait_for(
     except BaseException:
         future.cancel()
         raise
+    finally: del future     # it keeps the error, the error this frame: a ring that would keep the caller's model until the next collection
 
 async def join(
     work: Coroutine[Any, Any, Found],   # What is to be done in the background
@@ -89,7 +94,7 @@ class WebOptions:
     backoff: float = 1.0                        # Seconds before the first retry; doubles each time
     longest_wait: float = 60.0                  # Seconds; a server that asks for more is not waited for
     concurrency: int = 8                        # Requests under way at once, over all queries and threads
-    headers: Mapping[str, str] = field(default_factory=dict)    # Further headers of each request
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)    # Further headers of each request; not shown, they may hold keys
     transport: Any = None                       # An httpx transport: a proxy of your own, or a scripted server
 
     def __post_init__(self) -> None:
@@ -98,6 +103,9 @@ class WebOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > low:
                 raise InputError(f"{name}={value!r}: give a number above {max(low, 0):g}" if low >= 0 else f"{name}={value!r}: give a number of at least 0")
+            if name in ("retries", "concurrency") and not isinstance(value, Integral): raise InputError(f"{name}={value!r}: give a whole number")
+        odd = next((name for name, text in self.headers.items() if not (isinstance(text, str) and f"{name}{text}".isascii())), None)
+        if odd is not None: raise InputError(f"headers=: the value of {odd!r} is no ASCII text")
 
     def wait(
         self,
@@ -114,10 +122,11 @@ def seconds_asked(
 ) -> float | None:
     "`Retry-After` in seconds, written as a number or as a date; None where it is absent or unreadable"
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        try: return max(float(headers[name]) * unit, 0.0)
-        except (KeyError, ValueError): pass     # absent, or a date
+        try: seconds = float(headers[name]) * unit
+        except (KeyError, ValueError): continue     # absent, or a date
+        if not math.isnan(seconds): return max(seconds, 0.0)
     try: moment = parsedate_to_datetime(headers["retry-after"])
-    except (KeyError, ValueError, TypeError): return None
+    except (KeyError, ValueError, TypeError, OverflowError): return None    # absent, or a year that no calendar has
     return max((moment - datetime.now(timezone.utc)).total_seconds(), 0.0) if moment.tzinfo else None
 
 # %% ../../nbs/engine/12_http.ipynb #2b0c58c5
@@ -183,6 +192,7 @@ def spoken(
 ) -> str:
     "The server's own words in an error's JSON, wherever they are; '' where there are none"
     if isinstance(body, str): return body
+    if isinstance(body, Mapping) and isinstance(body.get("loc"), list): return f"{'.'.join(map(str, body['loc'][:8]))}: {body.get('msg')}"   # which field
     if isinstance(body, list) and depth: return "; ".join(filter(None, (spoken(part, depth - 1) for part in body[:3])))
     if not isinstance(body, Mapping) or not depth: return ""
     return next((words for key in SPOKEN if key in body and (words := spoken(body[key], depth - 1))), "")
@@ -192,25 +202,54 @@ def parsed(text: str) -> Any:
     try: return json.loads(text)
     except (ValueError, RecursionError): return None    # a page of a gateway, plain text, or brackets without end
 
-def words_of(text: str) -> str:
+def words_of(
+    text: str,                          # An answer
+    hide: Callable[[str], str] = str,   # Takes a key out; before anything is cut, and after JSON and HTML are decoded, which can spell a key in other letters
+) -> str:
     "What a server says of a failure, in one line"
-    plain = spoken(parsed(text)) or re.sub(r"<style.*?</style>|<script.*?</script>|<[^>]*>", " ", text[:5_000], flags=re.S)
-    return " ".join(plain.split())[:300]
+    plain = spoken(parsed(text)) or html.unescape(re.sub(r"<style.*?</style>|<script.*?</script>|<[^>]*>", " ", hide(text)[:5_000], flags=re.S))
+    return " ".join(hide(plain).split())[:300]
 
 # %% ../../nbs/engine/12_http.ipynb #108a1410
+SHORTEST = 4    # letters; what is shorter is no secret, and to hide it would spoil every word that it is part of
+
 class Secret:
     "A key that shows itself to nobody but the server"
 
-    def __init__(self, value: str | None):
-        self.value = (value or "").strip()      # a key read from a file brings the end of its line
+    def __init__(
+        self,
+        value: Any,         # A text, None, or one of pydantic's secrets
+        *others: str,       # Further texts that nobody is to see, such as the headers of a gateway
+    ):
+        if hasattr(value, "get_secret_value"): value = value.get_secret_value()
+        if value is not None and not isinstance(value, str): raise InputError(f"the key is a {type(value).__name__}, not a string")
+        self.value, self.others = (value or "").strip(), others      # a key read from a file brings the end of its line
         if not all("!" <= letter <= "~" for letter in self.value):
             raise InputError("the key has a blank or a letter in it that no key has: was it copied with something else?")
 
     def __repr__(self) -> str: return "Secret(***)" if self.value else "Secret()"
 
+    @property
+    def spellings(self) -> set[str]:
+        "The secrets as they are, in an address, in HTML and in JSON"
+        long = [text for text in (self.value, *self.others) if len(text) >= SHORTEST]
+        return {way(text) for text in long for way in (str, quote, lambda t: quote(t, safe=""), html.escape, lambda t: json.dumps(t)[1:-1])}
+
     def hide(self, text: str) -> str:
         "`text` without the key"
-        return text.replace(self.value, "***") if self.value else text
+        for spelling in sorted(self.spellings, key=len, reverse=True): text = text.replace(spelling, "***")
+        return text
+
+    def hidden(
+        self,
+        body: Any,          # JSON
+        depth: int = 20,    # Levels that are kept
+    ) -> Any:
+        "The same for each text in it"
+        if isinstance(body, str): return self.hide(body)
+        if isinstance(body, list): return [self.hidden(part, depth - 1) for part in body] if depth else None
+        if isinstance(body, Mapping): return {self.hide(name): self.hidden(part, depth - 1) for name, part in body.items()} if depth else None
+        return body
 
 class Posted(NamedTuple):
     "An answer, and what it took"
@@ -222,28 +261,41 @@ def close_client(client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> 
     "Give the connections back, in the loop they belong to"
     if loop is BACKGROUND.loop and loop.is_running(): asyncio.run_coroutine_threadsafe(client.aclose(), loop)
 
+def checked_address(base_url: Any) -> str:
+    "An address that can be asked, or `InputError`"
+    try: sound = isinstance(base_url, str) and re.match(r"https?://[^/\s]+", base_url) and (urlsplit(base_url).port or True)
+    except ValueError: sound = False    # a port that is none
+    if not sound: raise InputError(f"base_url={base_url!r}: give an address that begins with http:// or https://")
+    return base_url
+
 class Server:
     "A service that takes and gives JSON over HTTP"
 
     def __init__(
         self,
-        base_url: str,                          # As "https://api.openai.com/v1"
+        base_url: str,                          # As "https://api.openai.com/v1"; a query ("?api-version=…") stays behind the path
         *,
         name: str,                              # Who it is, for errors
-        key: str | None = None,                 # Never shown
+        key: Any = None,                        # Never shown
         auth: tuple[str, str] = ("Authorization", "Bearer {}"),     # Header of the key, and how it is written there
         headers: Mapping[str, str] | None = None,                   # That every request carries
         options: WebOptions | None = None,      # Timeouts, retries, concurrency
     ):
-        if not isinstance(base_url, str) or not re.match(r"https?://[^/\s]+", base_url):
-            raise InputError(f"base_url={base_url!r}: give an address that begins with http:// or https://")
-        self.base_url, self.name, self.key, self.auth = base_url.rstrip("/"), name, Secret(key), auth
+        self.base_url, self.name, self.auth = checked_address(base_url), name, auth
         self.options = options or WebOptions()
         self.headers = {**(headers or {}), **self.options.headers}
+        parts = urlsplit(base_url)
+        self.key = Secret(key, *self.options.headers.values(), *filter(None, (parts.password,)))
         self.limit = Limit(int(self.options.concurrency))
-        self._live: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
+        self._live: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient, Any] | None = None
 
-    def __repr__(self) -> str: return f"Server({self.base_url!r})"
+    @property
+    def shown(self) -> str:
+        "The address without a name, a password or a query, which may be secrets"
+        parts = urlsplit(self.base_url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+    def __repr__(self) -> str: return f"Server({self.shown!r})"
 
     def __getstate__(self) -> dict[str, Any]: return {**vars(self), "_live": None}     # connections do not travel
 
@@ -256,9 +308,24 @@ class Server:
             client = httpx.AsyncClient(headers={**secret, **self.headers}, transport=options.transport,
                                        timeout=httpx.Timeout(options.timeout, connect=options.connect_timeout),
                                        limits=httpx.Limits(max_connections=None, max_keepalive_connections=options.concurrency))
-            weakref.finalize(self, close_client, client, loop).atexit = False
-            self._live = loop, client
+            self._live = loop, client, self._ending(client, loop)
         return self._live[1]
+
+    def _ending(self, client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> Any:
+        "Closes the client when nobody holds the server any more; a transport of the caller's is the caller's to close"
+        if self._live: self._live[2].detach()   # its loop is gone, and nobody can close it there
+        ending = weakref.finalize(self, close_client, client, loop)
+        ending.atexit = False
+        if self.options.transport is not None: ending.detach()
+        return ending
+
+    def address(
+        self,
+        path: str,      # After the base address; '' for the address itself
+    ) -> str:
+        "Where a request goes"
+        base, mark, query = self.base_url.partition("?")
+        return (base.rstrip("/") + path if path else base) + mark + query
 
     async def post(
         self,
@@ -268,31 +335,43 @@ class Server:
         about: str = "",    # The model, for errors
     ) -> Posted:
         "The answer's JSON; raises `ProviderError` in one of its kinds, or `UnusableAnswer` for something that is no JSON"
-        client, content = self._connected(), json.dumps(body, ensure_ascii=False).encode()
+        try: content = json.dumps(body, ensure_ascii=False).encode()
+        except TypeError as error: raise InputError(f"{self.name}: a field of the request is nothing that JSON can hold: {error}") from None
+        client = self._connected()
         return Posted(*await patiently(lambda: self._once(client, path, content, about), self.options, self.limit))
 
     async def _once(self, client: httpx.AsyncClient, path: str, content: bytes, about: str) -> Any:
         "One attempt"
         import httpx
-        url, who = self.base_url + path, ": ".join(filter(None, (self.name, about)))
-        try:
-            response = await asyncio.wait_for(client.post(url, content=content, headers={"Content-Type": "application/json"}), self.options.timeout)
-        except (httpx.TimeoutException, asyncio.TimeoutError):
-            raise ProviderTimeoutError(f"{who}: no answer from {url} within {self.options.timeout:g} s; timeout= allows more") from None
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error: raise InputError(f"{who}: {url!r} is no address: {error}") from None
-        except httpx.ConnectError as error: raise ServerError(self.key.hide(f"{who}: cannot connect to {url}: {error}")) from None
-        except httpx.RequestError as error:
-            raise ServerError(self.key.hide(f"{who}: the connection to {url} broke: {type(error).__name__}: {error}")) from None
+        who = ": ".join(filter(None, (self.name, about)))
+        sent = client.post(self.address(path), content=content, headers={"Content-Type": "application/json"})
+        try: response = await asyncio.wait_for(sent, self.options.timeout)
+        except (httpx.RequestError, httpx.InvalidURL, asyncio.TimeoutError) as error: trouble = [self._trouble(error, who, self.shown + path)]
+        else: trouble = []
+        if trouble: raise trouble.pop()     # here, because httpx's error holds the request with its key, and would be the context of ours
         if not response.is_success: raise self._refusal(response, who)
         try: return response.json()
         except (ValueError, RecursionError):
-            raise UnusableAnswer(f"{who}: {url} answered with something that is no JSON: {words_of(self.key.hide(response.text))!r}") from None
+            raise UnusableAnswer(f"{who}: {self.shown}{path} answered with something that is no JSON: {words_of(response.text, self.key.hide)!r}") from None
+
+    def _trouble(self, error: Exception, who: str, url: str) -> RerankersError:
+        "What httpx could not do, as an error of ours"
+        import httpx
+        options, said = self.options, self.key.hide(str(error))
+        if isinstance(error, httpx.ConnectTimeout):
+            return ProviderTimeoutError(f"{who}: no connection to {url} within {options.connect_timeout:g} s; connect_timeout= allows more")
+        if isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError)):
+            return ProviderTimeoutError(f"{who}: no answer from {url} within {options.timeout:g} s; timeout= allows more")
+        if isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL)): return InputError(f"{who}: {url!r} is no address: {said}")
+        if isinstance(error, httpx.ConnectError): return ServerError(f"{who}: cannot connect to {url}: {said}")
+        return ServerError(f"{who}: the connection to {url} broke: {type(error).__name__}: {said}")
 
     def _refusal(self, response: httpx.Response, who: str) -> ProviderError:
         "The error for a status that is no success"
-        status, text = response.status_code, self.key.hide(response.text)   # hidden before anything is cut
-        said = words_of(text)
-        kind = failure(status)
-        where = f", moved to {response.headers['location']}" if "location" in response.headers else ""
-        return kind(f"{who}: {self.base_url} answered {status}{f': {said}' if said else ' without a word'}{where}", status=status,
-                    retry_after=seconds_asked(response.headers), body=parsed(text))
+        status, said, asked = response.status_code, words_of(response.text, self.key.hide), seconds_asked(response.headers)
+        more = f": {said}" if said else " without a word"
+        if "location" in response.headers: more += f", moved to {self.key.hide(response.headers['location'])}"
+        if asked and asked > self.options.longest_wait: more += f"; it asks to wait {asked:g} s, more than longest_wait={self.options.longest_wait:g}"
+        if status in (401, 403) and not self.key.value: more += "; no key was sent, api_key= passes one"
+        return failure(status)(f"{who}: {self.shown} answered {status}{more}", status=status, retry_after=asked,
+                               body=self.key.hidden(parsed(response.text)))

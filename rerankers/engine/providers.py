@@ -4,11 +4,13 @@
 
 # %% ../../nbs/engine/15_providers.ipynb #36ee8765
 from __future__ import annotations
-import sys
 import os
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,33 +19,40 @@ from ..rankers import check_positive
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['COMMON', 'LOWEST', 'Provider', 'mentions', 'fill', 'request_body', 'joined', 'address_of', 'same_owner', 'find_key',
-           'dig', 'is_number', 'read_scores', 'read_usage']
+__all__ = ['COMMON', 'LOWEST', 'WORD', 'WORDS', 'LISTS', 'VERSION', 'Provider', 'words_in', 'has_list', 'mistakes', 'fill',
+           'request_body', 'joined', 'address_of', 'domain_of', 'same_owner', 'key_in_file', 'find_key', 'dig',
+           'is_number', 'read_scores', 'read_usage']
 
 # %% ../../nbs/engine/15_providers.ipynb #7f70e31b
 COMMON = {"model": "{model}", "query": "{query}", "documents": ["{text}"]}     # what most providers want
 LOWEST = {"probability": 0.0, "cosine": -1.0, "logit": -100.0}                 # scales of scores, and the low end of each
+WORD   = re.compile(r"\{\w+\}")
+WORDS  = {"{model}", "{query}", "{instruction}", "{text}"}                      # what a template may say
 
 @dataclass(frozen=True)
 class Provider:
-    "A service that ranks documents; raises `InputError` for a scale or a limit that is none"
+    "A service that ranks documents; raises `InputError` for a row that could not work"
     name: str                                           # What a user calls it and what errors say
     base_url: str = ""                                  # '' where each account has its own
     path: str = "/rerank"                               # After the base address; may hold {model}
+    base_variable: str = ""                             # Environment variable that may hold another base address
+    domains: tuple[str, ...] = ()                       # Further domains of the provider; that of `base_url` is one anyway
     spelled: tuple[tuple[str, str], ...] = ()           # What is replaced in the model's name where it stands in the path
     keys: tuple[str, ...] = ()                          # Environment variables that may hold the key; none: the server may do without
+    key_files: tuple[str, ...] = ()                     # Environment variables that may name a file with the key
     elsewhere: tuple[tuple[str, str], ...] = ()         # Beginnings of keys that belong to another base address
     auth: tuple[str, str] = ("Authorization", "Bearer {}")      # Header of the key, and how it is written there
     headers: Mapping[str, str] = field(default_factory=dict)    # Further headers
     request: Mapping[str, Any] = field(default_factory=lambda: COMMON)      # The body, with words in braces
-    only: tuple[tuple[str, Mapping[str, Any]], ...] = ()        # Patterns of models, and fields that only these take
     prepend: str = ""                                   # How an instruction and a query become one text, where there is no field for it
     results: str = "results"                            # Where the answer has its list, with dots; '' where it is a list
     index: str = "index"                                # A result's position of its document; '' where results are in the documents' order
     score: str = "relevance_score"                      # A result's score; '' where the result is the score
     scale: str = "probability"                          # What a score is: a word of `LOWEST`
     limit: int | None = None                            # Documents in one request
-    listwise: tuple[str, ...] = ()                      # Patterns of models that read the documents of a request together
+    room: int | None = None                             # Tokens in one request, those of the query counted once a document
+    listwise: bool = False                              # Does the model read the documents of a request together?
+    variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()    # Patterns of models, in any case, and what is different for them; the first that fits
     tokens: tuple[str, ...] = ("usage.total_tokens", "usage.prompt_tokens", "meta.tokens.input_tokens")     # Where tokens may be counted
     units: tuple[str, ...] = ()                         # Where billed units are, if not tokens are billed
     defaults: Mapping[str, str] = field(default_factory=dict)   # Language -> model; "other" for all that are not listed
@@ -52,19 +61,43 @@ class Provider:
     begins: tuple[str, ...] = ()                        # Beginnings of model names that mean this provider; they are sent
 
     def __post_init__(self) -> None:
-        if self.scale not in LOWEST: raise InputError(f"{self.name}: scale={self.scale!r}: one of {', '.join(LOWEST)}")
-        check_positive("limit", self.limit)
+        trouble = next((said for wrong, said in mistakes(self) if wrong), None)
+        if trouble: raise InputError(f"{self.name}: {trouble}")
+        for name in ("limit", "room"): check_positive(f"{self.name}: {name}", getattr(self, name))
+        for pattern, _ in self.variants: self.for_model(pattern)
+
+    def for_model(self, model: str) -> Provider:
+        "The row as it is for one model"
+        changes = next((changes for pattern, changes in self.variants if fnmatchcase(model.lower(), pattern.lower())), None)
+        try: return self if changes is None else replace(self, variants=(), **changes)
+        except TypeError as error: raise InputError(f"{self.name}: variants for {model!r}: {error}") from None
 
     @property
     def takes_instruction(self) -> bool:
         "Is there a field or a documented way?"
-        return bool(self.prepend) or mentions(self.request, "{instruction}")
+        return bool(self.prepend) or "{instruction}" in words_in(self.request)
 
-def mentions(template: Any, word: str) -> bool:
-    "Is `word` somewhere in a template?"
-    if isinstance(template, Mapping): return any(mentions(t, word) for t in template.values())
-    if isinstance(template, (list, tuple)): return any(mentions(t, word) for t in template)
-    return template == word
+def words_in(template: Any) -> set[str]:
+    "The words in braces of a template"
+    if isinstance(template, str): return set(WORD.findall(template))
+    parts = template.values() if isinstance(template, Mapping) else template if isinstance(template, (list, tuple)) else ()
+    return {word for part in parts for word in words_in(part)}
+
+def has_list(template: Any) -> bool:
+    "Is there a list of documents in a template?"
+    if isinstance(template, Mapping): return any(map(has_list, template.values()))
+    return isinstance(template, (list, tuple)) and "{text}" in words_in(template)
+
+LISTS = ("domains", "spelled", "keys", "key_files", "elsewhere", "variants", "tokens", "units", "also", "prefixes", "begins")
+
+def mistakes(row: Provider) -> list[tuple[bool, str]]:
+    "What would make a row fail without a word, each with whether it is so"
+    words = words_in(row.request)
+    texts = [(isinstance(value := getattr(row, name), str), f"{name}={value!r}: give a tuple of texts, such as ({value!r},)") for name in LISTS]
+    return [*texts, (row.scale not in LOWEST, f"scale={row.scale!r}: one of {', '.join(LOWEST)}"),
+            (bool(words - WORDS), f"unknown words {', '.join(sorted(words - WORDS))} in request=; there are {', '.join(sorted(WORDS))}"),
+            ("{query}" not in words, "no {query} in request="), (not has_list(row.request), "no list with {text} in request="),
+            ("{}" not in row.auth[-1], f"auth={row.auth!r}: give the header's name, and a text with {{}} where the key stands")]
 
 # %% ../../nbs/engine/15_providers.ipynb #b1d846e9
 def fill(
@@ -73,10 +106,10 @@ def fill(
     texts: Sequence[str],           # What {text} stands for, one after the other
 ) -> Any:
     "The template with its values"
-    if isinstance(template, str): return values.get(template, template)
+    if isinstance(template, str): return values[template] if template in values else WORD.sub(lambda m: values.get(m[0]) or "", template)
     if isinstance(template, Mapping): return {name: made for name, part in template.items() if (made := fill(part, values, texts)) is not None}
     if not isinstance(template, (list, tuple)): return template
-    if not mentions(template, "{text}"): return [fill(part, values, texts) for part in template]
+    if "{text}" not in words_in(template): return [fill(part, values, texts) for part in template]
     return [fill(part, {**values, "{text}": text}, texts) for text in texts for part in template]
 
 def request_body(
@@ -87,52 +120,74 @@ def request_body(
     instruction: str | None = None,     # What the model is told besides the query
 ) -> dict[str, Any]:
     "The JSON of one request"
-    if instruction and provider.prepend: query = provider.prepend.format(instruction=instruction, query=query)
-    body = fill(provider.request, {"{model}": model or None, "{query}": query, "{instruction}": instruction}, texts)
-    for pattern, more in provider.only:
-        if fnmatchcase(model, pattern): body |= more
-    return body
+    if instruction and provider.prepend: query = fill(provider.prepend, {"{instruction}": instruction, "{query}": query}, ())
+    return fill(provider.for_model(model).request, {"{model}": model or None, "{query}": query, "{instruction}": instruction}, texts)
 
 # %% ../../nbs/engine/15_providers.ipynb #2b083f30
+VERSION = re.compile(r"v\d+\w*")
+
 def joined(
     address: str,   # As "http://localhost:8000/v1"
     path: str,      # As "/v1/rerank"
 ) -> str:
     "Both together, without doubling what the one ends and the other begins with"
-    address, tail = address.rstrip("/"), path.strip("/").split("/")
-    have = [part for part in urlsplit(address).path.split("/") if part]
+    address, mark, query = address.partition("?")
+    tail, have = path.strip("/").split("/"), [part for part in urlsplit(address).path.split("/") if part]
     shared = next(k for k in range(min(len(have), len(tail)), -1, -1) if have[len(have) - k:] == tail[:k])
-    return "/".join([address, *tail[shared:]])
+    if have and have[-1] == tail[-1]: shared = len(tail)
+    whole = address.rstrip("/")
+    if not shared and have and VERSION.fullmatch(have[-1]) and VERSION.fullmatch(tail[0]): whole = whole.removesuffix("/" + have[-1])
+    return "/".join([whole, *tail[shared:]]) + mark + query
 
 def address_of(
     provider: Provider,             # Whose path it is
     model: str,                     # For {model} in the path
-    url: str | None = None,         # A whole address; without a path it is a base address
+    url: str | None = None,         # A whole address; without a path, or with a version alone, it is a base address
     base_url: str | None = None,    # What the path follows; the provider's own by default
     key: str | None = None,         # Some keys belong to another address
 ) -> str:
     "Where requests go; raises `InputError` where nobody says it"
-    if url and urlsplit(url).path.strip("/"): return url
-    own = next((base for start, base in provider.elsewhere if key and key.startswith(start)), provider.base_url)
+    if url and (parts := urlsplit(url).path.strip("/")) and not VERSION.fullmatch(parts): return url
+    own = next((base for start, base in provider.elsewhere if key and key.startswith(start)), os.environ.get(provider.base_variable) or provider.base_url)
     if not (base := url or base_url or own): raise InputError(f"{provider.name}: each account has its own address; pass base_url= or url=")
     for old, new in provider.spelled: model = model.replace(old, new)
     return joined(base, provider.path.replace("{model}", model))
 
-def same_owner(address: str, other: str) -> bool:
-    "Do two addresses belong to one domain, such as api.jina.ai and eu.api.jina.ai?"
-    mine, theirs = ((urlsplit(a).hostname or "").split(".")[-2:] for a in (address, other))
-    return mine == theirs
+def domain_of(host: str) -> str:
+    "The domain that a provider's host belongs to: of api.jina.ai it is jina.ai, of a number or a plain name the whole"
+    first, _, rest = host.partition(".")
+    return rest if "." in rest and not host.replace(".", "").isdigit() else host
+
+def same_owner(
+    address: str,                       # Where a request would go
+    home: str,                          # An address of the provider's own
+    domains: Sequence[str] = (),        # Further domains of the provider
+) -> bool:
+    "Does an address belong to the provider, as eu.api.jina.ai does to the one at api.jina.ai? Not over a line that is less safe than its own"
+    asked, own = urlsplit(address), urlsplit(home)
+    host = asked.hostname or ""
+    safe = asked.scheme == "https" or own.scheme == asked.scheme
+    return safe and any(host == d or host.endswith("." + d) for d in (domain_of(own.hostname or ""), *domains) if d)
+
+def key_in_file(variable: str) -> str | None:
+    "The key in the file that a variable names, None where it names none; raises `AuthenticationError` for a file that cannot be read"
+    if not (path := os.environ.get(variable, "").strip()): return None
+    try: return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error: raise AuthenticationError(f"the key's file cannot be read: {variable}={path!r}: {error}") from None
 
 def find_key(
     provider: Provider,             # Whose key it is
-    given: str | None = None,       # The caller's
+    given: Any = None,              # The caller's
     address: str | None = None,     # The caller's own address, where there is one
-) -> str | None:
+) -> Any:
     "The key, None for a server that needs none; raises `AuthenticationError` with the variables that may hold it"
-    if given or (address and provider.base_url and not same_owner(address, provider.base_url)): return given
-    found = next((value for name in provider.keys if (value := os.environ.get(name))), None)
-    if found is None and provider.keys: raise AuthenticationError(f"no key for {provider.name}: pass api_key=, or set {' or '.join(provider.keys)}")
-    return found
+    homes = [provider.base_url, *(base for _, base in provider.elsewhere)]
+    foreign = address and provider.base_url and not any(same_owner(address, home, provider.domains) for home in homes)
+    if given and (not isinstance(given, str) or given.strip()) or foreign: return given
+    found = [*map(key_in_file, provider.key_files), *(os.environ.get(name, "").strip() for name in provider.keys)]
+    key = next(filter(None, found), None)
+    if key is None and provider.keys: raise AuthenticationError(f"no key for {provider.name}: pass api_key=, or set {' or '.join(provider.keys)}")
+    return key
 
 # %% ../../nbs/engine/15_providers.ipynb #df6d4f0b
 def dig(

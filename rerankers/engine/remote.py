@@ -12,10 +12,16 @@ from typing import Any, TypeVar
 from ..rankers import BaseRanker, Ranking, Task
 
 # %% auto #0
-__all__ = ['Found', 'together', 'RemoteRanker']
+__all__ = ['Found', 'called_off', 'together', 'RemoteRanker']
 
 # %% ../../nbs/engine/14_remote.ipynb #77afe7a6
 Found = TypeVar("Found")
+
+async def called_off(tasks: Iterable[Any]) -> None:
+    "Cancel, and wait until all have ended"
+    import asyncio
+    for task in tasks: task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 async def together(
     work: Iterable[Awaitable[Found]],   # Coroutines
@@ -25,9 +31,9 @@ async def together(
     tasks = [asyncio.ensure_future(w) for w in work]
     try: return await asyncio.gather(*tasks)
     except BaseException:
-        for task in tasks: task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await called_off(tasks)
         raise
+    finally: tasks.clear()      # a failure remembers this frame, which must not remember the failure: the ring would keep the model in memory
 
 # %% ../../nbs/engine/14_remote.ipynb #26300646
 class RemoteRanker(BaseRanker):
