@@ -12,10 +12,10 @@ from typing import Any
 
 from .errors import InputError, MissingDependency, did_you_mean, installed, logger
 from .rankers import BaseRanker
-from .registry import Choice, choose, is_ready
+from .registry import BACKENDS, Choice, choose, is_ready
 
 # %% auto #0
-__all__ = ['UNIVERSAL', 'options_of', 'check_installed', 'check_options', 'build', 'set_log_level', 'Reranker']
+__all__ = ['UNIVERSAL', 'options_of', 'check_installed', 'others_with', 'check_options', 'build', 'set_log_level', 'Reranker']
 
 # %% ../nbs/05_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
@@ -29,11 +29,23 @@ def check_installed(cls: type[BaseRanker]) -> None:
     ways = [f"{' and '.join(m for m in packages if not installed(m))} (pip install 'rerankers[{extra}]')" for extra, packages in cls.requires.items()]
     raise MissingDependency(f"{cls.words[0]!r} needs packages that are not installed: {', or else '.join(ways)}")
 
-def check_options(cls: type[BaseRanker], options: dict[str, Any]) -> None:
+def others_with(
+    option: str,    # That a backend does not have
+    model: str,     # As the user wrote it
+) -> str:
+    "Backends whose word is in the model's name and that have the option, as a hint; '' where there is none"
+    found = [word for word, cls in BACKENDS.items() if word in model.lower() and option in options_of(cls)]
+    return f"{' and '.join(map(repr, found))} would have it: model_type={found[0]!r}. " if found else ""
+
+def check_options(
+    cls: type[BaseRanker],      # The chosen backend
+    options: dict[str, Any],    # The caller's keyword arguments
+    model: str = "",            # For a hint
+) -> None:
     "Raise `InputError` for a keyword that the backend does not have"
     known = options_of(cls)
     for name in options:
-        if name not in known: raise InputError(f"{cls.words[0]!r} has no option {name!r}. {did_you_mean(name, known)}")
+        if name not in known: raise InputError(f"{cls.words[0]!r} has no option {name!r}. {others_with(name, model)}{did_you_mean(name, known)}")
 
 # %% ../nbs/05_reranker.ipynb #5dd61b6d
 UNIVERSAL = ("device", "dtype", "batch_size")   # 0.10 accepts these for every method
@@ -47,7 +59,7 @@ def build(
     check_installed(choice.backend)
     known = options_of(choice.backend)
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
-    check_options(choice.backend, wanted)
+    check_options(choice.backend, wanted, choice.model or "")
     if "lang" in known: wanted.setdefault("lang", lang)
     make: Callable[..., BaseRanker] = choice.backend
     ranker = make(choice.model, **wanted) if choice.model else make(**wanted)
