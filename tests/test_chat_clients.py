@@ -249,6 +249,10 @@ def test_a_key_from_the_environment_goes_to_its_own_provider_only(monkeypatch):
     assert find_key(None, endpoint_named("azure"), "https://me.openai.azure.com/openai/v1") == "sk-of-AZURE_OPENAI_API_KEY"
 
 
+def test_a_password_in_an_address_is_no_part_of_the_servers_name():
+    assert OpenAIClient("m", base_url="http://bob:hunter22@127.0.0.1:9/v1").who == "127.0.0.1:9: m"
+
+
 def test_a_server_of_ones_own_can_be_said_to_let_its_answers_be_begun():
     address = "http://127.0.0.1:9/v1"
     with pytest.raises(InputError, match="client='vllm'"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, MissingDependency, ProviderError, ProviderTimeoutError, ServerError, UnusableAnswer, need
 from .chat import ChatRequest, Reply
-from .openai import NetworkClient, chat_body, disguised, mapped, read_reply
+from .openai import NetworkClient, chat_body, checked_prices, disguised, mapped, read_reply
 if TYPE_CHECKING: from rerankers.engine.http import Secret, WebOptions
 
 # %% auto #0
@@ -74,13 +74,14 @@ class LiteLLMClient(NetworkClient):
         base_url: str | None = None,                    # litellm's `api_base`
         context: int | None = None,                     # Tokens of question and answer together, to shorten passages by; unknown by default
         listed: int = 20,                               # Likeliest tokens to ask for where the answer is one of a few; 0: ask for the text
+        prices: tuple[float, float] | None = None,      # Per million tokens read and written; what litellm knows by default
         extra_body: Mapping[str, Any] | None = None,    # Arguments of `litellm.acompletion`, above the method's own; None leaves one out
         options: WebOptions | None = None,              # Timeouts, retries, concurrency
     ):
         from rerankers.engine.http import Secret
         litellm_module()
         super().__init__(model, context=context, listed=listed, extra=extra_body, options=options)
-        self.base_url, self.key = base_url, Secret(api_key)
+        self.base_url, self.key, self.prices = base_url, Secret(api_key), checked_prices(prices)
 
     @property
     def tells(self) -> bool:    # type: ignore[override]
@@ -90,7 +91,7 @@ class LiteLLMClient(NetworkClient):
     async def reply(self, request: ChatRequest) -> Reply:
         "The model's answer; raises `ProviderError` or `UnusableAnswer`"
         if request.begin or request.raw: raise InputError(f"{self}: litellm has no way to begin the model's answer or to leave out its chat format")
-        return read_reply(await self.ask("/chat/completions", partial(chat_body, request)), request, str(self), hide=self.key.hide)
+        return read_reply(await self.ask("/chat/completions", partial(chat_body, request)), request, str(self), self.prices, self.key.hide)
 
     async def attempt(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         "The answer as plain dictionaries, with litellm's idea of its cost"

@@ -325,7 +325,7 @@ class OpenAIClient(NetworkClient):
         super().__init__(model, context=context, listed=row.listed, extra=extra_body, options=options)
         self.prices, self.begins = checked_prices(prices), row.begins
         once = replace(self.options, retries=0)     # the patience is the client's, since an answer with status 200 may be a failure
-        self.server = Server(base_of(url), name=urlsplit(url).netloc, key=find_key(api_key, row, base_url), auth=row.auth, options=once)
+        self.server = Server(base_of(url), name=urlsplit(url).netloc.rpartition("@")[2], key=find_key(api_key, row, base_url), auth=row.auth, options=once)
 
     @property
     def who(self) -> str:
