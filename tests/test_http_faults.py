@@ -138,15 +138,17 @@ CASES = {
     "no choices": Case([{"id": "1", "usage": {}}], UnusableAnswer, says="no chat completion", litellm=FAILED),
     "empty choices": Case([GOOD | {"choices": []}], UnusableAnswer),
     "choices of nothing": Case([GOOD | {"choices": [None]}], UnusableAnswer, litellm=FAILED),
-    "an error with status 200": Case(
-        [{"error": {"message": f"upstream is down (key {KEY})", "code": 502}}], ServerError, says="upstream is down", litellm={"sent": TRIES}
+    "an error with status 200": Case([{"error": {"message": f"upstream is down (key {KEY})", "code": 502}}], ServerError, sent=TRIES, says="upstream is down"),
+    "an error with status 200, then none": Case([{"error": {"message": "slow down", "code": 429}}, GOOD], sent=2),
+    "a wrong key with status 200": Case([{"error": {"message": f"no user of {KEY}", "code": "401"}}], AuthenticationError, KEPT, litellm=False),
+    "no money with status 200": Case([{"error": {"message": "pay", "code": 429, "type": "insufficient_quota"}}], RateLimitError, litellm=False),
+    "an error in the choice": Case(
+        [chat("[2] > [1", finish_reason="error", error={"code": 502, "message": f"died of {KEY}"})], ServerError, sent=TRIES, says="died of", litellm=False
     ),
     "an error with status 200 and empty choices": Case(
         [{"choices": None, "error": {"message": f"upstream is down {KEY}"}}], ServerError, litellm={"raised": BadRequestError}
     ),
     "the key in something else": Case([{"you": KEY}], UnusableAnswer, litellm=FAILED),
-    "tokens that are no number": Case([GOOD | {"usage": {"prompt_tokens": "many"}}], UnusableAnswer, litellm=False),
-    "endless tokens": Case([GOOD | {"usage": {"prompt_tokens": INF}}], UnusableAnswer, litellm=False),
     # a chat completion, but no ranking
     "empty content": Case([chat("")], UnusableAnswer, "empty"),
     "None": Case([chat(None)], UnusableAnswer, "empty"),
@@ -160,6 +162,9 @@ CASES = {
     "out of range": Case([chat("[3] > [99] > [0] > [1]")], None, "out_of_range", order=(2, 0, 1, 3, 4, 5)),
     "a few": Case([chat("[6] > [2]")], None, "missing", order=(5, 1, 0, 2, 3, 4)),
     "without usage": Case([{k: v for k, v in GOOD.items() if k != "usage"}], None, None),
+    "tokens that are no number": Case([GOOD | {"usage": {"prompt_tokens": "many"}}], None, None, litellm=False),
+    "endless tokens": Case([GOOD | {"usage": {"prompt_tokens": INF}}], None, None, litellm=False),
+    "usage that is a word": Case([GOOD | {"usage": "x"}], None, None, litellm=False),
     "parts": Case([chat([{"type": "text", "text": ORDER}])], None, None, litellm=False),
     "twice the whole": Case([chat(ORDER + "\n" + ORDER)], None, "repetition"),
 }

@@ -7,17 +7,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, MissingDependency, ProviderError, ProviderTimeoutError, ServerError, UnusableAnswer, need
-from .chat import ChatClient, ChatRequest, Reply
-from .openai import chat_body, read_reply
+from .chat import ChatRequest, Reply
+from .openai import NetworkClient, chat_body, checked_prices, disguised, mapped, read_reply
 if TYPE_CHECKING: from rerankers.engine.http import Secret, WebOptions
 
 # %% auto #0
-__all__ = ['REFUSED', 'check_version', 'litellm_module', 'as_ours', 'LiteLLMClient']
+__all__ = ['REFUSED', 'LISTED', 'check_version', 'litellm_module', 'heard', 'as_ours', 'LiteLLMClient']
 
 # %% ../../nbs/llm/12_litellm.ipynb #917368c3
 REFUSED = ("1.82.7", "1.82.8", "1.107.")    # beginnings of versions that are not to be run
@@ -36,6 +37,13 @@ def litellm_module() -> ModuleType:
     return found
 
 # %% ../../nbs/llm/12_litellm.ipynb #5a3542e7
+def heard(error: Exception, key: Secret) -> str:
+    "What the server said, which litellm's message may leave out"
+    from rerankers.engine.http import words_of
+    try: text = getattr(getattr(error, "response", None), "text", None)
+    except RuntimeError: return ""      # httpx's way of saying that nobody has read it
+    return words_of(key.hide(text)) if isinstance(text, str) else ""
+
 def as_ours(
     error: Exception,   # litellm's, or that of a library below it
     who: str,           # For the message
@@ -44,14 +52,18 @@ def as_ours(
     "An error of litellm as one of ours"
     from rerankers.engine.http import failure, seconds_asked
     status, kind = getattr(error, "status_code", None), type(error).__name__
-    said = f"{who}: {kind}: {key.hide(' '.join(str(error).split()))[:300] or 'no answer in time; timeout= allows more'}"
+    message, words = key.hide(" ".join(str(error).split())), heard(error, key)
+    told = ": ".join(filter(None, (message[:300], words if words not in message else "")))
+    said = f"{who}: {kind}: {told or 'no answer in time; timeout= allows more'}"
     if "Timeout" in kind: return ProviderTimeoutError(said, status=408)
     if "Connection" in kind or not isinstance(status, int): return ServerError(said)
     headers = getattr(error, "litellm_response_headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
     body = json.loads(key.hide(json.dumps(getattr(error, "body", None), default=str)))
     return failure(status)(said, status=status, retry_after=seconds_asked(headers), body=body)
 
-class LiteLLMClient(ChatClient):
+LISTED = {"logprobs", "top_logprobs"}   # what litellm must know a model to take: without the second it would list one token
+
+class LiteLLMClient(NetworkClient):
     "A model string of litellm, such as \"bedrock/anthropic.claude-haiku-4-5\""
 
     def __init__(
@@ -62,32 +74,29 @@ class LiteLLMClient(ChatClient):
         base_url: str | None = None,                    # litellm's `api_base`
         context: int | None = None,                     # Tokens of question and answer together, to shorten passages by; unknown by default
         listed: int = 20,                               # Likeliest tokens to ask for where the answer is one of a few; 0: ask for the text
-        extra_body: Mapping[str, Any] | None = None,    # Further arguments of `litellm.acompletion`
+        prices: tuple[float, float] | None = None,      # Per million tokens read and written; what litellm knows by default
+        extra_body: Mapping[str, Any] | None = None,    # Arguments of `litellm.acompletion`, above the method's own; None leaves one out
         options: WebOptions | None = None,              # Timeouts, retries, concurrency
     ):
-        from rerankers.engine.http import Limit, Secret, WebOptions
+        from rerankers.engine.http import Secret
         litellm_module()
-        self.options = options or WebOptions()
-        self.model, self.context, self.listed, self.base_url = model, context, listed, base_url
-        self.key, self.extra, self.limit = Secret(api_key), dict(extra_body or {}), Limit(int(self.options.concurrency))
+        super().__init__(model, context=context, listed=listed, extra=extra_body, options=options)
+        self.base_url, self.key, self.prices = base_url, Secret(api_key), checked_prices(prices)
 
     @property
     def tells(self) -> bool:    # type: ignore[override]
-        "Only for models of which litellm knows that they do"
-        return self.listed > 0 and "logprobs" in (litellm_module().get_supported_openai_params(self.model) or [])
+        "Only for models of which litellm knows that they do, until one refuses"
+        return super().tells and LISTED <= set(litellm_module().get_supported_openai_params(self.model) or ())
 
     async def reply(self, request: ChatRequest) -> Reply:
         "The model's answer; raises `ProviderError` or `UnusableAnswer`"
-        from rerankers.engine.http import Posted, patiently
         if request.begin or request.raw: raise InputError(f"{self}: litellm has no way to begin the model's answer or to leave out its chat format")
-        found, retries = await patiently(lambda: self._once(request), self.options, self.limit)
-        return read_reply(Posted(found, retries), request, str(self), hide=self.key.hide)
+        return read_reply(await self.ask("/chat/completions", partial(chat_body, request)), request, str(self), self.prices, self.key.hide)
 
-    async def _once(self, request: ChatRequest) -> dict[str, Any]:
-        "One attempt: the answer as plain dictionaries, with litellm's idea of its cost"
+    async def attempt(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        "The answer as plain dictionaries, with litellm's idea of its cost"
         import asyncio
         litellm, options, failed = litellm_module(), self.options, None
-        body = {**chat_body(request, self.listed if self.tells else 0), **self.extra}
         work = litellm.acompletion(model=self.model, api_key=self.key.value or None, api_base=self.base_url, timeout=options.timeout, drop_params=True,
                                    max_retries=0, headers=dict(options.headers) or None, **body)
         try: answer = await asyncio.wait_for(work, options.timeout)     # litellm's timeout is that of a single byte
@@ -95,4 +104,5 @@ class LiteLLMClient(ChatClient):
         if failed: raise failed     # here, because litellm's error may quote the key and would be the context of ours
         if not hasattr(answer, "model_dump"): raise UnusableAnswer(f"{self}: litellm gave a {type(answer).__name__}")
         told = answer.model_dump()
-        return {**told, "usage": {**(told.get("usage") or {}), "cost": (getattr(answer, "_hidden_params", None) or {}).get("response_cost")}}
+        if wrong := disguised(told, str(self), self.key.hide): raise wrong
+        return {**told, "usage": {**mapped(told.get("usage")), "cost": (getattr(answer, "_hidden_params", None) or {}).get("response_cost")}}

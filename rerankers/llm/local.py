@@ -4,28 +4,32 @@
 
 # %% ../../nbs/llm/13_local.ipynb #fe602235
 from __future__ import annotations
+import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastcore.meta import delegates
 from ..engine.hub import LoadOptions
-from ..errors import InputError, ModelLoadError
+from ..errors import InputError, ModelLoadError, logger
 from .chat import ChatClient, ChatRequest, Message, Reply, log_sum
 from ..rankers import check_positive
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['Queued', 'WRITTEN', 'folded', 'in_format', 'spellings', 'choice_ids', 'Queue', 'sampled', 'up_to', 'LocalClient']
+__all__ = ['Queued', 'Answered', 'QUEUES', 'HONOURED', 'SPARED', 'WRITTEN', 'folded', 'in_format', 'spellings', 'piece_id',
+           'choice_ids', 'Queue', 'answered', 'forget_queues', 'check_options', 'sampled', 'up_to', 'Ready',
+           'LocalClient']
 
 # %% ../../nbs/llm/13_local.ipynb #3bcfb4a6
 def folded(messages: Sequence[Message]) -> list[Message]:
     "The conversation with the system's words at the head of the first user message"
-    system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
-    rest = [dict(m) for m in messages if m["role"] != "system"]
-    if system and rest: rest[0]["content"] = f"{system}\n\n{rest[0]['content']}"
-    return list(rest)
+    system = [m["content"] for m in messages if m["role"] == "system"]
+    first, *rest = [m for m in messages if m["role"] != "system"] or [{"role": "user", "content": ""}]
+    return [{**first, "content": "\n\n".join(filter(None, (*system, first["content"])))}, *rest]
 
 def in_format(
     tokenizer: Any,                         # Of transformers
@@ -39,8 +43,11 @@ def in_format(
     if template is None and not tokenizer.chat_template:
         raise ModelLoadError(f"{source or 'the model'} has no chat format of its own: it is no chat model, or needs template= (Jinja)")
     how = {"tokenize": False, "add_generation_prompt": True, "chat_template": template, **settings}
-    try: return tokenizer.apply_chat_template([dict(m) for m in messages], **how)
-    except TemplateError: return tokenizer.apply_chat_template([dict(m) for m in folded(messages)], **how)
+    try: text = tokenizer.apply_chat_template([dict(m) for m in messages], **how)
+    except TemplateError: text = ""
+    if text and all(m["content"].strip() in text for m in messages if m["role"] == "system"): return text
+    try: return tokenizer.apply_chat_template([dict(m) for m in folded(messages)], **how)
+    except TemplateError as error: raise ModelLoadError(f"{source or 'the model'}: its chat format cannot be used: {error}; pass template= (Jinja)") from None
 
 # %% ../../nbs/llm/13_local.ipynb #da381908
 def spellings(choice: str) -> list[str]:
@@ -48,28 +55,43 @@ def spellings(choice: str) -> list[str]:
     words = dict.fromkeys([choice, choice.lower(), choice.upper(), choice.capitalize()]) if len(choice.strip()) > 1 else [choice]
     return [blank + word for word in words for blank in ("", " ", "▁")]
 
+def piece_id(tokenizer: Any, piece: str) -> int | None:
+    "The id of one piece of the vocabulary, None where it lacks it; copying a whole vocabulary for that takes a tenth of a second"
+    found = tokenizer.convert_tokens_to_ids(piece)
+    return found if found is not None and tokenizer.convert_ids_to_tokens(found) == piece else None
+
 def choice_ids(
     tokenizer: Any,     # Of transformers
     choice: str,        # A word, a letter, a digit
     begun: str = "",    # What stands before it; after an open bracket no blank can follow
 ) -> list[int]:
     "Ids of the tokens that write a choice; raises `InputError` where there is none"
-    vocabulary, known = tokenizer.get_vocab(), set(tokenizer.all_special_ids)
-    if begun.endswith(("[", "(")) and choice in vocabulary: return [vocabulary[choice]]
+    plain, special = piece_id(tokenizer, choice), set(tokenizer.all_special_ids)
+    if begun.endswith(("[", "(")) and plain is not None: return [plain]
     written = spellings(choice) if choice == choice.strip() else [choice, choice.replace(" ", "▁")]
     single = [ids for s in written if len(ids := tokenizer(s, add_special_tokens=False)["input_ids"]) == 1]
-    found = {ids[0] for ids in single} | {vocabulary[s] for s in written if s in vocabulary}
-    if not found - known: raise InputError(f"no single token of this model writes {choice!r}; choose shorter answers")
-    return sorted(found - known)
+    found = {ids[0] for ids in single} | {i for s in written if (i := piece_id(tokenizer, s)) is not None}
+    if not found - special: raise InputError(f"no single token of this model writes {choice!r}; choose shorter answers")
+    return sorted(found - special)
 
 # %% ../../nbs/llm/13_local.ipynb #dd43ddc2
 Queued = tuple[ChatRequest, "Future[Reply]"]
+Answered = Sequence["Reply | BaseException"]
 
 class Queue:
     "Requests that wait for one thread, which answers all that are there at once"
 
-    def __init__(self, answer: Any):
-        self.answer, self.lock, self.waiting, self.thread = answer, threading.Lock(), list[Queued](), None
+    def __init__(
+        self,
+        answer: Callable[[list[ChatRequest]], Answered],    # A reply or an error for each
+    ):
+        self.answer = answer
+        self.forget()
+        QUEUES.add(self)
+
+    def forget(self) -> None:
+        "Begin again, with a thread at the next use"
+        self.lock, self.waiting, self.thread = threading.Lock(), list[Queued](), None
 
     def __getstate__(self) -> dict[str, Any]: return {"answer": self.answer}
     def __setstate__(self, state: dict[str, Any]) -> None: self.__init__(state["answer"])   # type: ignore[misc]
@@ -91,20 +113,40 @@ class Queue:
         with self.lock: batch, self.waiting = self.waiting, []
         batch = [(request, future) for request, future in batch if future.set_running_or_notify_cancel()]
         if not batch: return
-        try: replies = self.answer([request for request, _ in batch])
-        except BaseException as error:      # whatever it is, it belongs to those who wait
-            for _, future in batch: future.set_exception(error)
-            return
-        for (_, future), reply in zip(batch, replies): future.set_result(reply)
+        for (_, future), found in zip(batch, answered(self.answer, [request for request, _ in batch])):
+            future.set_exception(found) if isinstance(found, BaseException) else future.set_result(found)
 
     thread: Any
 
+def answered(
+    answer: Callable[[list[Any]], Answered],    # Of several at once
+    requests: list[Any],                        # That run together
+) -> Answered:
+    "A reply or an error for each; what stops the whole run, whatever it is, belongs to all who wait for it"
+    try: return answer(requests)
+    except BaseException as error: return [error] * len(requests)
+
+QUEUES: weakref.WeakSet[Queue] = weakref.WeakSet()
+
+def forget_queues() -> None:
+    "What a forked process does first"
+    for queue in list(QUEUES): queue.forget()
+
+if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=forget_queues)
+
 # %% ../../nbs/llm/13_local.ipynb #869af3bc
+HONOURED, SPARED = ("top_p", "top_k"), ("response_format",)     # options that `generate` takes; those a model can do without
+
+def check_options(options: Mapping[str, Any]) -> None:
+    "Raise `InputError` for what a model in this process has no use for"
+    odd = [name for name, value in options.items() if name not in (*HONOURED, *SPARED) and value is not None]
+    if odd: raise InputError(f"a model in this process has no use for {odd[0]!r}; it takes {' and '.join(HONOURED)}. A server may: say base_url=")
+
 def sampled(request: ChatRequest, tokenizer: Any) -> dict[str, Any]:
     "The request's wishes as arguments of `generate`"
     plain = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     how: dict[str, Any] = {} if request.temperature is None else plain if request.temperature == 0 else {"do_sample": True, "temperature": request.temperature}
-    how |= {name: request.options[name] for name in ("top_p", "top_k") if name in request.options and request.temperature}
+    how |= {name: request.options[name] for name in HONOURED if name in request.options and request.temperature != 0}
     return {**how, **({"stop_strings": list(request.stop), "tokenizer": tokenizer} if request.stop else {})}
 
 WRITTEN = 65_536    # token slots of a batch that writes, on an accelerator; each keeps its keys and values
@@ -112,6 +154,19 @@ WRITTEN = 65_536    # token slots of a batch that writes, on an accelerator; eac
 def up_to(text: str, stops: Iterable[str]) -> str:
     "What stands before the first stop"
     return text[:min((text.find(s) for s in stops if s in text), default=len(text))]
+
+@dataclass(frozen=True)
+class Ready:
+    "A request that can be answered"
+    request: ChatRequest
+    ids: list[int]                                                      # Of all that the model reads
+    choices: Mapping[str, list[int]] = field(default_factory=dict)      # Choice -> the tokens that write it
+
+    @property
+    def kind(self) -> Any:
+        "Equal for requests that can run together"
+        r = self.request
+        return "chances" if r.choices else (r.max_tokens, r.temperature, r.stop, repr(r.options))
 
 class LocalClient(ChatClient):
     "A causal language model of transformers that answers in this process"
@@ -138,6 +193,7 @@ class LocalClient(ChatClient):
         room = getattr(self.net.config, "max_position_embeddings", None)
         self.context = min((n for n in (check_positive("context", context), room) if n), default=None)
         self.max_tokens, self.batch_size = check_positive("max_tokens", max_tokens) or 1024, check_positive("batch_size", batch_size)
+        self.spelled, self.spared = dict[tuple[str, str], list[int]](), set[str]()
         self.queue = Queue(self.answer_all)
 
     def prompt(self, request: ChatRequest) -> list[int]:
@@ -160,17 +216,37 @@ class LocalClient(ChatClient):
 
     def answer_all(
         self,
-        requests: Sequence[ChatRequest],    # Of any kinds
-    ) -> list[Reply]:
-        "Replies in order; requests of a kind run together"
+        requests: Sequence[ChatRequest],    # Of any kinds, from any callers
+    ) -> list[Reply | BaseException]:
+        "A reply or an error for each, in order; requests of a kind run together"
+        found: list[Any] = [self._ready(r) for r in requests]
         kinds: dict[Any, list[int]] = {}
-        for i, r in enumerate(requests): kinds.setdefault("chances" if r.choices else (r.max_tokens, r.temperature, r.stop, repr(r.options)), []).append(i)
-        replies: list[Any] = [None] * len(requests)
+        for i, ready in enumerate(found):
+            if isinstance(ready, Ready): kinds.setdefault(ready.kind, []).append(i)
         for kind, places in kinds.items():
-            own = [requests[i] for i in places]
-            found = self._chances(own) if kind == "chances" else self._written(own)
-            for i, reply in zip(places, found): replies[i] = reply
-        return replies
+            replies = answered(self._chances if kind == "chances" else self._written, [found[i] for i in places])
+            for i, reply in zip(places, replies): found[i] = reply
+        return found
+
+    def _ready(self, request: ChatRequest) -> Ready | Exception:
+        "The request with its tokens, or why it cannot be answered: that is its own caller's business"
+        try:
+            self._note(request.options)
+            ids = self._checked(request, 1 if request.choices else request.max_tokens or self.max_tokens)
+            return Ready(request, ids, {c: self._spelling(c, request.begin) for c in request.choices})
+        except Exception as error: return error
+
+    def _note(self, options: Mapping[str, Any]) -> None:
+        "Check a request's options; what is left out is logged once"
+        check_options(options)
+        for name in {*SPARED} & options.keys() - self.spared:
+            logger.info("%s: a model in this process writes without %s", self, name)
+            self.spared.add(name)
+
+    def _spelling(self, choice: str, begun: str) -> list[int]:
+        "The tokens that write a choice, looked up once"
+        if (choice, begun) not in self.spelled: self.spelled[choice, begun] = choice_ids(self.tokenizer, choice, begun)
+        return self.spelled[choice, begun]
 
     def _checked(self, request: ChatRequest, more: int) -> list[int]:
         "The prompt, if question and answer fit the model"
@@ -179,30 +255,29 @@ class LocalClient(ChatClient):
         raise InputError(f"{self.model} has room for {self.context} tokens; the question takes {len(ids)} and the answer up to {more}: "
                          "show fewer documents at once or fewer words of each")
 
-    def _chances(self, requests: Sequence[ChatRequest]) -> list[Reply]:
+    def _chances(self, asked: Sequence[Ready]) -> list[Reply]:
         "One forward pass each: the log-probability of every choice at the first position of the answer"
         from rerankers.engine.batching import run_rows
-        prompts = [self._checked(r, 1) for r in requests]
-        rows = run_rows(self.runtime, {"input_ids": prompts}, pad={"input_ids": self.pad}, max_tokens=self.runtime.max_tokens, padding=self.runtime.padding,
-                        batch_size=self.batch_size, progress=False)
-        return [self._chosen(row, request, len(ids)) for row, request, ids in zip(rows, requests, prompts)]
+        rows = run_rows(self.runtime, {"input_ids": [a.ids for a in asked]}, pad={"input_ids": self.pad}, max_tokens=self.runtime.max_tokens,
+                        padding=self.runtime.padding, batch_size=self.batch_size, progress=False)
+        return [self._chosen(row, one) for row, one in zip(rows, asked)]
 
-    def _chosen(self, logits: Any, request: ChatRequest, read: int) -> Reply:
+    def _chosen(self, logits: Any, asked: Ready) -> Reply:
         "Chances from the logits of one position, (vocabulary,)"
         import numpy as np
         whole = float(np.logaddexp.reduce(logits.astype(np.float64)))
-        chances = {c: log_sum([float(logits[i]) - whole for i in choice_ids(self.tokenizer, c, request.begin)]) for c in request.choices}
-        return Reply(max(chances, key=chances.__getitem__), chances, Usage(1, read, 1))
+        chances = {choice: log_sum([float(logits[i]) - whole for i in ids]) for choice, ids in asked.choices.items()}
+        return Reply(max(chances, key=chances.__getitem__), chances, Usage(1, len(asked.ids), 1))
 
-    def _written(self, requests: Sequence[ChatRequest]) -> list[Reply]:
+    def _written(self, asked: Sequence[Ready]) -> list[Reply]:
         "Texts, written for several requests at once"
         from rerankers.engine.batching import token_batches
-        most = requests[0].max_tokens or self.max_tokens
-        prompts = [self._checked(r, most) for r in requests]
-        replies: list[Any] = [None] * len(requests)
+        request, prompts = asked[0].request, [a.ids for a in asked]
+        most = request.max_tokens or self.max_tokens
+        replies: list[Any] = [None] * len(asked)
         alone = 1 if self.runtime.device.type == "cpu" else None
         for chosen in token_batches([len(p) + most for p in prompts], max_items=self.batch_size or alone, max_tokens=None if self.batch_size else WRITTEN):
-            for i, reply in zip(chosen, self._generate([prompts[i] for i in chosen], requests[0], most)): replies[i] = reply
+            for i, reply in zip(chosen, self._generate([prompts[i] for i in chosen], request, most)): replies[i] = reply
         return replies
 
     def _generate(self, prompts: list[list[int]], request: ChatRequest, most: int) -> list[Reply]:

@@ -6,21 +6,26 @@
 from __future__ import annotations
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
-from ..errors import AuthenticationError, BadRequestError, InputError, ServerError, UnusableAnswer, did_you_mean, logger
+from ..engine.providers import is_number, same_owner
+from ..errors import AuthenticationError, InputError, ProviderError, UnusableAnswer, did_you_mean, logger
 from .chat import ChatClient, ChatRequest, Reply, chances_of
 from ..results import Usage
 if TYPE_CHECKING: from rerankers.engine.http import Posted, WebOptions
 
 # %% auto #0
-__all__ = ['ENDPOINTS', 'SUBSTITUTES', 'REFUSING', 'Endpoint', 'endpoint_at', 'endpoint_for', 'endpoint_named', 'find_key',
-           'sampling', 'chat_body', 'raw_body', 'text_of', 'listed_tokens', 'used', 'read_reply', 'refused_field',
-           'without', 'OpenAIClient']
+__all__ = ['ENDPOINTS', 'SPOKEN_PARTS', 'SUBSTITUTES', 'LENGTHS', 'LISTINGS', 'REFUSING', 'TOO_MANY', 'NUMBER', 'ADJUSTED',
+           'ADJUSTMENTS', 'Endpoint', 'base_of', 'endpoint_at', 'endpoint_for', 'endpoint_named', 'find_key',
+           'sampling', 'chat_body', 'raw_body', 'text_of', 'listed_tokens', 'mapped', 'amount', 'used', 'read_reply',
+           'hidden_error', 'disguised', 'fields_sent', 'words_in', 'refused_field', 'fewer_listed', 'NetworkClient',
+           'checked_prices', 'OpenAIClient']
 
 # %% ../../nbs/llm/11_openai.ipynb #27db9c5f
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Endpoint:
 
 ENDPOINTS: dict[str, Endpoint] = {
     "openai":     Endpoint("https://api.openai.com/v1", ("OPENAI_API_KEY",), models=("gpt-*", "chatgpt-*", "o1*", "o3*", "o4*")),
-    "azure":      Endpoint("", ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY"), ("*.openai.azure.com", "*.services.ai.azure.com"), auth=("api-key", "{}")),
+    "azure":      Endpoint("", ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY"), ("*.openai.azure.com", "*.openai.azure.us", "*.cognitiveservices.azure.com",
+                           "*.services.ai.azure.com"), auth=("api-key", "{}")),
     "anthropic":  Endpoint("https://api.anthropic.com/v1", ("ANTHROPIC_API_KEY",), models=("claude-*",), listed=0),
     "gemini":     Endpoint("https://generativelanguage.googleapis.com/v1beta/openai", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), models=("gemini-*",)),
     "openrouter": Endpoint("https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",)),
@@ -52,6 +58,14 @@ ENDPOINTS: dict[str, Endpoint] = {
     "ollama":     Endpoint("http://localhost:11434/v1"),
     "llama.cpp":  Endpoint("http://localhost:8080/v1"),
 }
+
+def base_of(
+    address: str,   # As a user pastes it
+) -> str:
+    "The address that the paths follow"
+    parts = urlsplit(address)
+    path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat")
+    return urlunsplit(parts._replace(path=path))
 
 def endpoint_at(base_url: str) -> Endpoint:
     "The row whose server this address is; a server that nobody listed needs no key and has no peculiarities"
@@ -70,13 +84,15 @@ def endpoint_named(name: str) -> Endpoint:
 
 # %% ../../nbs/llm/11_openai.ipynb #a9b80ec7
 def find_key(
-    given: str | None,      # The caller's
-    endpoint: Endpoint,     # Whose key it is
-    base_url: str,          # For the error
+    given: str | None,              # The caller's
+    endpoint: Endpoint,             # Whose key it is
+    address: str | None = None,     # The caller's own address, where there is one
 ) -> str | None:
     "The key, None for a server that needs none; raises `AuthenticationError`"
-    found = given or next((value for name in endpoint.keys if (value := os.environ.get(name))), None)
-    if found is None and endpoint.keys: raise AuthenticationError(f"no key for {base_url}: pass api_key=, or set {' or '.join(endpoint.keys)}")
+    if given or (address and endpoint.base_url and not same_owner(address, endpoint.base_url)): return given
+    found = next((value for name in endpoint.keys if (value := os.environ.get(name))), None)
+    if found is None and endpoint.keys:
+        raise AuthenticationError(f"no key for {address or endpoint.base_url}: pass api_key=, or set {' or '.join(endpoint.keys)}")
     return found
 
 # %% ../../nbs/llm/11_openai.ipynb #a44ffd7d
@@ -102,10 +118,13 @@ def raw_body(request: ChatRequest, listed: int = 20) -> dict[str, Any]:
     return {**body, "logprobs": listed} if request.choices and listed else body
 
 # %% ../../nbs/llm/11_openai.ipynb #df2480c4
+SPOKEN_PARTS = (None, "text", "output_text")    # types of a content's parts that are the answer; others are thoughts
+
 def text_of(message: Mapping[str, Any]) -> str:
     "A message's words, its refusal where there is nothing else"
     content = message.get("content")
-    if isinstance(content, list): content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping) and part.get("type") in SPOKEN_PARTS)
     return str(content or message.get("refusal") or "")
 
 def listed_tokens(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -115,11 +134,20 @@ def listed_tokens(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
     if first: return [(str(t["token"]), float(t["logprob"])) for t in first.get("top_logprobs") or [first]]
     return [(str(token), float(p)) for token, p in ((logprobs.get("top_logprobs") or [None])[0] or {}).items()]
 
+def mapped(value: Any) -> Mapping[str, Any]:
+    "A JSON object, the empty one for anything else"
+    return value if isinstance(value, Mapping) else {}
+
+def amount(value: Any) -> float | None:
+    "A number of tokens or an amount of money, None for what is neither"
+    return value if is_number(value) and value >= 0 else None
+
 def used(body: Mapping[str, Any], retries: int, prices: tuple[float, float] | None) -> Usage:
     "What one answer took; the cost where the server or the user names prices"
-    told = body.get("usage") or {}
-    tokens = int(told.get("prompt_tokens") or 0), int(told.get("completion_tokens") or 0)
-    cost = told.get("cost") if prices is None else sum(n * price / 1e6 for n, price in zip(tokens, prices))
+    told = mapped(body.get("usage"))
+    tokens = int(amount(told.get("prompt_tokens")) or 0), int(amount(told.get("completion_tokens")) or 0)
+    named = told.get("cost")
+    cost = sum(n * price / 1e6 for n, price in zip(tokens, prices)) if prices else amount(mapped(named).get("total_cost", named))
     return Usage(1, *tokens, cost=None if cost is None else float(cost), retries=retries)
 
 def read_reply(
@@ -129,8 +157,7 @@ def read_reply(
     prices: tuple[float, float] | None = None,      # Per million tokens, read and written
     hide: Callable[[str], str] = str,               # Takes the key out of what the server says
 ) -> Reply:
-    "An answer in our terms; raises `UnusableAnswer`, or `ServerError` for an error in the clothes of a success"
-    from rerankers.engine.http import spoken
+    "An answer in our terms; raises `UnusableAnswer`"
     body = posted.body
     try:
         choice = body["choices"][0]
@@ -138,29 +165,145 @@ def read_reply(
         return Reply(text_of(message), chances_of(listed_tokens(choice), request.choices), used(body, posted.retries, prices),
                      str(choice.get("finish_reason") or "stop"))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):    # the ways in which a shape can be another one
-        if isinstance(body, Mapping) and body.get("error"): raise ServerError(f"{who}: {hide(spoken(body))[:300]}") from None
         raise UnusableAnswer(f"{who}: the answer is no chat completion: {hide(str(body))[:300]}") from None
+
+# %% ../../nbs/llm/11_openai.ipynb #7b9e24d1
+def hidden_error(body: Any) -> Mapping[str, Any]:
+    "The error in an answer's JSON, or in its choice; empty where there is none"
+    choices = mapped(body).get("choices")
+    if not choices: told = mapped(body).get("error")
+    else: told = mapped(choices[0]).get("error") if isinstance(choices, list) else None
+    return told if isinstance(told, Mapping) else {"message": told} if told else {}
+
+def disguised(
+    body: Any,                          # JSON that came with status 200
+    who: str,                           # For the error
+    hide: Callable[[str], str] = str,   # Takes the key out of what the server says
+) -> ProviderError | None:
+    "The failure that an answer tells of, in the kind of its code; None for a true answer"
+    from rerankers.engine.http import failure, spoken
+    told = hidden_error(body)
+    if not told: return None
+    code = str(told.get("code"))
+    status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else 200     # without a code nothing says that the same question would fare better
+    plain = {name: hide(str(value)) for name, value in told.items() if isinstance(value, (str, int))}
+    return failure(status)(f"{who}: {hide(spoken(told))[:300] or 'an error without a word'}", status=status, body={"error": plain})
 
 # %% ../../nbs/llm/11_openai.ipynb #dbf4b6b9
 SUBSTITUTES: dict[str, str | None] = {"max_tokens": "max_completion_tokens", "temperature": None, "top_p": None, "top_k": None, "response_format": None,
                                       "logprobs": None, "top_logprobs": None, "stop": None}
-REFUSING = re.compile(r"unsupported|not support|unknown|unrecognized|not (?:allowed|permitted|available|enabled)|only the default", re.I)
+LENGTHS, LISTINGS = {"max_tokens", "max_completion_tokens"}, {"logprobs", "top_logprobs"}     # two names for one thing; two that go together
+REFUSING = re.compile(r"unsupported|not support|unknown|unrecognized|deprecated|not (?:allowed|permitted|available|enabled)|only the default", re.I)
+TOO_MANY = re.compile(r"greater|less|fewer|above|exceed|maximum|\bmax\b|at most|up to|between|range|within|limit|<=|too (?:many|large|high)", re.I)
+NUMBER = re.compile(r"(?<![\w.])(?<![a-z]-)\d+(?!\.?\w)", re.I)     # not that of a model such as gpt-4.1
 
-def refused_field(error: BadRequestError, body: Mapping[str, Any]) -> str | None:
+def fields_sent(
+    own: Mapping[str, Any],     # What the method asks for
+    extra: Mapping[str, Any],   # The caller's word on it; None leaves a field out
+    refused: Set[str] = frozenset(),    # What the server is known not to take
+) -> dict[str, Any]:
+    "A body: the caller's fields, and ours without what they replace or the server refuses, under another name where there is one"
+    shut = LENGTHS if LENGTHS & extra.keys() else set()
+    whole = {name: value for name, value in own.items() if name not in shut} | dict(extra)
+    named = {(SUBSTITUTES[name] or "" if name in refused else name): value for name, value in whole.items()}
+    return {name: value for name, value in named.items() if name and value is not None}
+
+def words_in(error: ProviderError) -> str:
+    "All that the server said, else the message, which may have been cut"
+    from rerankers.engine.http import spoken
+    return spoken(error.body) or str(error)
+
+def refused_field(error: ProviderError, body: Mapping[str, Any]) -> str | None:
     "The field that a server will not have, if that is what it says and the request can do without it"
-    said, told = str(error), error.body.get("error") if isinstance(error.body, Mapping) else None
+    said, told = words_in(error), mapped(error.body)
     if not REFUSING.search(said): return None
-    named = told.get("param") if isinstance(told, Mapping) else None
-    mentioned = [f for f in sorted(SUBSTITUTES, key=len, reverse=True) if f in body and re.search(rf"\b{f}\b", said)]
-    return named if named in SUBSTITUTES and named in body else next(iter(mentioned), None)
+    named = mapped(told.get("error", told)).get("param")
+    mentioned = [f for f in sorted(SUBSTITUTES, key=len, reverse=True) if f in body and re.search(rf"\b{f}\b", said, re.I)]
+    return named if isinstance(named, str) and named in SUBSTITUTES and named in body else next(iter(mentioned), None)
 
-def without(body: dict[str, Any], refused: set[str]) -> dict[str, Any]:
-    "A body without what a server refuses, under another name where there is one"
-    kept = {name: value for name, value in body.items() if name not in refused}
-    return kept | {other: body[name] for name in refused if name in body and (other := SUBSTITUTES[name])}
+def fewer_listed(error: ProviderError, body: Mapping[str, Any]) -> int | None:
+    "How many likeliest tokens a server lists at most, if it says that too many were asked for"
+    said, asked = words_in(error), body.get("top_logprobs", body.get("logprobs"))
+    if type(asked) is not int or not ("logprobs" in said.lower() and TOO_MANY.search(said)): return None
+    return max((n for n in map(int, NUMBER.findall(said)) if n < asked), default=None)
+
+# %% ../../nbs/llm/11_openai.ipynb #4ab87f12
+ADJUSTED = (400, 403, 422)      # statuses of requests that are refused for a field
+ADJUSTMENTS = 12                # at most in one call; each drops a field or lowers the number listed
+
+class NetworkClient(ChatClient):
+    "A client across a network: patient with what passes, quick to learn what a model takes"
+
+    def __init__(
+        self,
+        model: str,                                 # As the other side calls it
+        *,
+        context: int | None,                        # Tokens of question and answer together, where somebody knows
+        listed: int,                                # Likeliest tokens to ask for where the answer is one of a few; 0: ask for the text
+        extra: Mapping[str, Any] | None,            # The caller's own fields
+        options: WebOptions | None,                 # Timeouts, retries, concurrency
+    ):
+        from rerankers.engine.http import Limit, WebOptions
+        self.model, self.context, self.listed, self.extra = model, context, listed, dict(extra or {})
+        self.options, self.refused = options or WebOptions(), set[str]()
+        self.limit = Limit(int(self.options.concurrency))
+
+    @property
+    def tells(self) -> bool:    # type: ignore[override]
+        "Until the server refuses"
+        return self.listed > 0 and not self.refused & LISTINGS
+
+    @abstractmethod
+    async def attempt(
+        self,
+        path: str,              # "/chat/completions" or "/completions"
+        body: dict[str, Any],   # Without the model
+    ) -> Any:
+        "The answer's JSON; raises `ProviderError` or `UnusableAnswer`"
+
+    async def ask(
+        self,
+        path: str,                                      # As of `attempt`
+        make: Callable[[int], Mapping[str, Any]],       # Number of likeliest tokens to list -> the method's own fields
+    ) -> Posted:
+        "Ask with patience, and ask again without a field that is refused"
+        from rerankers.engine.http import Posted, patiently
+        adjusted, sent = 0, dict[str, Any]()
+
+        async def once() -> Any:    # its body is made when its turn has come: what others have learnt meanwhile counts
+            nonlocal sent
+            sent = fields_sent(make(self.listed if self.tells else 0), self.extra, self.refused)
+            return await self.attempt(path, sent)
+
+        while True:
+            try: return Posted(*await patiently(once, self.options, self.limit))
+            except ProviderError as error:
+                if adjusted == ADJUSTMENTS or error.status not in ADJUSTED or not self._learn(error, sent): raise
+            adjusted += 1
+
+    def _learn(self, error: ProviderError, sent: Mapping[str, Any]) -> bool:
+        "Is there something of ours to leave out, or less to ask for?"
+        fewer = None if LISTINGS & self.extra.keys() else fewer_listed(error, sent)
+        if fewer:
+            logger.info("%s lists %d tokens at most; asking for that many", self, fewer)
+            self.listed = min(self.listed, fewer)
+            return True
+        field = refused_field(error, sent) if fewer is None else "logprobs"
+        if field is None or (field in self.extra and SUBSTITUTES[field] is None): return False
+        logger.info("%s refuses %s; asking without it", self, field)
+        self.refused |= LISTINGS if field in LISTINGS else {field}      # neither goes without the other
+        return True
 
 # %% ../../nbs/llm/11_openai.ipynb #39be61df
-class OpenAIClient(ChatClient):
+def checked_prices(prices: Any) -> tuple[float, float] | None:
+    "Two amounts of money, or `InputError`"
+    if prices is None: return None
+    pair = tuple(prices) if isinstance(prices, Sequence) and not isinstance(prices, str) else ()
+    if len(pair) != 2 or None in map(amount, pair):
+        raise InputError(f"prices={prices!r}: give two numbers, per million tokens read and written, as (0.15, 0.6)")
+    return pair[0], pair[1]
+
+class OpenAIClient(NetworkClient):
     "Chat completions over HTTP"
 
     def __init__(
@@ -172,36 +315,33 @@ class OpenAIClient(ChatClient):
         endpoint: str | None = None,                    # A name from `ENDPOINTS`; by the address or the model's name by default
         context: int | None = None,                     # Tokens of question and answer together, to shorten passages by; unknown by default
         prices: tuple[float, float] | None = None,      # Per million tokens read and written; the server's own word by default
-        extra_body: Mapping[str, Any] | None = None,    # Further fields of each request, such as {"reasoning_effort": "low"}
+        extra_body: Mapping[str, Any] | None = None,    # Fields of each request, above the method's own, as {"reasoning_effort": "low"}; None leaves one out
         options: WebOptions | None = None,              # Timeouts, retries, concurrency
     ):
         from rerankers.engine.http import Server
         row = endpoint_named(endpoint) if endpoint else endpoint_at(base_url) if base_url else endpoint_for(model)
         url = base_url or (os.environ.get("OPENAI_BASE_URL") if row is ENDPOINTS["openai"] else None) or row.base_url
         if not url: raise InputError(f"{endpoint}: each account has its own address; pass base_url=")
-        self.model, self.context, self.prices, self.extra, self.begins = model, context, prices, dict(extra_body or {}), row.begins
-        self.listed, self.refused = row.listed, set[str]()
-        self.server = Server(url, name=urlsplit(url).netloc, key=find_key(api_key, row, url), auth=row.auth, options=options)
+        super().__init__(model, context=context, listed=row.listed, extra=extra_body, options=options)
+        self.prices, self.begins = checked_prices(prices), row.begins
+        once = replace(self.options, retries=0)     # the patience is the client's, since an answer with status 200 may be a failure
+        self.server = Server(base_of(url), name=urlsplit(url).netloc.rpartition("@")[2], key=find_key(api_key, row, base_url), auth=row.auth, options=once)
 
     @property
-    def tells(self) -> bool:    # type: ignore[override]
-        "Until the server refuses"
-        return self.listed > 0 and not self.refused & {"logprobs", "top_logprobs"}
+    def who(self) -> str:
+        "For errors"
+        return f"{self.server.name}: {self.model}"
+
+    async def attempt(self, path: str, body: dict[str, Any]) -> Any:
+        "One request; raises the error that an answer holds"
+        posted = await self.server.post(path, {"model": self.model, **body}, about=self.model)
+        if failed := disguised(posted.body, self.who, self.server.key.hide): raise failed
+        return posted.body
 
     async def reply(self, request: ChatRequest) -> Reply:
         "The server's answer; raises `ProviderError` or `UnusableAnswer`"
-        if request.begin and not (self.begins or request.raw): raise InputError(f"{self}: this server lets nobody begin the model's answer; a local model does")
+        if request.begin and not (self.begins or request.raw):
+            raise InputError(f"{self}: this server lets nobody begin the model's answer; a local model does, and so does a server of your own "
+                             "that runs vLLM or SGLang: say client='vllm' or client='sglang' beside its base_url=")
         path, make = ("/completions", raw_body) if request.raw else ("/chat/completions", chat_body)
-        body = {"model": self.model, **make(request, self.listed), **self.extra}
-        return read_reply(await self._post(path, body), request, f"{self.server.name}: {self.model}", self.prices, self.server.key.hide)
-
-    async def _post(self, path: str, body: dict[str, Any]) -> Posted:
-        "Ask, and ask again without a field that is refused"
-        while True:
-            sent = without(body, self.refused)
-            try: return await self.server.post(path, sent, about=self.model)
-            except BadRequestError as error:
-                field = refused_field(error, sent)
-                if field is None: raise
-                logger.info("%s refuses %s; asking without it", self, field)
-                self.refused |= {"logprobs", "top_logprobs"} if field in ("logprobs", "top_logprobs") else {field}     # neither goes without the other
+        return read_reply(await self.ask(path, partial(make, request)), request, self.who, self.prices, self.server.key.hide)
