@@ -14,7 +14,8 @@ import pytest
 
 httpx = pytest.importorskip("httpx")
 
-from servers import need_litellm
+from servers import Say, need_litellm
+from servers import Scripted as Loopback
 
 from rerankers import Document, InputError, Reranker, UnknownModel, UnusableAnswer
 from rerankers.backends.api import BY_WORD, LITELLM, PROVIDERS, APIRanker, evenly
@@ -717,3 +718,22 @@ def test_a_failed_call_keeps_nothing_in_memory(many):
         while alive() and time.monotonic() < end: time.sleep(0.01)
         assert alive() is None
     finally: gc.enable()
+
+
+def test_a_key_that_litellm_found_by_itself_is_not_shown(monkeypatch):
+    need_litellm()
+    monkeypatch.setenv("COHERE_API_KEY", "sk-env/SECRET+123456")
+    for status in (400, 401, 429, 500):
+        with Loopback(lambda seen, status=status: Say({"message": f"bad token {seen.headers['authorization']}"}, status)) as server:
+            with pytest.raises(ProviderError) as error:
+                Reranker("litellm/cohere/rerank-v3.5", base_url=server.url.removesuffix("/v1"), retries=0).rank(QUERY, DOCS)
+        assert server.seen[0].headers["authorization"].lower() == "bearer sk-env/secret+123456" or "SECRET" in server.seen[0].headers["authorization"]
+        assert "SECRET" not in str(error.value) + repr(error.value.body)
+
+
+def test_a_key_that_litellm_misses_is_asked_for_and_not_again(monkeypatch):
+    need_litellm()
+    for name in ("COHERE_API_KEY", "CO_API_KEY"): monkeypatch.delenv(name, raising=False)
+    begun = time.monotonic()
+    with pytest.raises(AuthenticationError, match="api_key= passes one") as error: Reranker("litellm/cohere/rerank-v3.5", backoff=5).rank(QUERY, DOCS)
+    assert "Traceback" not in str(error.value) and time.monotonic() - begun < 5

@@ -6,19 +6,21 @@
 from __future__ import annotations
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, MissingDependency, ProviderError, ProviderTimeoutError, ServerError, UnusableAnswer, need
+from ..errors import AuthenticationError, InputError, MissingDependency, ProviderError, ProviderTimeoutError, ServerError, UnusableAnswer, need
 from .chat import ChatRequest, Reply
 from .openai import NetworkClient, chat_body, checked_prices, disguised, mapped, read_reply
 if TYPE_CHECKING: from rerankers.engine.http import Secret, WebOptions
 
 # %% auto #0
-__all__ = ['REFUSED', 'LISTED', 'check_version', 'litellm_module', 'heard', 'as_ours', 'LiteLLMClient']
+__all__ = ['REFUSED', 'SECRETIVE', 'LONG', 'KEYLESS', 'LISTED', 'check_version', 'litellm_module', 'heard', 'with_environment',
+           'as_ours', 'LiteLLMClient']
 
 # %% ../../nbs/llm/12_litellm.ipynb #917368c3
 REFUSED = ("1.82.7", "1.82.8", "1.107.")    # beginnings of versions that are not to be run
@@ -42,7 +44,16 @@ def heard(error: Exception, key: Secret) -> str:
     from rerankers.engine.http import words_of
     try: text = getattr(getattr(error, "response", None), "text", None)
     except RuntimeError: return ""      # httpx's way of saying that nobody has read it
-    return words_of(key.hide(text)) if isinstance(text, str) else ""
+    return words_of(text, key.hide) if isinstance(text, str) else ""
+
+SECRETIVE = re.compile(r"key|token|secret|password|credential", re.I)     # names of variables whose values are nobody's business
+LONG = 8                                                                  # letters of a value that is hidden; "true" is no secret
+KEYLESS = re.compile(r"api.?key\b.{0,30}(?:required|missing|not (?:set|found|provided))|(?:missing|no|set (?:the|your)?) ?\w* ?api.?key", re.I)
+
+def with_environment(key: Secret) -> Secret:
+    "The key, and whatever else litellm may have found in the environment"
+    from rerankers.engine.http import Secret
+    return Secret(key.value or None, *key.others, *(value for name, value in os.environ.items() if SECRETIVE.search(name) and len(value) >= LONG))
 
 def as_ours(
     error: Exception,   # litellm's, or that of a library below it
@@ -51,14 +62,15 @@ def as_ours(
 ) -> ProviderError:
     "An error of litellm as one of ours"
     from rerankers.engine.http import failure, seconds_asked
-    status, kind = getattr(error, "status_code", None), type(error).__name__
-    message, words = key.hide(" ".join(str(error).split())), heard(error, key)
+    status, kind, key = getattr(error, "status_code", None), type(error).__name__, with_environment(key)
+    message, words = key.hide(" ".join(str(error).partition("Traceback (most recent")[0].split())), heard(error, key)
     told = ": ".join(filter(None, (message[:300], words if words not in message else "")))
     said = f"{who}: {kind}: {told or 'no answer in time; timeout= allows more'}"
     if "Timeout" in kind: return ProviderTimeoutError(said, status=408)
+    if ("Connection" in kind or status == 500) and KEYLESS.search(message): return AuthenticationError(f"{said}; api_key= passes one", status=401)
     if "Connection" in kind or not isinstance(status, int): return ServerError(said)
     headers = getattr(error, "litellm_response_headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
-    body = json.loads(key.hide(json.dumps(getattr(error, "body", None), default=str)))
+    body = key.hidden(json.loads(json.dumps(getattr(error, "body", None), default=str)))
     return failure(status)(said, status=status, retry_after=seconds_asked(headers), body=body)
 
 LISTED = {"logprobs", "top_logprobs"}   # what litellm must know a model to take: without the second it would list one token
