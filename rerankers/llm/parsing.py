@@ -16,10 +16,10 @@ from .strategies import Repaired, repair
 # %% auto #0
 __all__ = ['THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'IN_BRACKETS', 'BARE', 'LIST_ITEM', 'LETTER', 'BARE_LETTER', 'WORD', 'DECODER',
            'MOST_OBJECTS', 'STYLES', 'NAMED_LETTER', 'ONLY_LETTER', 'DOCUMENT', 'YES_NO', 'NUMBER', 'SCORES', 'SCALE',
-           'KEYS', 'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in', 'without_list_numbers', 'numbers',
-           'letters', 'words', 'ties', 'objects', 'as_position', 'in_json', 'parse_order', 'one_letter', 'one_number',
-           'parse_label', 'parse_selection', 'parse_yes_no', 'parse_score', 'on_scale', 'Verdict', 'verdict',
-           'parse_verdicts']
+           'KEYS', 'HEAD', 'NEXT', 'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in', 'without_list_numbers',
+           'numbers', 'letters', 'words', 'ties', 'objects', 'as_position', 'in_json', 'parse_order', 'one_letter',
+           'one_number', 'parse_label', 'parse_selection', 'parse_yes_no', 'parse_score', 'on_scale', 'Verdict',
+           'verdict', 'parse_verdicts']
 
 # %% ../../nbs/llm/06_parsing.ipynb #18a06318
 THINKS, THOUGHT = (re.compile(rf"<{slash}(?:think|thinking|thought|reasoning)>|\[{slash}THINK\]", re.I) for slash in ("", "/"))
@@ -205,21 +205,22 @@ class Verdict(NamedTuple):
     relevant: bool
     why: str        # The explanation; empty when there was none
 
-BLOCK   = re.compile(r"<document\s+id\s*=\s*[\"']?(\d{1,6})[\"']?\s*>", re.I)
-LABEL   = re.compile(r"<answer>\s*(NOT[_\s-]?)?RELEVANT\s*(?:</answer>|$)", re.I)
-REASONS = re.compile(r"<explanation>(.*?)(?:</explanation>|<answer>|$)", re.I | re.S)
+HEAD    = r"<document\s+id\s*=\s*[\"']?(%s)[\"']?\s*>"
+NEXT    = rf"</answer>\s*(?=<document\s)|(?={HEAD % '?:[0-9]+'}\s*<(?:explanation|answer)>)"     # the next block, after one that was not closed
+BLOCK   = re.compile(HEAD % r"\d{1,6}" + rf"(.*?)(?:</document>|{NEXT}|\Z)", re.I | re.S)
+LABEL   = re.compile(r"[\W_]*(NO[NT][\W_]*|IR)?RELEVANT[\W_]*", re.I)
+REASONS = re.compile(r"<explanation>(?:(.*?)</explanation>|(.*?)(?:<answer>|\Z))", re.I | re.S)
 
 def verdict(block: str) -> Verdict | None:
     "What a block says between its tags"
-    inside = re.split("</document>", block, maxsplit=1, flags=re.I)[0].strip()
-    label, reasons = LABEL.search(inside), REASONS.search(inside)
-    return Verdict(not label[1], reasons[1].strip() if reasons else "") if label else None
+    _, *answers = OPEN.split(block)
+    label, reasons = LABEL.fullmatch(CLOSE.split(answers[-1])[0]) if answers else None, REASONS.search(block)
+    return Verdict(not label[1], (reasons[1] or reasons[2] or "").strip() if reasons else "") if label else None
 
 def parse_verdicts(
     text: Any,      # The model's answer, any text or None
     n: int,         # Documents that were shown, from id 0
 ) -> list[Verdict | None]:
     "A verdict for each document, `None` where the answer has none that can be read; of two on one document the last counts"
-    parts = BLOCK.split(after_thought(text) or "")
-    found = {int(i): said for i, block in zip(parts[1::2], parts[2::2]) if (said := verdict(block))}
+    found = {int(i): said for i, block in BLOCK.findall(after_thought(text) or "") if (said := verdict(block))}
     return [found.get(i) for i in range(n)]
