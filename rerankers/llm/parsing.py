@@ -16,10 +16,10 @@ from .strategies import Repaired, repair
 # %% auto #0
 __all__ = ['THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'IN_BRACKETS', 'BARE', 'LIST_ITEM', 'LETTER', 'BARE_LETTER', 'WORD', 'DECODER',
            'MOST_OBJECTS', 'STYLES', 'NAMED_LETTER', 'ONLY_LETTER', 'DOCUMENT', 'YES_NO', 'NUMBER', 'SCORES', 'SCALE',
-           'KEYS', 'HEAD', 'NEXT', 'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in', 'without_list_numbers',
-           'numbers', 'letters', 'words', 'ties', 'objects', 'as_position', 'in_json', 'parse_order', 'one_letter',
-           'one_number', 'parse_label', 'parse_selection', 'parse_yes_no', 'parse_score', 'on_scale', 'Verdict',
-           'verdict', 'parse_verdicts']
+           'COUNT', 'KEYS', 'HEAD', 'NEXT', 'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in',
+           'without_list_numbers', 'numbers', 'letters', 'words', 'ties', 'objects', 'as_position', 'in_json',
+           'parse_order', 'one_letter', 'one_number', 'parse_label', 'parse_selection', 'parse_yes_no', 'on_scale',
+           'in_words', 'parse_score', 'Verdict', 'verdict', 'parse_verdicts']
 
 # %% ../../nbs/llm/06_parsing.ipynb #18a06318
 THINKS, THOUGHT = (re.compile(rf"<{slash}(?:think|thinking|thought|reasoning)>|\[{slash}THINK\]", re.I) for slash in ("", "/"))
@@ -158,25 +158,39 @@ def parse_selection(
     return list(dict.fromkeys(i for i in named if 0 <= i < n))[:most]
 
 # %% ../../nbs/llm/06_parsing.ipynb #89a78b5f
-YES_NO = re.compile(r"\b(?:(yes|true)|no|false)\b", re.I)
+YES_NO = [re.compile(before + r"(?:(yes|true)|no|false)\b", re.I) for before in (r"\A", r"\banswer\W{0,5}(?:is\W{0,5})?", r"\b")]
 
 def parse_yes_no(
     text: Any,      # The model's answer, any text or None
 ) -> float | None:
-    "1 for yes or true, 0 for no or false, `None` for neither; the first word counts, or else the last of these in the text"
+    "1 for yes or true, 0 for no or false, `None` for neither; the first word counts, or what follows *answer*, or else the last of these in the text"
     said = answer_in(after_thought(text) or "").strip(" \n\t*\"'`")
-    found = [m for m in [YES_NO.match(said), *YES_NO.finditer(said)] if m]
-    if not found: return None
-    return float(bool((found[0] if found[0].start() == 0 else found[-1])[1]))
+    for pattern in YES_NO:
+        if found := list(pattern.finditer(said)): return float(bool(found[-1][1]))
+    return None
 
 # %% ../../nbs/llm/06_parsing.ipynb #668fbb1f
-NUMBER = r"(?<![\d.])(-?\d{1,4}(?:\.\d{1,9})?)(?![\d]|\.\d)"
-SCORES = [re.compile(pattern + NUMBER, re.I) for pattern in (
-    r"\b(?:final|overall)[\s_]?score\W{0,8}?(?:(?:is|of|=)\W{0,4}?)?",
-    r"\b(?:score|relevance category|category|relevance|rating|grade|label|o)\W{0,8}?(?:(?:is|of|would be|=)\W{0,4}?)?",
-    r"")]
-SCALE = r"[(\[]?\b[01]\s?(?:-|–|to)\s?{most}\b[)\]]?|(?:/|\bout of)\s?{most}\b"      # names the scale, not the score: 0 to 10, /10
-KEYS = ("final_score", "final score", "o", "overall_score", "overall", "score", "relevance", "rating", "grade", "label")
+NUMBER = r"(?<![\d.])(?<!\d,)(-?\d{1,4}(?:\.\d{1,9}|,\d{1,2})?)(?!\d|[.,]\d)"      # 7.5 or 7,5 and no 1,602
+SCORES = [re.compile(before + NUMBER + after, re.I) for before, after in (
+    (r"(?:\A|\n)[^\w\n]*?", r"\W*\Z"),
+    (r"\b(?:final|overall)[\s_]?score\W{0,8}?(?:(?:is|of|=)\W{0,4}?)?", ""),
+    (r"\b(?:score|relevance category|category|relevance|rating|grade|label|o)\W{0,8}?(?:(?:is|of|would be|=)\W{0,4}?)?", ""),
+    ("", ""))]
+SCALE = r"[(\[]?\b[01]\s?(?:-|–|to)\s?{most}\b[)\]]?|(?:/|\b(?:out )?of)\s?{most}\b"      # names the scale, not the score: 0 to 10, /10
+COUNT = re.compile(r"\b\d{1,4} (?:out )?of (?:the )?\d{1,4}\b", re.I)
+KEYS  = ("final_score", "final score", "o", "overall_score", "overall", "score", "relevance", "rating", "grade", "label")
+
+def on_scale(value: Any, most: float) -> float | None:
+    "A number from 0 to `most`, or `None`"
+    try: number = float(value)
+    except (ValueError, OverflowError): return None
+    return number if 0 <= number <= most and not isinstance(value, bool) else None
+
+def in_words(said: str, most: float) -> float | None:
+    "The score that a text gives, if it is on the scale"
+    plain = COUNT.sub(" ", re.sub(SCALE.format(most=re.escape(f"{most:g}")), " ", said, flags=re.I))
+    values = next(filter(None, (pattern.findall(plain) for pattern in SCORES)), [])
+    return next((v for value in reversed(values) if (v := on_scale(value.replace(",", "."), most)) is not None), None)
 
 def parse_score(
     text: Any,              # The model's answer, any text or None
@@ -187,17 +201,8 @@ def parse_score(
     said = answer_in(after_thought(text) or "")
     named = [{key.lower(): value for key, value in each.items()} for each in objects(said)]
     found = [value for each in named for key in KEYS if isinstance(value := each.get(key), (int, float, str))]
-    if found: return on_scale(found[0], most)
-    plain = re.sub(SCALE.format(most=re.escape(f"{most:g}")), " ", said, flags=re.I)
-    for pattern in SCORES:
-        if values := pattern.findall(plain): return next((v for value in reversed(values) if (v := on_scale(value, most)) is not None), None)
-    return None
-
-def on_scale(value: Any, most: float) -> float | None:
-    "A number from 0 to `most`, or `None`"
-    try: number = float(value)
-    except (ValueError, OverflowError): return None
-    return number if 0 <= number <= most and not isinstance(value, bool) else None
+    if not found: return in_words(said, most)
+    return in_words(found[0], most) if isinstance(found[0], str) else on_scale(found[0], most)
 
 # %% ../../nbs/llm/06_parsing.ipynb #595ac0fe
 class Verdict(NamedTuple):
