@@ -18,7 +18,9 @@ from rerankers.llm.strategies import repair
 PIECES = ["[1]", "[2]", "[40]", "[0]", " > ", " = ", "3", "1.5", "99999", "\n", "1. ", "2) ", "A", "[b]", "PASSAGE2", "PASSAGE 1", "<think>", "</think>",
           "<answer>", "</answer>", '{"ranking": [2, 1]}', '{"ranking":', "{", "[", "]", "²", "⓪", "３", "Document 2, ", "...", "<document id=0>", "</document>",
           "RELEVANT", "NOT_RELEVANT", "<explanation>", "yes", "no", "score: ", "final score", "/10", "\ud800", "\x00", "-", "passage B", "`", "**",
-          "：", "I cannot help with that."]
+          "：", "I cannot help with that.", ">", ",", " and ", "Rank 1: ", "1st: 4, ", "| 1 | 2 |\n", "(score 8)", "Passage ", "◁think▷",
+          "<|channel|>analysis<|message|>", "<|channel|>final<|message|>", "answer: ", "7/10", "7,5", "3 of 4", "＞", "Ｂ", "**NOT_",
+          '{"ranking": [{"rank": 1, "id": 2}]}']
 ANYTHING = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=25).map("".join), st.none(), st.integers(), st.binary(max_size=5))
 
 
@@ -59,13 +61,18 @@ def test_the_other_parsers_take_any_text(text, n, most):
 
 @pytest.mark.parametrize("hostile", ["<answer>" * 20_000, "[" * 50_000 + " " * 50_000, "{" * 50_000, "<document id=1>" * 10_000, "1. " * 50_000,
                                      "score " * 20_000 + "-" * 50_000, "<explanation>" * 10_000, "Document " * 20_000, "passage" + " " * 50_000,
-                                     "\n" * 100_000, " \n" * 50_000 + "1.", "9" * 100_000])
+                                     "\n" * 100_000, " \n" * 50_000 + "1.", "9" * 100_000, "]" * 100_000, ">" * 100_000, "1>" * 50_000,
+                                     "[1] > " * 16_000 + "x", "1 = " * 25_000, "1 (a) > (" * 11_000, "1, " * 33_000, "1\n" * 50_000, "1" + "\n" * 99_999 + "x",
+                                     "rank 1: " * 12_000, "1: 2, " * 16_000, "Passage 1 " * 10_000, "<think>\n" * 12_000, " \t" * 50_000,
+                                     "</answer>" * 11_000 + "<document ",
+                                     "<document id=1><explanation>" * 3_500, "<document id=1><answer>NOT" + "_*" * 40_000,
+                                     "answer: " * 12_000, "1 of 2 " * 14_000])
 def test_hostile_texts_take_no_time(hostile):
-    began = time.perf_counter()
+    began = time.process_time()        # of this process: how busy the machine is does not count
     for style in STYLES: parse_order(hostile, 20, style=style)
     parse_label(hostile, 20), parse_label(hostile, 20, style="numbers"), parse_selection(hostile, 20, 10)
     parse_yes_no(hostile), parse_score(hostile), parse_verdicts(hostile, 20)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 # ---------- canonical texts
@@ -137,7 +144,16 @@ def test_numbers_are_what_rankgpt_reads(ids):
     ("<think>[4] > [3]", [1, 2, 3, 4], "wrong_format"),
     ("<think>no</think>", [1, 2, 3, 4], "empty"),
     ("thought</think><answer>[4] > [3]", [4, 3, 1, 2], "missing"),
-    ("<think>a</think>[4]<think>[3] again", [1, 2, 3, 4], "wrong_format"),
+    ("<think>a</think>[4]\n<think>[3] again", [1, 2, 3, 4], "wrong_format"),
+    ("<think>a</think>[4]<think>[3] again", [4, 3, 1, 2], "missing"),
+    ("[2] > [1], since [2] explains what `<think>` does", [2, 1, 3, 4], "missing"),
+    ("◁think▷[1]◁/think▷[4] > [3]", [4, 3, 1, 2], "missing"),
+    ("◁think▷[4] > [3]", [1, 2, 3, 4], "wrong_format"),
+    ("<seed:think>[1]</seed:think>[4] > [3]", [4, 3, 1, 2], "missing"),
+    ("<|START_THINKING|>[1]<|END_THINKING|><|START_RESPONSE|>[4] > [3]<|END_RESPONSE|>", [4, 3, 1, 2], "missing"),
+    ("<|channel|>analysis<|message|>[1]<|end|><|start|>assistant<|channel|>final<|message|>[4] > [3]<|return|>", [4, 3, 1, 2], "missing"),
+    ("<|channel|>analysis<|message|>[1] or [2]?", [1, 2, 3, 4], "wrong_format"),
+    ("<|start|>assistant<|channel|>commentary<|message|>[1]", [1, 2, 3, 4], "wrong_format"),
     ("I'm sorry, I can't.", [1, 2, 3, 4], "wrong_format"),
     ("  \n", [1, 2, 3, 4], "empty"),
     (None, [1, 2, 3, 4], "empty"),
@@ -146,7 +162,41 @@ def test_orders(text, order, status):
     assert parse_order(text, 4) == ([i - 1 for i in order], status)
 
 
+# What a model says besides its ranking; `2>4>3>1` is what is wanted
+@pytest.mark.parametrize(("text", "order"), [
+    ("[1] is off topic. [2] is good.\nFinal ranking: [2] > [4] > [3] > [1]", "2431"),
+    ("Analysis:\n[1]: a\n[2]: b\n[3]: c\n[4]: d\n\nRanking: [4] > [3] > [2] > [1]", "4321"),
+    ("Passage [1] is brief on Hamlet, [3] answers.\n\n3 > 1 > 2 > 4", "3124"),
+    ("[1] is off topic. Final: [3] > [2]", "3214"),
+    ("[1] is off topic. [2] is good. Final ranking: [2], [4], [3], [1]", "2431"),
+    ("[1] is off topic.\n\nRanking:\n[2]\n[4]\n[3]\n[1]", "2431"),
+    ("Here is the ranking of the 4 passages: 3 > 4 > 2 > 1", "3421"), ("Here are the 4 passages ranked:\n\n3 > 1 > 2 > 4", "3124"),
+    ("Here are the top 3 of 4: [2, 1, 4, 3]", "2143"),
+    ("The 4 passages: Passage 3 > Passage 4 > Passage 2 > Passage 1", "3421"),
+    ("A draft: [1] > [2] > [3] > [4]. No: [2] > [4] > [3] > [1]", "2431"), ("[2] > [4] > [3] > [1], where [4] > [3] is close", "2431"),
+    ("Relevant: [4] > [3]\nLess so: [2] > [1]", "4321"), ("[3] > [1]; the rest ([4], [2]) is irrelevant", "3142"),
+    ("[2] answers it. [1], [3] and [4] do not.", "2134"), ("[4] > [3] > ... > [2]", "4321"), ("[4] (score 3.0) > [2] (score 1) = [3] > [1]", "4231"),
+    ("[4]\n>\n[3]\n>\n[2]\n>\n[1]", "4321"), ("[4] > 3 > 2 > 1", "4321"), ("0.95 > 0.9: so 4, 3, 2, 1", "4321"), ("４＞３＞２＞１", "4321"),
+    ("1: 4\n2: 3\n3: 2\n4: 1", "4321"), ("1 - 4\n2 - 3\n3 - 2\n4 - 1", "4321"),
+    ("Rank 1: Passage 4\nRank 2: Passage 3\nRank 3: Passage 2\nRank 4: Passage 1", "4321"),
+    ("1st: 4, 2nd: 3, 3rd: 2, 4th: 1", "4321"), ("| Rank | Passage |\n|---|---|\n| 1 | 4 |\n| 2 | 3 |\n| 3 | 2 |\n| 4 | 1 |", "4321"),
+])
+def test_a_ranking_among_other_words(text, order):
+    assert "".join(str(i + 1) for i in parse_order(text, 4).order) == order
+
+
 @pytest.mark.parametrize(("style", "text", "order"), [
+    ("letters", "A possible ranking is B > C > D > A", "BCDA"), ("letters", "［Ｂ］ > ［Ｃ］", "BCAD"), ("letters", "a > b was a draft; d > c > b > a", "DCBA"),
+    ("letters", "A ranking: B, C, D, A", "BCDA"), ("letters", "I would rank Passage B > Passage C > Passage D > Passage A", "BCDA"),
+    ("words", "PASSAGE1 is weak. PASSAGE3 > PASSAGE2 > PASSAGE1", "CBAD"),
+    ("ties", "[3] > [2] > [4] = [1]\n\nNote: passages 1 and 4 tie.", "CBDA"), ("ties", "[3] > [2] >\n[4] = [1]", "CBDA"),
+    ("ties", "[3]\n[2]\n[4]\n[1]", "CBDA"),
+    ("ties", "1. [3]\n2. [2]\n3. [4]\n4. [1]", "CBDA"), ("ties", "[1] is weak.\n[3] = [2]", "CBAD"),
+    ("json", '{"ranking": [{"rank": 1, "id": 3}, {"rank": 2, "id": 2}, {"rank": 3, "id": 4}]}', "CBDA"),
+    ("json", '{"ranking": [{"score": 4, "passage_id": 3}, {"score": 1, "passage_id": 2}]}', "CBAD"),
+    ("json", '{"ranking": [{"passage": "4 men of 1602", "id": 3}]}', "CABD"), ("json", '{"ranking": [{"position": 1, "p": 3}]}', "CABD"),
+    ("json", '{"relevant": [1, 2, 3, 4], "ranking": [3, 2, 4, 1]}', "CBDA"), ("json", '{"documents": [1, 2, 3, 4], "sorted_ids": [3, 2]}', "CBAD"),
+    ("json", '{"ranking_reasons": ["good"], "documents": [3, 2]}', "CBAD"),
     ("letters", "[b] > A", "BACD"), ("letters", "d > c", "DCAB"), ("letters", "a ranking: C > B", "CBAD"), ("letters", "AB", "ABCD"),
     ("letters", "I'd say: [D]", "DABC"),
     ("words", "PASSAGE3, PASSAGE 1", "CABD"), ("words", "[3, 1]", "CABD"), ("words", "1. PASSAGE4\n2. PASSAGE2", "DBAC"),
@@ -161,6 +211,7 @@ def test_orders_of_other_styles(style, text, order):
 
 def test_an_unknown_style_is_an_error():
     with pytest.raises(InputError, match="numbers"): parse_order("[1]", 1, style="number")
+    with pytest.raises(InputError, match="letters"): parse_label("A", 1, style="letter")
 
 
 # ---------- labels and selections
@@ -168,6 +219,7 @@ def test_an_unknown_style_is_an_error():
 @pytest.mark.parametrize(("text", "label"), [
     ("Passage B", 1), ("passage C is the best, then Passage A", 2), ("B", 1), ("b", 1), (" (C) ", 2), ("**A**", 0), ("B.", 1), ("Passage: C", 2),
     ('Passage "B"', 1), ("[C]", 2),
+    ("B\n\nPassage A does not mention it.", 1), ("**B**\nPassage A is less relevant.", 1), ("B > C > A", 1), ("Passage Ｂ", 1),
     ("The most relevant passage is B.", 1), ("I think B", 1), ("<think>A?</think> C", 2), ("<answer>B</answer>", 1), ("Passage D", None),
     ("A or B", None), ("Passages", None),
     ("a passage about plays", 0), ("none of the passages", None), ("", None), (None, None), ("<think>Passage B", None)])
@@ -176,7 +228,7 @@ def test_a_letter(text, label): assert parse_label(text, 3) == label
 
 @pytest.mark.parametrize(("text", "label"), [
     ("<think>[1] no</think> <answer>[3]</answer>", 2), ("<answer>[3]", 2), ("[2]", 1), ("Document 3", 2), ("<answer>3</answer>", 2), ("1 or 2", None),
-    ("[4]", None), ("[0]", None),
+    ("[4]", None), ("[0]", None), ("[1] is off. [3] is best", None), ("<answer>[3] and [1]</answer>", None), ("[3]\n\n[1] is off.", 2), ("[3] > [1] > [2]", 2),
     ("<think>[1] <answer>[2]</answer>", None), ("", None), (None, None)])
 def test_a_number(text, label): assert parse_label(text, 3, style="numbers") == label
 
@@ -193,6 +245,11 @@ def test_a_selection_is_what_tourrank_reads(text, theirs): assert parse_selectio
     ("Document 3, ..., Document 1", [2, 0]), ("Document 3, Document 9", [2]), ("Document 3, Document 3, Document 1", [2, 0]),
     ("Document 1, Document 2, Document 3, Document 4", [0, 1, 2]),
     ("Document 3\nDocument 1", [2, 0]), ("1. Document 3\n2. Document 1", [2, 0]), ("**Document 3**, **Document 1**", [2, 0]), ("[3], [1]", [2, 0]),
+    ("Document 3, 1, 5", [2, 0, 4]), ("Document 3, Document 1\nDocument 2 and Document 4 are not.", [2, 0]),
+    ("Document 3, Document 1, Document 5.\nDocument 2 and Document 4 are not.", [2, 0, 4]), ("Document 3, Document 1 and Document 5", [2, 0, 4]),
+    ("Document 3, Document 1,\nDocument 5", [2, 0, 4]), ("Document 3 > Document 1 > Document 5", [2, 0, 4]),
+    ("Document 2 is weak.\nDocument 3, Document 1", [2, 0]),
+    ("Document 3: of 1602, 1603\nDocument 1: x", [2, 0]),
     ("<think>Document 5", []), ("none", []), ("", []), (None, [])])
 def test_selections_that_tourrank_s_script_stumbles_over(text, selected): assert parse_selection(text, 5, 3) == selected
 
@@ -215,6 +272,8 @@ def test_a_grade_is_what_umbrela_reads(text, theirs): assert parse_score(text, m
 @pytest.mark.parametrize(("text", "score"), [
     ("from 0 to 3, a 1", 1), ("##final score: 7", None), ("no score", None), ("It was written in 1602.", None), ("score: 2.5", 2.5),
     ("<think>3</think>##final score: 1", 1),
+    ("For category 3 it would need the exact answer.\n\n1", 1), ("It is not a category 3 passage.\n2", 2), ("The relevance category is not 3.\n\n**1**", 1),
+    ("Category 2 requires some answer; the passage gives none.\n0", 0), ("Score: 2\n(0-3)", 2), ("category 3\n-1", None),
     ("<think>score: 3", None), ("", None), (None, None), ("score: -1", None)])
 def test_grades_that_umbrela_reads_otherwise(text, score): assert parse_score(text, most=3) == score
 
@@ -223,7 +282,8 @@ def test_grades_that_umbrela_reads_otherwise(text, score): assert parse_score(te
     ("7", 7), ("10", 10), ("0", 0), ("Relevance: 7", 7), ("Score: 7.5/10", 7.5), ("8/10", 8), ("8 / 10", 8), ('{"score": 7}', 7),
     ('```json\n{"reason": "9 of 10 words", "score": "6"}\n```', 6),
     ('{"score": 11}', None), ('{"score": true}', None), ('{"score": null}', None), ("**Rating: 9**", 9), ("11", None), ("I rate it 4 out of 10", 4),
-    ("Score (0-10): 7", 7),
+    ("Score (0-10): 7", 7), ('{"score": "7/10"}', 7), ('{"score": "8 out of 10"}', 8), ('{"score": "none"}', None), ("Score: 7,5", 7.5), ("7,5", 7.5),
+    ("Score: 7, 5 of them good", 7), ("It has 1,602 words", None), ("The passage gets a 7 because it covers 3 of 4 facts", 7), ("I rate it 4 of 10", 4),
     ("On a scale from 1 to 10, I say 6.", 6), ("[0–10] 3", 3)])
 def test_ratings(text, score): assert parse_score(text) == score
 
@@ -231,6 +291,8 @@ def test_ratings(text, score): assert parse_score(text) == score
 @pytest.mark.parametrize(("text", "answer"), [
     ("Yes", 1), ("no", 0), (" YES.", 1), ("true", 1), ("False", 0), ("Answer: no", 0), ("There is no doubt: yes", 1), ("Yes, there is no doubt", 1),
     ("<think>yes</think>\nfalse", 0),
+    ("Answer: Yes. It contains no error.", 1), ("Answer: Yes\nReason: there is no doubt", 1), ("The answer: **No**, although yes in part", 0),
+    ("It is true that it names Hamlet, but the answer is no", 0), ("The answer 'no' would be wrong. Answer: yes", 1),
     ("thought </think> true", 1), ("**No**", 0), ("nothing", None), ("maybe", None), ("", None), (None, None), ("<think>yes", None)])
 def test_yes_or_no(text, answer): assert parse_yes_no(text) == answer
 
@@ -256,3 +318,34 @@ def test_a_verdict_of_a_cut_off_answer():
 def test_verdicts_come_back_as_they_were_written(verdicts):
     text = "\n".join(block(i, "RELEVANT" if relevant else "NOT_RELEVANT", why) for i, (relevant, why) in enumerate(verdicts))
     assert parse_verdicts(text, len(verdicts)) == [Verdict(relevant, why.strip()) for relevant, why in verdicts]
+
+
+def test_an_explanation_may_cite_another_document():
+    "Before, the citation took the verdict: document 0 was not relevant and document 1 unknown"
+    why = "Says less than <document id=0>, nothing on the author."
+    assert parse_verdicts(block(0, "RELEVANT") + block(1, "NOT_RELEVANT", why), 2) == [Verdict(True, "because"), Verdict(False, why)]
+    unfinished = block(0, "RELEVANT") + block(1, "NOT_RELEVANT", why).removesuffix("</answer>\n</document>")
+    assert parse_verdicts(unfinished, 2) == [Verdict(True, "because"), Verdict(False, why)]
+
+
+def test_an_explanation_may_quote_an_answer():
+    why = "One might say <answer>RELEVANT</answer>, but no."
+    assert parse_verdicts(block(0, "NOT_RELEVANT", why), 1) == [Verdict(False, why)]
+    assert parse_verdicts(block(0, "PERHAPS", why), 1) == [None]
+
+
+def test_a_block_that_is_never_closed_ends_where_the_next_begins():
+    open_block = block(0, "RELEVANT").removesuffix("</document>")
+    assert parse_verdicts(open_block + block(1, "NOT_RELEVANT"), 2) == [Verdict(True, "because"), Verdict(False, "because")]
+    assert parse_verdicts(open_block + "<document id=1>No.<answer>NOT_RELEVANT</answer></document>", 2) == [Verdict(True, "because"), Verdict(False, "")]
+    assert parse_verdicts("<document id=0><explanation>It is\n" + block(1, "RELEVANT"), 2) == [None, Verdict(True, "because")]
+
+
+@pytest.mark.parametrize(("label", "relevant"), [
+    ("**NOT_RELEVANT**", False), ("NOT\\_RELEVANT", False), ("not relevant.", False), ("IRRELEVANT", False), ("Non-relevant", False),
+    ("`RELEVANT`", True), ("Relevant.", True)])
+def test_a_verdict_may_be_decorated(label, relevant): assert parse_verdicts(block(0, label), 1) == [Verdict(relevant, "because")]
+
+
+@pytest.mark.parametrize("label", ["PARTIALLY RELEVANT", "RELEVANT or NOT_RELEVANT", "PERHAPS", ""])
+def test_a_verdict_that_is_none(label): assert parse_verdicts(block(0, label), 1) == [None]

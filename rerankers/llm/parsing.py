@@ -14,15 +14,22 @@ from ..errors import InputError, did_you_mean
 from .strategies import Repaired, repair
 
 # %% auto #0
-__all__ = ['THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'IN_BRACKETS', 'BARE', 'LIST_ITEM', 'LETTER', 'BARE_LETTER', 'WORD', 'DECODER',
-           'MOST_OBJECTS', 'STYLES', 'NAMED_LETTER', 'ONLY_LETTER', 'DOCUMENT', 'YES_NO', 'NUMBER', 'SCORES', 'SCALE',
-           'KEYS', 'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in', 'without_list_numbers', 'numbers',
-           'letters', 'words', 'ties', 'objects', 'as_position', 'in_json', 'parse_order', 'one_letter', 'one_number',
-           'parse_label', 'parse_selection', 'parse_yes_no', 'parse_score', 'on_scale', 'Verdict', 'verdict',
-           'parse_verdicts']
+__all__ = ['THOUGHTS', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'FULL_WIDTH', 'NAME', 'ASIDE', 'MORE', 'COMMA', 'LINE', 'AND',
+           'ALONE', 'LIST_ITEM', 'IN_BRACKETS', 'BARE', 'NUMBERS', 'LETTER', 'BARE_LETTER', 'CAPITAL', 'LETTERS',
+           'WORD', 'WORDS', 'DECODER', 'MOST_OBJECTS', 'RANKS', 'NAMES', 'STYLES', 'NAMED_LETTER', 'FIRST_LINE',
+           'ONLY_LETTER', 'ONLY_NUMBER', 'LABELS', 'DOCUMENT', 'DOCUMENTS', 'YES_NO', 'NUMBER', 'SCORES', 'SCALE',
+           'COUNT', 'KEYS', 'HEAD', 'NEXT', 'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in', 'Naming',
+           'naming', 'chains', 'lists', 'longest', 'without_list_numbers', 'named', 'ranked', 'in_order', 'by_number',
+           'numbers', 'by_letter', 'letters', 'words', 'ties', 'objects', 'unlikely', 'as_position', 'likely',
+           'in_json', 'parse_order', 'OneOf', 'one_of', 'parse_label', 'documents', 'parse_selection', 'parse_yes_no',
+           'on_scale', 'in_words', 'parse_score', 'Verdict', 'verdict', 'parse_verdicts']
 
 # %% ../../nbs/llm/06_parsing.ipynb #18a06318
-THINKS, THOUGHT = (re.compile(rf"<{slash}(?:think|thinking|thought|reasoning)>|\[{slash}THINK\]", re.I) for slash in ("", "/"))
+THOUGHTS = {        # how a thought begins, and how it ends
+    r"<(?:seed:)?(?:think|thinking|thought|reasoning)>": r"</(?:seed:)?(?:think|thinking|thought|reasoning)>",
+    r"\[THINK\]": r"\[/THINK\]", r"◁think▷": r"◁/think▷", r"<\|START_THINKING\|>": r"<\|END_THINKING\|>",
+    r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)<\|message\|>": r"<\|channel\|>final<\|message\|>"}
+THINKS, THOUGHT = re.compile(rf"^[ \t]*(?:{'|'.join(THOUGHTS)})", re.I | re.M), re.compile("|".join(THOUGHTS.values()), re.I)
 
 def after_thought(
     text: Any,      # What a model said; anything that is no text counts as nothing
@@ -33,6 +40,7 @@ def after_thought(
 
 # %% ../../nbs/llm/06_parsing.ipynb #8f3bff6c
 OPEN, CLOSE = re.compile("<answer>", re.I), re.compile("</answer>", re.I)
+FULL_WIDTH  = {0xFEE0 + plain: plain for plain in range(0x21, 0x7F)}
 
 def answer_in(
     said: str,      # A text without thoughts
@@ -40,49 +48,118 @@ def answer_in(
     "What is between the last answer tags, or all of it where there are none"
     inside = [CLOSE.split(part, maxsplit=1) for part in OPEN.split(said)[1:]]
     closed = [part[0] for part in inside if len(part) > 1 and part[0].strip()]
-    return closed[-1] if closed else inside[-1][0] if inside else said
+    return (closed[-1] if closed else inside[-1][0] if inside else said).translate(FULL_WIDTH)
 
 # %% ../../nbs/llm/06_parsing.ipynb #c2a45a83
-IN_BRACKETS = re.compile(r"[\[［【]\s*(\d{1,4})\s*[\]］】]")
-BARE        = re.compile(r"(?<!\d)(?<!\d\.)\d{1,4}(?!\.?\d)")
-LIST_ITEM   = re.compile(r"^[ \t]*(\d{1,4})[.)][ \t]+(?=[^\n]*\d)", re.M)
+NAME  = r"(?:\b[^\W\d_]{2,12}(?![^\W\d_])[^\w\n>=,]{0,4})?"      # Passage **[
+ASIDE = r"[^\w\s(>=,]{0,4}(?:\s?\([^()\n]{0,40}\))?"            # ]** (score 8)
+MORE  = r"[^\w>=,-]{0,8}[>=]\W{0,8}"                            # > or =, and no arrow
+COMMA = r"[^\w>=,\n-]{0,8}[,;、]\W{0,8}"
+LINE  = r"[^\w>=,:\n-]{0,8}\n\W{0,8}"
+AND   = r"[^\w>=\n]{1,4}(?:and|&)\W{1,4}"
+ALONE = r"(?=[^\w\n]{0,8}(?:\n|\Z))"                            # up to the end of its line
+
+class Naming(NamedTuple):
+    "How documents are named"
+    position: Callable[[str], int]
+    forms: Sequence[re.Pattern[str]]        # Of identifiers that stand anywhere; the first one that is found counts
+    one: re.Pattern[str]                    # In a chain or a list
+    chain: re.Pattern[str]
+    listed: re.Pattern[str]
+
+def naming(position: Callable[[str], int], identifier: str, *forms: re.Pattern[str]) -> Naming:
+    "What finds identifiers, chains and lists of them"
+    one = NAME + identifier + ASIDE
+    runs = one, rf"{one}(?:{MORE}{one})+", rf"{one}(?:{COMMA}{one}|{LINE}{one}{ALONE})+(?:{AND}{one})?"
+    return Naming(position, forms, *map(re.compile, runs))
+
+def chains(said: str, names: Naming) -> list[list[int]]:
+    "Positions in each chain"
+    return [[names.position(i) for i in names.one.findall(run[0])] for run in names.chain.finditer(said) if ">" in run[0]]
+
+def lists(said: str, names: Naming) -> list[list[int]]:
+    "Positions in each list"
+    return [[names.position(i) for i in names.one.findall(run[0])] for run in names.listed.finditer(said)]
+
+def longest(runs: Sequence[list[int]]) -> list[int]:
+    "The longest run, of equally long ones the last, which a model writes after its drafts"
+    return max(reversed(runs), key=len, default=[])
+
+# %% ../../nbs/llm/06_parsing.ipynb #e7142fa8
+LIST_ITEM = re.compile(r"(?:^|(?<=,))[^\w\n]{0,4}(?:(?:rank|position|place)\W{0,3})?(\d{1,4})(?:st|nd|rd|th)?"
+                       r"[*_]{0,2}(?:[.)]|[ \t]{0,3}[:|–-])[*_]{0,2}[ \t]+(?=[^\n\d]*\d)", re.M | re.I)
 
 def without_list_numbers(said: str) -> str:
-    "The text without `1.`, `2.` … where these begin the lines, in that order, and each line names something after it"
+    "The text without `1.`, `2.` … where these begin lines or follow commas, in that order, and each has something to name after it"
     items = [int(i) for i in LIST_ITEM.findall(said)]
     return LIST_ITEM.sub("", said) if len(items) > 1 and items == list(range(1, len(items) + 1)) else said
 
+def named(said: str, names: Naming) -> list[int]:
+    "Positions in the order in which they come, of the first form that is found"
+    return next(filter(None, ([names.position(i) for i in form.findall(said)] for form in names.forms)), [])
+
+def ranked(said: str, names: Naming) -> list[int]:
+    "Positions in chains, or in a list of everything that is named"
+    if not (found := chains(said, names)): return listed if set(listed := longest(lists(said, names))) >= set(named(said, names)) else []
+    best = set(final := longest(found))
+    return [i for chain in found for i in chain if chain is final or i not in best]
+
+def in_order(said: str, names: Naming) -> list[int]:
+    "Positions of what a text names: as it ranks them, else as they come"
+    said = without_list_numbers(said)
+    if not (order := ranked(said, names)): return named(said, names)
+    seen, rest = set(order), map(names.position, names.forms[0].findall(said))
+    return order + [i for i in rest if i not in seen]
+
+# %% ../../nbs/llm/06_parsing.ipynb #3fa86d17
+def by_number(number: str) -> int:
+    "`1` is position 0"
+    return int(number) - 1
+
+IN_BRACKETS = re.compile(r"[\[［【]\s*(\d{1,4})\s*[\]］】]")
+BARE        = re.compile(r"(?<!\d)(?<!\d\.)(\d{1,4})(?!\.?\d)")
+NUMBERS     = naming(by_number, BARE.pattern, IN_BRACKETS, BARE)
+
 def numbers(said: str) -> list[int]:
     "Positions that are named by number: `[1]` or `1` is 0"
-    return [int(i) - 1 for i in IN_BRACKETS.findall(said) or BARE.findall(without_list_numbers(said))]
+    return in_order(said, NUMBERS)
 
 # %% ../../nbs/llm/06_parsing.ipynb #516e9f55
+def by_letter(letter: str) -> int:
+    "`A` and `a` are position 0"
+    return ord(letter.upper()) - ord("A")
+
 LETTER      = re.compile(r"[\[［【]\s*([A-Za-z])\s*[\]］】]")
-BARE_LETTER = re.compile(r"(?<![\w'’])[A-Za-z](?![\w'’])")
+BARE_LETTER = re.compile(r"(?<![\w'’])([A-Za-z])(?![\w'’])")
+CAPITAL     = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])")
+LETTERS     = naming(by_letter, BARE_LETTER.pattern, LETTER, CAPITAL, BARE_LETTER)
 
 def letters(said: str) -> list[int]:
     "Positions that are named by letter: `[A]`, `a` or `A` is 0"
-    bare = BARE_LETTER.findall(said)
-    return [ord(c.upper()) - ord("A") for c in LETTER.findall(said) or [c for c in bare if c.isupper()] or bare]
+    return in_order(said, LETTERS)
 
 # %% ../../nbs/llm/06_parsing.ipynb #ba1ef8df
-WORD = re.compile(r"PASSAGE[ _]?(\d{1,4})", re.I)
+WORD  = re.compile(r"PASSAGE[ _]?(\d{1,4})", re.I)
+WORDS = naming(by_number, BARE.pattern, WORD, IN_BRACKETS, BARE)
 
 def words(said: str) -> list[int]:
     "Positions that are named `PASSAGE1`"
-    return [int(i) - 1 for i in WORD.findall(said)] or numbers(said)
+    return in_order(said, WORDS)
 
 def ties(said: str) -> list[int]:
-    "Positions on the last line that names any, up to the first repetition"
-    line = next((found for line in reversed(said.splitlines()) if (found := numbers(line))), [])
+    "Positions in chains, in a list of everything, or on the last line that names any; up to the first repetition"
+    said = without_list_numbers(said)
+    order = ranked(said, NUMBERS) or next((found for line in reversed(said.splitlines()) if (found := numbers(line))), [])
     seen = set[int]()
-    for at, i in enumerate(line):
-        if i in seen: return line[:at + 1]
+    for at, i in enumerate(order):
+        if i in seen: return order[:at + 1]
         seen.add(i)
-    return line
+    return order
 
 # %% ../../nbs/llm/06_parsing.ipynb #31b41c85
 DECODER, MOST_OBJECTS = json.JSONDecoder(), 50
+RANKS = re.compile("rank|order|sort", re.I)         # the key of the list that counts
+NAMES = {"id": 0, "index": 0, "number": 0, "passage": 1, "document": 1, "doc": 1, "rank": 3, "position": 3, "score": 3}     # ends of keys, likeliest first
 
 def objects(said: str) -> Iterator[dict[str, Any]]:
     "The JSON objects in a text, from outside to inside; broken ones are left out"
@@ -90,16 +167,25 @@ def objects(said: str) -> Iterator[dict[str, Any]]:
         try: yield DECODER.raw_decode(said, brace.start())[0]
         except (ValueError, RecursionError): continue
 
+def unlikely(key: str) -> int:
+    "How unlikely the value of a key is to name a document"
+    return next((rank for end, rank in NAMES.items() if key.lower().endswith(end)), 2)
+
 def as_position(item: Any) -> int | None:
     "What one item of a JSON list names, if anything"
-    if isinstance(item, dict): return next((i for value in item.values() if (i := as_position(value)) is not None), None)
+    if isinstance(item, dict): return next((i for key in sorted(item, key=unlikely) if (i := as_position(item[key])) is not None), None)
     if isinstance(item, str): return next(iter(numbers(item)), None)
     return int(item) - 1 if isinstance(item, (int, float)) and not isinstance(item, bool) and item % 1 == 0 else None
 
+def likely(key: str, found: list[int | None]) -> tuple[bool, int]:
+    "How likely a list is the ranking: it is called so, it names many"
+    identifiers = len(found) - found.count(None)
+    return bool(identifiers and RANKS.search(key)), identifiers
+
 def in_json(said: str) -> list[int | None]:
-    "Positions in the list with most of them; what is no identifier is None"
-    lists = [[as_position(item) for item in value] for found in objects(said) for value in found.values() if isinstance(value, list)]
-    return max(lists, key=lambda found: len(found) - found.count(None), default=None) or list(numbers(said))
+    "Positions in the list that is called a ranking, or in the one with most of them; what is no identifier is None"
+    arrays = [(key, [as_position(item) for item in value]) for found in objects(said) for key, value in found.items() if isinstance(value, list)]
+    return max(arrays, key=lambda array: likely(*array), default=("", []))[1] or list(numbers(said))
 
 # %% ../../nbs/llm/06_parsing.ipynb #45dcfb8e
 STYLES: dict[str, Callable[[str], Sequence[int | None]]] = {"numbers": numbers, "letters": letters, "words": words, "ties": ties, "json": in_json}
@@ -118,18 +204,22 @@ def parse_order(
 
 # %% ../../nbs/llm/06_parsing.ipynb #89721f53
 NAMED_LETTER = re.compile(r"\b(?:[Pp]assage|PASSAGE|[Dd]ocument|DOCUMENT)\W{0,4}([A-Z])(?![\w'’])")
-ONLY_LETTER  = re.compile(r"\W*([A-Za-z])\W*")
+FIRST_LINE   = r"\W*(%s)[^\w\n]*(?:\n|\Z)"
+ONLY_LETTER, ONLY_NUMBER = re.compile(FIRST_LINE % "[A-Za-z]"), re.compile(FIRST_LINE % r"\d{1,4}")
 
-def one_letter(said: str, n: int) -> int | None:
-    "`Passage B`, a text that is one letter, or the only letter of the window that it names"
-    if found := NAMED_LETTER.search(said) or ONLY_LETTER.fullmatch(said): return ord(found[1].upper()) - ord("A")
-    named = {i for i in letters(said) if i < n}
-    return named.pop() if len(named) == 1 else None
+class OneOf(NamedTuple):
+    "How one document is named"
+    names: Naming
+    only: re.Pattern[str]                       # It alone on the first line
+    named: re.Pattern[str] | None = None        # It after a word
 
-def one_number(said: str, n: int) -> int | None:
-    "The first number in brackets, or the only number of the window that it names"
-    if found := IN_BRACKETS.search(said): return int(found[1]) - 1
-    named = {i for i in numbers(said) if 0 <= i < n}
+LABELS = {"letters": OneOf(LETTERS, ONLY_LETTER, NAMED_LETTER), "numbers": OneOf(NUMBERS, ONLY_NUMBER)}
+
+def one_of(said: str, n: int, label: OneOf) -> int | None:
+    "What stands alone, after a word or first in a chain, or the only document of the window that is named"
+    if found := label.only.match(said) or (label.named and label.named.search(said)): return label.names.position(found[1])
+    if chain := longest(chains(said, label.names)): return chain[0]
+    named = {i for i in in_order(said, label.names) if 0 <= i < n}
     return named.pop() if len(named) == 1 else None
 
 def parse_label(
@@ -138,12 +228,19 @@ def parse_label(
     *,
     style: str = "letters",     # How documents are named: "letters" or "numbers"
 ) -> int | None:
-    "The position of the document that the answer names, or `None` when it names none or several"
-    found = (one_letter if style == "letters" else one_number)(answer_in(after_thought(text) or ""), n)
+    "The position of the document that the answer names, or `None` when it names none or several. `InputError` for an unknown style"
+    if style not in LABELS: raise InputError(f"style={style!r}: no such way to name documents. {did_you_mean(style, LABELS)}")
+    found = one_of(answer_in(after_thought(text) or ""), n, LABELS[style])
     return found if found is not None and 0 <= found < n else None
 
 # %% ../../nbs/llm/06_parsing.ipynb #c78537c6
-DOCUMENT = re.compile(r"Document\s*\W?\s*(\d{1,4})(?!\d)", re.I)
+DOCUMENT  = re.compile(r"Document\s*\W?\s*(\d{1,4})(?!\d)", re.I)
+DOCUMENTS = naming(by_number, BARE.pattern, DOCUMENT)
+
+def documents(said: str) -> list[int]:
+    "Positions on the last line that names documents, or on all lines that name one each"
+    lines = [[by_number(i) for i in found] for line in said.splitlines() if (found := DOCUMENT.findall(line))]
+    return [i for line in lines for i in line] if lines and len(lines[-1]) == 1 else lines[-1] if lines else []
 
 def parse_selection(
     text: Any,      # The model's answer, any text or None
@@ -151,32 +248,45 @@ def parse_selection(
     most: int,      # How many were asked for
 ) -> list[int]:
     "Positions of the documents that the answer selects, each once, at most `most`; empty when it names none"
-    said = answer_in(after_thought(text) or "")
-    lines = [found for line in said.splitlines() if (found := DOCUMENT.findall(line))]
-    listed = [i for line in lines for i in line] if lines and len(lines[-1]) == 1 else lines[-1] if lines else []
-    named = [int(i) - 1 for i in listed] or numbers(said.rpartition(":")[2])
-    return list(dict.fromkeys(i for i in named if 0 <= i < n))[:most]
+    said = without_list_numbers(answer_in(after_thought(text) or ""))
+    runs = [[i for i in run if 0 <= i < n] for run in chains(said, DOCUMENTS) + lists(said, DOCUMENTS)]
+    selected = longest(runs) or documents(said) or numbers(said.rpartition(":")[2])
+    return list(dict.fromkeys(i for i in selected if 0 <= i < n))[:most]
 
 # %% ../../nbs/llm/06_parsing.ipynb #89a78b5f
-YES_NO = re.compile(r"\b(?:(yes|true)|no|false)\b", re.I)
+YES_NO = [re.compile(before + r"(?:(yes|true)|no|false)\b", re.I) for before in (r"\A", r"\banswer\W{0,5}(?:is\W{0,5})?", r"\b")]
 
 def parse_yes_no(
     text: Any,      # The model's answer, any text or None
 ) -> float | None:
-    "1 for yes or true, 0 for no or false, `None` for neither; the first word counts, or else the last of these in the text"
+    "1 for yes or true, 0 for no or false, `None` for neither; the first word counts, or what follows *answer*, or else the last of these in the text"
     said = answer_in(after_thought(text) or "").strip(" \n\t*\"'`")
-    found = [m for m in [YES_NO.match(said), *YES_NO.finditer(said)] if m]
-    if not found: return None
-    return float(bool((found[0] if found[0].start() == 0 else found[-1])[1]))
+    for pattern in YES_NO:
+        if found := list(pattern.finditer(said)): return float(bool(found[-1][1]))
+    return None
 
 # %% ../../nbs/llm/06_parsing.ipynb #668fbb1f
-NUMBER = r"(?<![\d.])(-?\d{1,4}(?:\.\d{1,9})?)(?![\d]|\.\d)"
-SCORES = [re.compile(pattern + NUMBER, re.I) for pattern in (
-    r"\b(?:final|overall)[\s_]?score\W{0,8}?(?:(?:is|of|=)\W{0,4}?)?",
-    r"\b(?:score|relevance category|category|relevance|rating|grade|label|o)\W{0,8}?(?:(?:is|of|would be|=)\W{0,4}?)?",
-    r"")]
-SCALE = r"[(\[]?\b[01]\s?(?:-|–|to)\s?{most}\b[)\]]?|(?:/|\bout of)\s?{most}\b"      # names the scale, not the score: 0 to 10, /10
-KEYS = ("final_score", "final score", "o", "overall_score", "overall", "score", "relevance", "rating", "grade", "label")
+NUMBER = r"(?<![\d.])(?<!\d,)(-?\d{1,4}(?:\.\d{1,9}|,\d{1,2})?)(?!\d|[.,]\d)"      # 7.5 or 7,5 and no 1,602
+SCORES = [re.compile(before + NUMBER + after, re.I) for before, after in (
+    (r"(?:\A|\n)[^\w\n]*?", r"\W*\Z"),
+    (r"\b(?:final|overall)[\s_]?score\W{0,8}?(?:(?:is|of|=)\W{0,4}?)?", ""),
+    (r"\b(?:score|relevance category|category|relevance|rating|grade|label|o)\W{0,8}?(?:(?:is|of|would be|=)\W{0,4}?)?", ""),
+    ("", ""))]
+SCALE = r"[(\[]?\b[01]\s?(?:-|–|to)\s?{most}\b[)\]]?|(?:/|\b(?:out )?of)\s?{most}\b"      # names the scale, not the score: 0 to 10, /10
+COUNT = re.compile(r"\b\d{1,4} (?:out )?of (?:the )?\d{1,4}\b", re.I)
+KEYS  = ("final_score", "final score", "o", "overall_score", "overall", "score", "relevance", "rating", "grade", "label")
+
+def on_scale(value: Any, most: float) -> float | None:
+    "A number from 0 to `most`, or `None`"
+    try: number = float(value)
+    except (ValueError, OverflowError): return None
+    return number if 0 <= number <= most and not isinstance(value, bool) else None
+
+def in_words(said: str, most: float) -> float | None:
+    "The score that a text gives, if it is on the scale"
+    plain = COUNT.sub(" ", re.sub(SCALE.format(most=re.escape(f"{most:g}")), " ", said, flags=re.I))
+    values = next(filter(None, (pattern.findall(plain) for pattern in SCORES)), [])
+    return next((v for value in reversed(values) if (v := on_scale(value.replace(",", "."), most)) is not None), None)
 
 def parse_score(
     text: Any,              # The model's answer, any text or None
@@ -187,17 +297,8 @@ def parse_score(
     said = answer_in(after_thought(text) or "")
     named = [{key.lower(): value for key, value in each.items()} for each in objects(said)]
     found = [value for each in named for key in KEYS if isinstance(value := each.get(key), (int, float, str))]
-    if found: return on_scale(found[0], most)
-    plain = re.sub(SCALE.format(most=re.escape(f"{most:g}")), " ", said, flags=re.I)
-    for pattern in SCORES:
-        if values := pattern.findall(plain): return next((v for value in reversed(values) if (v := on_scale(value, most)) is not None), None)
-    return None
-
-def on_scale(value: Any, most: float) -> float | None:
-    "A number from 0 to `most`, or `None`"
-    try: number = float(value)
-    except (ValueError, OverflowError): return None
-    return number if 0 <= number <= most and not isinstance(value, bool) else None
+    if not found: return in_words(said, most)
+    return in_words(found[0], most) if isinstance(found[0], str) else on_scale(found[0], most)
 
 # %% ../../nbs/llm/06_parsing.ipynb #595ac0fe
 class Verdict(NamedTuple):
@@ -205,21 +306,22 @@ class Verdict(NamedTuple):
     relevant: bool
     why: str        # The explanation; empty when there was none
 
-BLOCK   = re.compile(r"<document\s+id\s*=\s*[\"']?(\d{1,6})[\"']?\s*>", re.I)
-LABEL   = re.compile(r"<answer>\s*(NOT[_\s-]?)?RELEVANT\s*(?:</answer>|$)", re.I)
-REASONS = re.compile(r"<explanation>(.*?)(?:</explanation>|<answer>|$)", re.I | re.S)
+HEAD    = r"<document\s+id\s*=\s*[\"']?(%s)[\"']?\s*>"
+NEXT    = rf"</answer>\s*(?=<document\s)|(?={HEAD % '?:[0-9]+'}\s*<(?:explanation|answer)>)"     # the next block, after one that was not closed
+BLOCK   = re.compile(HEAD % r"\d{1,6}" + rf"(.*?)(?:</document>|{NEXT}|\Z)", re.I | re.S)
+LABEL   = re.compile(r"[\W_]*(NO[NT][\W_]*|IR)?RELEVANT[\W_]*", re.I)
+REASONS = re.compile(r"<explanation>(?:(.*?)</explanation>|(.*?)(?:<answer>|\Z))", re.I | re.S)
 
 def verdict(block: str) -> Verdict | None:
     "What a block says between its tags"
-    inside = re.split("</document>", block, maxsplit=1, flags=re.I)[0].strip()
-    label, reasons = LABEL.search(inside), REASONS.search(inside)
-    return Verdict(not label[1], reasons[1].strip() if reasons else "") if label else None
+    _, *answers = OPEN.split(block)
+    label, reasons = LABEL.fullmatch(CLOSE.split(answers[-1])[0]) if answers else None, REASONS.search(block)
+    return Verdict(not label[1], (reasons[1] or reasons[2] or "").strip() if reasons else "") if label else None
 
 def parse_verdicts(
     text: Any,      # The model's answer, any text or None
     n: int,         # Documents that were shown, from id 0
 ) -> list[Verdict | None]:
     "A verdict for each document, `None` where the answer has none that can be read; of two on one document the last counts"
-    parts = BLOCK.split(after_thought(text) or "")
-    found = {int(i): said for i, block in zip(parts[1::2], parts[2::2]) if (said := verdict(block))}
+    found = {int(i): said for i, block in BLOCK.findall(after_thought(text) or "") if (said := verdict(block))}
     return [found.get(i) for i in range(n)]
