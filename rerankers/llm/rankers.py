@@ -242,10 +242,10 @@ def expected(chances: Mapping[str, float], worth: Mapping[str, float]) -> float:
 
 class GradingRanker(RecipeRanker):
     "The model grades one document at a time"
-    gives, once, order_free = "scores", True, True
+    gives, once, order_free, strategy_name = "scores", True, True, ""
 
     def _plan(self, strategy: str | Callable[..., Strategy], size: int | None, chosen: Mapping[str, Any]) -> tuple[Callable[[int], Strategy], str]:
-        if strategy != self.strategy_name or size or any(value is not None for value in chosen.values()):
+        if strategy or size or any(value is not None for value in chosen.values()):
             raise InputError(f"{type(self).__name__} asks about each document alone: strategy=, window_size= and the like have no place")
         return each_alone, "scores"
 

@@ -70,7 +70,8 @@ def one_cup(
         picks = [Pick(members, target // count + (i < target % count)) for i, members in enumerate(groups)]
         answers = yield list[Request](picks)
         for pick, answer in zip(picks, answers, strict=True):
-            for place in answer[:min(pick.keep, named(answer))]: points[pick[place]] += 1
+            selected = [pick[place] for place in answer[:named(answer)]] or sorted(pick)    # no answer: as the first stage had them
+            for i in selected[:pick.keep]: points[i] += 1
     return points
 
 def tourrank(
