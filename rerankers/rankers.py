@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,6 +28,7 @@ class Task:
     "One query and its candidates"
     query: str                      # Never empty
     documents: list[Document]       # Ours, in the caller's order
+    top_k: int | None = None        # Results that are wanted, for methods that can look for the best only; None is all
 
 @dataclass(frozen=True)
 class Ranking:
@@ -226,19 +227,19 @@ class BaseRanker(ABC):
 
     def _answer(self, tasks: list[Task], top_k: int | None, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "Ask the method; tasks without documents are not its business"
-        full, options = self._full(tasks), self._options(top_k, batch_size, progress)
+        options, full = self._options(top_k, batch_size, progress), self._full(tasks, top_k)
         return self._spread(tasks, self.answer(full, **options) if full else [])
 
     async def _answer_async(self, tasks: list[Task], top_k: int | None, batch_size: int | None, progress: bool | None) -> list[Ranking]:
-        full, options = self._full(tasks), self._options(top_k, batch_size, progress)
+        options, full = self._options(top_k, batch_size, progress), self._full(tasks, top_k)
         return self._spread(tasks, await self.answer_async(full, **options) if full else [])
 
-    def _full(self, tasks: list[Task]) -> list[Task]:
+    def _full(self, tasks: list[Task], top_k: int | None) -> list[Task]:
         "The tasks that have documents; raises `InputError` for a picture where the method only reads"
         for i, doc in ((i, doc) for t in tasks for i, doc in enumerate(t.documents) if not self.sees):
             if doc.text is None and not doc.title:
                 raise InputError(f"document {i} is a picture without a text, and {self!r} only reads: give it a text, or choose a method that sees")
-        return [t for t in tasks if t.documents]
+        return [replace(t, top_k=top_k) for t in tasks if t.documents]
 
     def _options(self, top_k: int | None, batch_size: int | None, progress: bool | None) -> dict[str, Any]:
         "Check the call's options and fill in the ranker's own"

@@ -18,8 +18,9 @@ from rerankers import InputError, Reranker, UnusableAnswer
 from rerankers.backends.pairwise import PairwiseLLMRanker
 from rerankers.backends.setwise import ALONE, RankR1Ranker, SetwiseLLMRanker
 from rerankers.backends.tourrank import TourRankRanker
+from rerankers.errors import ServerError
 from rerankers.llm.chat import ChatClient, Reply
-from rerankers.llm.plans import plan, rehearse
+from rerankers.llm.plans import PLANS, plan, rehearse
 from rerankers.llm.recipes import PAIRWISE, SETWISE
 from rerankers.llm.strategies import Oracle
 from rerankers.rankers import Ranking
@@ -149,6 +150,81 @@ def test_documents_shown_at_once_are_what_the_caller_says():
 
 # ---------- answers that say nothing
 
+async def refuses(messages): return "Sorry, but this cannot be answered."
+
+
+def both_ways(messages):
+    "The right order, choice or selection, in the form that the prompt wants"
+    method, documents = shown(messages)
+    if method != "number" or "<answer>" in str(messages): return perfect(messages)
+    return " > ".join(f"[{label}]" for label, _ in sorted(documents, key=lambda d: -year(d[1])))
+
+
+ASKED = [("rankgpt", {"recipe": "rankgpt-single"}), ("setwise", {}), ("rank-r1", {}), ("prp", {}), ("tourrank", {}), ("llm-yes-no", {})]
+REFUSED = {("prp", "tourrank"): "give at least 3", ("prp", "tournament"): "at most half", ("prp", "single"): "about two",
+           **{("llm-yes-no", name): "each document alone" for name in PLANS}}
+
+
+def combinations():
+    return [pytest.param(word, options, name, id=f"{word} {name}") for word, options in ASKED for name in PLANS]
+
+
+@pytest.mark.parametrize(("word", "options", "name"), combinations())
+def test_every_method_with_every_strategy_works_or_is_refused_at_once(word, options, name):
+    if (word, name) in REFUSED:
+        with pytest.raises(InputError, match=REFUSED[word, name]): Reranker(word, client=both_ways, strategy=name, **options)
+        return
+    for n in (1, 2, 25):
+        docs, best = reports(n)
+        results = Reranker(word, client=both_ways, strategy=name, **options).rank(QUERY, docs)
+        assert sorted(r.doc_id for r in results) == list(range(n))
+        if name == "tourrank": assert word == "setwise" or results[0].doc_id in best[:2]     # the best of four in a stage is a point, no more
+        else: assert results[0].doc_id == best[0]
+
+
+@pytest.mark.parametrize("how", ["a refusal", "a broken server"])
+@pytest.mark.parametrize(("word", "options", "name"), [c for c in combinations() if c.values[::2] not in REFUSED] + [("llm-yes-no", {}, None)])
+def test_a_model_that_always_fails_leaves_the_order(word, options, name, how):
+    class Broken(ChatClient):
+        model = "broken"
+        async def reply(self, request): raise ServerError("boom", status=500)
+    client = refuses if how == "a refusal" else Broken()
+    for n in (2, 20, 23 if name in ("single", "pairs") else 41):    # 26 letters; n(n - 1) calls
+        results = Reranker(word, client=client, strategy=name, on_error="keep", **options).rank(QUERY, reports(n)[0])
+        assert [r.doc_id for r in results] == sorted(r.doc_id for r in results)
+        assert set(results.faults) == {"wrong_format" if how == "a refusal" else "failed"} and sum(results.faults.values()) >= 1
+
+
+def test_only_selected_documents_get_points():
+    def best_alone(messages): return perfect(messages).partition(",")[0]
+    docs, best = reports(20)
+    results = Reranker("tourrank", client=best_alone).rank(QUERY, docs)
+    assert (results[0].doc_id, results[0].score, results.faults) == (best[0], 3.0, {"missing": 3})
+    assert [r.doc_id for r in results[1:]] == [i for i in range(20) if i != best[0]] and {r.score for r in results[1:]} == {0.0}
+    ordering = Reranker("rankgpt", client=lambda m: both_ways(m).partition(" >")[0], recipe="rankgpt-single", strategy="tourrank").rank(QUERY, docs)
+    assert [(r.doc_id, r.score) for r in ordering] == [(r.doc_id, r.score) for r in results]
+
+
+def test_what_is_selected_without_a_number_is_the_better_half_or_the_best():
+    for name, most in (("sliding", 10), ("setwise", 1)):
+        client = Counting()
+        Reranker("tourrank", client=client, strategy=name).rank(QUERY, reports(20)[0])
+        assert f"top {most} documents" in client.requests[0].messages[-1]["content"]
+
+
+@pytest.mark.parametrize(("word", "options"), [("setwise", {}), ("setwise", {"strategy": "setwise-bubble"}), ("rank-r1", {}), ("prp", {}),
+                                               ("prp", {"strategy": "pairs-sorting"}), ("rankgpt", {"recipe": "rankgpt-single", "strategy": "blitz"})])
+def test_twenty_results_are_the_twenty_best(word, options):
+    docs, best = reports(50)
+    ranker = Reranker(word, client=both_ways, **options)
+    assert [r.doc_id for r in ranker.rank(QUERY, docs, top_k=20)] == best[:20]
+    assert [[r.doc_id for r in results] for results in ranker.rank_many([QUERY] * 2, docs, top_k=12)] == [best[:12]] * 2
+    assert [r.doc_id for r in asyncio.run(ranker.rank_async(QUERY, docs, top_k=15))] == best[:15]
+    assert ranker.rank(QUERY, docs, top_k=3).usage == ranker.rank(QUERY, docs).usage
+    chosen = Reranker(word, client=both_ways, top=3, **options)
+    assert chosen.rank(QUERY, docs, top_k=20).usage == chosen.rank(QUERY, docs).usage       # a number that the caller has chosen is kept
+
+
 STRATEGIES = [("setwise", "setwise"), ("setwise", "setwise-bubble"), ("rank-r1", "setwise"), ("prp", "pairs"), ("prp", "pairs-sorting"),
               ("prp", "pairs-sliding"), ("tourrank", "tourrank")]
 TWICE = ["the same text"] * 4 + ["", "another", "the same text", "x " * 900]
@@ -159,7 +235,7 @@ def test_a_model_that_likes_the_first_place_loses_nobody(word, strategy):
     for docs in (reports(30)[0], TWICE):
         results = Reranker(word, client=first_always, strategy=strategy, on_error="keep").rank(QUERY, docs)
         assert [results.get_result_by_docid(i).text for i in range(len(docs))] == docs and len(results) == len(docs)
-        if strategy in ("pairs", "pairs-sliding"): assert [r.doc_id for r in results] == list(range(len(docs)))   # both orders cancel it
+        if strategy in ("pairs", "pairs-sliding", "pairs-sorting"): assert [r.doc_id for r in results] == list(range(len(docs)))   # both orders cancel it
 
 
 USELESS = ["", "none of them", "I'm sorry, but I can't help with that.", "<think>[2] or Document 3 or Passage B, let me see"]
@@ -172,10 +248,9 @@ def test_a_useless_answer_raises_or_is_kept_and_counted(word, said):
     docs, _ = reports(12)
     with pytest.raises(UnusableAnswer): Reranker(word, client=client).rank(QUERY, docs)
     kept = Reranker(word, client=client, on_error="keep").rank(QUERY, docs)
-    assert sorted(r.doc_id for r in kept) == list(range(12))
+    assert [r.doc_id for r in kept] == list(range(12))
     asked = sum(kept.faults.values())
     assert asked > 0 and kept.usage.calls in (0, asked)     # a function that gives no text has no reply to count
-    if word in ("prp", "setwise", "rank-r1"): assert [r.doc_id for r in kept] == list(range(12))
 
 
 @pytest.mark.parametrize("content", [None, "", [], [{"type": "text", "text": "  "}]])
@@ -188,7 +263,7 @@ def test_a_server_that_sends_no_content(word, content):
     with pytest.raises(UnusableAnswer) as error: Reranker("gpt-4.1-mini", model_type=word, **options).rank(QUERY, docs)
     assert "secret" not in str(error.value)
     kept = Reranker("gpt-4.1-mini", model_type=word, on_error="keep", **options).rank(QUERY, docs)
-    assert sorted(r.doc_id for r in kept) == list(range(6)) and kept.faults == {"wrong_format": kept.usage.calls}
+    assert [r.doc_id for r in kept] == list(range(6)) and kept.faults == {"wrong_format": kept.usage.calls}
     assert kept.usage.input_tokens == 7 * kept.usage.calls
 
 

@@ -1,5 +1,7 @@
 "Documents one by one, or by the chunk, through a chat model: grades, Rank1, the relevance filter; bodies, chances, faults"
+import asyncio
 import contextlib
+import gc
 import io
 import json
 import math
@@ -129,11 +131,34 @@ def test_the_score_of_a_listing_is_rank_llm_s(listed):
     said = {token.strip().lower() for token, _ in listed}
     if {"yes", "no"} <= said: assert ours(listed) == pytest.approx(theirs, abs=1e-12)
     elif not {"yes", "no"} & said: assert (ours(listed), theirs, yes, no) == (None, 0.0, -20.0, -20.0)      # they: as a sure no; we: no answer
-    else:       # one is missing: they take it as impossible, we as no likelier than the last one listed
-        least = min(p for _, p in listed)
-        known = {"yes": yes, "no": no} | {"no" if "yes" in said else "yes": least}
+    else:       # one is missing: they take it as impossible, we as no likelier than the last one listed, nor than what the listed ones leave
+        left = max(1 - math.fsum(math.exp(p) for _, p in listed), 1e-9)
+        known = {"yes": yes, "no": no} | {"no" if "yes" in said else "yes": min(math.log(left), *(p for _, p in listed))}
         assert theirs == float("yes" in said)
         assert ours(listed) == pytest.approx(1 / (1 + math.exp(known["no"] - known["yes"])), abs=1e-12)
+
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.999, 1.0])
+def test_one_listed_token_is_a_score(p):
+    "Some servers list the token that was written and no other; with the last one listed alone as the bound everything would score a half"
+    assert ours([("Yes", math.log(p))]) == pytest.approx(p, abs=1e-8)
+    assert ours([("No", math.log(p))]) == pytest.approx(1 - p, abs=1e-8)
+    grades = chances_of([("3", math.log(p))], ("0", "1", "2", "3"))
+    assert expected(grades, POINTWISE["graded-4"].worth) == pytest.approx(3 * p + (1 - p), abs=1e-8)      # 0, 1 and 2 share what is left
+
+@given(st.lists(st.floats(0.001, 1), min_size=2, max_size=9), st.integers(1, 9))
+def test_what_is_not_listed_gets_no_more_than_there_is(weights, most):
+    "A distribution over the choices, of which a server lists the likeliest: each missing one is bounded, and all together too"
+    chances = {str(i): math.log(w / sum(weights)) for i, w in enumerate(weights)}
+    listed = sorted(chances.items(), key=lambda c: -c[1])[:most]
+    found = chances_of(listed, tuple(chances))
+    missing = set(chances) - {token for token, _ in listed}
+    assert all(found[token] == p for token, p in listed) and all(found[token] <= listed[-1][1] for token in missing)
+    assert math.fsum(math.exp(p) for p in found.values()) <= 1 + 1e-8
+
+def test_servers_that_list_one_token_rank():
+    server = Scripted(lambda body: listing(Yes=-0.001) if "Shakespeare" in str(body) else listing(No=-0.001))
+    results = Reranker("m", model_type="llm-yes-no", **server.options()).rank(QUERY, DOCS)
+    assert results[0].doc_id == 1 and results[0].score > 0.99 and results[1].score < 0.01
 
 def test_a_choice_with_a_blank_is_meant_to_the_letter():
     listed = [(" true", -1.0), ("true", -0.5), (" True", -0.7), (" false", -3.0)]
@@ -233,6 +258,56 @@ def test_a_model_that_thinks_and_tells_no_chances(word):
     ranker = Reranker("thinker", model_type=word, base_url="http://127.0.0.1:8000/v1", transport=httpx.MockTransport(server), max_tokens=500)
     for _ in range(2): results = ranker.rank(QUERY, DOCS)
     assert results[0].doc_id == 1 and results.faults == {"no_chances": 5} and results.usage.calls == 4
+
+
+# ---------- answers that were cut off, conversations that fail
+
+class CutOff(ChatClient):
+    "Its room ends before its answer"
+    model = "cut off"
+    def __init__(self, text): self.text = text
+    async def reply(self, request): return Reply(self.text, finish="length")
+
+@pytest.mark.parametrize(("word", "options", "text"), [
+    ("umbrela", {"recipe": "umbrela-basic"}, "The passage is about 1602. Category 3 would need the exact answer, which"),
+    ("rank1", {"scoring": "generation"}, "\nIs it true? The passage says")])
+def test_an_explanation_that_was_cut_off_is_no_grade(word, options, text):
+    client = CutOff(text)
+    if word == "rank1": client.tells, options = False, {}
+    with pytest.raises(UnusableAnswer, match="cut off at"): Reranker(word, client=client, **options).rank(QUERY, DOCS)
+    kept = Reranker(word, client=client, on_error="keep", **options).rank(QUERY, DOCS)
+    assert ([r.score for r in kept], kept.faults) == ([0.0] * 5, {"wrong_format": 5})
+
+def test_umbrela_basic_has_the_room_it_had():
+    assert ChatGrader.recipes["umbrela-basic"].max_tokens(1) == POINTWISE["umbrela-basic"].max_tokens(1) == 400
+
+def test_one_token_of_an_answer_is_always_cut():
+    assert Reranker("llm-yes-no", client=CutOff("Yes"), scoring="generation").rank(QUERY, DOCS).faults == {"no_chances": 5}
+
+@pytest.mark.parametrize("failing", [0, 1, 3])
+def test_a_conversation_that_fails_leaves_nothing_behind(failing):
+    "Equal documents share a conversation; the first failure ends all others, and asyncio has nothing to complain about"
+    under_way, complaints = set(), []
+    class Fails(ChatClient):
+        model = "fails"
+        async def reply(self, request):
+            under_way.add(task := asyncio.current_task())
+            try:
+                await asyncio.sleep(0.01 if request.messages[-1]["content"].count(DOCS[failing] or "nothing") else 0.01 + random.random() / 50)
+                if DOCS[failing] in request.messages[-1]["content"]: raise UnusableAnswer("no")
+                await asyncio.sleep(5)
+                return Reply("Yes")
+            finally: under_way.discard(task)
+    async def run():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: complaints.append(context["message"]))
+        before = asyncio.all_tasks()
+        with pytest.raises(UnusableAnswer, match="no"): await Reranker("llm-yes-no", client=Fails(), scoring="generation").rank_async(QUERY, DOCS * 3)
+        left = asyncio.all_tasks() - before
+        gc.collect()
+        await asyncio.sleep(0.01)
+        return left
+    assert (asyncio.run(run()), under_way, complaints) == (set(), set(), [])
 
 
 # ---------- refusals

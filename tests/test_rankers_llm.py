@@ -230,6 +230,34 @@ def test_a_template_of_ones_own():
     with pytest.raises(InputError, match="{passages}"): Reranker("rankgpt", client=client, template="For {query}")
 
 
+# ---- thoughts without an end
+
+CUT = "Okay, let me see. Passage [2] is about dogs, so not relevant. Passage [1] is about cats. Passage [4] is"
+ENDED = "Okay, [2] is about dogs.\n</think>\n<answer>[2] > [1"
+
+
+class Cut(ChatClient):
+    "The chat format ends with <think>, so the text has no tag that begins a thought"
+    model = "cut"
+    def __init__(self, text, finish="length"): self.text, self.finish = text, finish
+    async def reply(self, request): return Reply(self.text, usage=Usage(1, 1, 1), finish=self.finish)
+
+
+@pytest.mark.parametrize("word, options", [("rank-k", {}), ("reasonrank", {}), ("liuwenhan/reasonrank-8B", {"model_type": "reasonrank"}), ("rank-r1", {}),
+                                           ("rankgpt", {"recipe": "rank-k"})])
+def test_a_thought_that_was_cut_off_is_no_answer(word, options):
+    docs = ["cats", "dogs", "Hamlet is by Shakespeare", "plays"]
+    with pytest.raises(UnusableAnswer, match="cut off at .* tokens, max_tokens= allows more"): Reranker(word, client=Cut(CUT), **options).rank(QUERY, docs)
+    kept = Reranker(word, client=Cut(CUT), on_error="keep", **options).rank(QUERY, docs)
+    assert [r.doc_id for r in kept] == [0, 1, 2, 3] and kept.faults == {"wrong_format": kept.usage.calls}
+    assert Reranker(word, client=Cut(ENDED), **options).rank(QUERY, docs)[0].doc_id == 1        # the thought ended, its answer was cut: what is there counts
+
+
+def test_an_answer_without_a_thought_may_be_cut():
+    kept = Reranker("rankgpt", client=Cut("[4] > [2] > [1")).rank(QUERY, ["a", "b", "c", "d"])
+    assert [r.doc_id for r in kept] == [3, 1, 0, 2] and kept.faults == {"missing": 1}
+
+
 # ---- 0.10
 
 def test_keywords_of_0_10():

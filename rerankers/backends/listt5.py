@@ -41,7 +41,7 @@ class ListT5Ranker(ListwiseRanker):
         model: str,                     # Hub name or folder
         *,
         max_length: int = 512,          # Tokens of a passage with its query
-        top: int = 10,                  # Places to find; all other passages follow in the order they came in
+        top: int | None = None,         # Places to find, ten or the call's `top_k` when that is more; all other passages follow in the order they came in
         group: int = 5,                 # Passages the model sees at once; it was trained with five
         keep: int = 2,                  # Passages that go on from a group; less than half of it
         batch_size: int | None = None,  # Groups a step; automatic by default
@@ -52,7 +52,8 @@ class ListT5Ranker(ListwiseRanker):
         if check_positive("keep", keep) is None or 2 * keep >= group: raise InputError(f"keep={keep!r}: less than half of a group of {group} can go on")
         self.model, self.group = model, group
         self.fusion = Fusion(model, LoadOptions(**kwargs), max_length, key_mapping=WRAPPED)
-        self.strategy = partial(tournament, group=group, keep=keep, top=check_positive("top", top) or 10)
+        play = partial(tournament, group=group, keep=keep)
+        self.strategy = play if check_positive("top", top) is None else partial(play, top=top)
         self.batch_size = check_positive("batch_size", batch_size)
 
     def order_windows(self, windows: list[Window], *, batch_size: int | None, progress: bool | None) -> list[Answer]:

@@ -4,17 +4,20 @@
 
 # %% ../../nbs/backends/llm_grading.ipynb #99ecfa42
 from __future__ import annotations
+from dataclasses import replace
 
 from ..llm.rankers import GradingRanker
 from ..llm.recipes import POINTWISE
 
 # %% auto #0
-__all__ = ['ChatGrader', 'YesNoRanker', 'GradedRanker', 'UmbrelaRanker']
+__all__ = ['EXPLAINS', 'ChatGrader', 'YesNoRanker', 'GradedRanker', 'UmbrelaRanker']
 
 # %% ../../nbs/backends/llm_grading.ipynb #d106ede1
+EXPLAINS = replace(POINTWISE["umbrela-basic"], answer=16, thought=384)     # its grade is the last line: an explanation that is cut off has none
+
 class ChatGrader(GradingRanker):
     "A chat model that grades one document at a time; any recipe of `recipes`"
-    recipes  = {name: recipe for name, recipe in POINTWISE.items() if recipe.chat}
+    recipes  = {name: recipe for name, recipe in POINTWISE.items() if recipe.chat} | {"umbrela-basic": EXPLAINS}
     defaults = {"en": "gpt-4.1-mini", "other": "gpt-4.1-mini"}
 
 class YesNoRanker(ChatGrader):

@@ -5,8 +5,13 @@
 # %% ../../nbs/backends/pairwise.ipynb #41c1f6ec
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from .setwise import LetterRanker, by_house
+from ..errors import InputError
 from ..llm.recipes import PAIRWISE
+from ..llm.strategies import Strategy
 
 # %% auto #0
 __all__ = ['PairwiseLLMRanker']
@@ -20,3 +25,7 @@ class PairwiseLLMRanker(LetterRanker):
     trained       = by_house("prp-openai", "prp")
     recipe_name   = "prp-openai"
     strategy_name = "pairs-sliding"
+
+    def _plan(self, strategy: str | Callable[..., Strategy], size: int | None, chosen: Mapping[str, Any]) -> tuple[Callable[[int], Strategy], str]:
+        if strategy == "single": raise InputError("strategy='single' shows all documents at once, and this prompt is about two: try 'pairs-sliding'")
+        return super()._plan(strategy, size, chosen)

@@ -17,13 +17,14 @@ from ..errors import AuthenticationError, InputError, NotFoundError, ProviderErr
 from .kinds import Answer, Window
 from .passages import estimate_tokens
 from .plans import adapt
-from .strategies import Game, Request, Strategy
+from .strategies import Game, Request, Strategy, result, started
 from ..rankers import Ranking, Task
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['Message', 'Talk', 'UNUSABLE', 'ON_ERROR', 'HOPELESS', 'ChatRequest', 'Reply', 'same_answer', 'log_sum', 'chances_of',
-           'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker', 'check_on_error']
+__all__ = ['Message', 'TINY', 'Talk', 'UNUSABLE', 'ON_ERROR', 'HOPELESS', 'ChatRequest', 'Reply', 'same_answer', 'log_sum',
+           'left_over', 'chances_of', 'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker',
+           'check_on_error']
 
 # %% ../../nbs/llm/10_chat.ipynb #2ec4e2be
 Message = Mapping[str, str]     # {"role": "system" | "user" | "assistant", "content": …}
@@ -60,16 +61,26 @@ def log_sum(logprobs: Sequence[float]) -> float:
     most = max(logprobs, default=-math.inf)
     return most if math.isinf(most) else most + math.log(math.fsum(math.exp(p - most) for p in logprobs))
 
+TINY = 1e-9     # servers round: what listed tokens leave is never taken for less
+
+def left_over(
+    listed: Sequence[float],    # Log-probabilities of the tokens that a server lists
+    missing: int,               # Choices that are not among them
+) -> float:
+    "The log-probability that a missing choice has at most, if all that are missing share what is left"
+    rest = max(1 - math.fsum(map(math.exp, listed)), TINY)
+    return min(*listed, math.log(rest / missing))
+
 def chances_of(
     listed: Iterable[tuple[str, float]],    # Tokens that a server lists for one position, with their log-probabilities
     choices: Sequence[str],                 # What was asked for
 ) -> dict[str, float]:
-    "Log-probability of each choice; empty where none of them is listed"
+    "Log-probability of each choice, for one that is not listed the most that it can be; empty where none is listed"
     listed = [(token, p) for token, p in listed if p > -1e30]   # some servers write -9999 or so for impossible
     found = {c: log_sum([p for token, p in listed if same_answer(token, c)]) for c in choices}
     if not any(math.isfinite(p) for p in found.values()): return {}
-    bound = min(p for _, p in listed)
-    return {c: p if math.isfinite(p) else bound for c, p in found.items()}
+    missing = sum(map(math.isinf, found.values()))
+    return {c: p if math.isfinite(p) else left_over([p for _, p in listed], missing) for c, p in found.items()}
 
 # %% ../../nbs/llm/10_chat.ipynb #f0f43a47
 class ChatClient(ABC):
@@ -114,7 +125,7 @@ async def awaited(
     "One game; what it asks at once is under way at once"
     game = Game(strategy)
     while game.requests: game.tell(await together(map(ask, game.requests)))
-    return game.ranking
+    return result(game)
 
 # %% ../../nbs/llm/10_chat.ipynb #bc4176d8
 Talk = Generator[ChatRequest, Reply, Answer]
@@ -166,7 +177,7 @@ class ChatRanker(RemoteRanker):
             done(1)
             return adapt(answer, self.gives, self.wants)
 
-        ranking = await awaited(self.strategy(len(texts)), ask)
+        ranking = await awaited(started(self.strategy, len(texts), task.top_k), ask)
         return replace(ranking, truncated=ledger.cut, usage=ledger.usage, faults=dict(ledger.faults),
                        notes=ledger.notes if any(n is not None for n in ledger.notes) else None)
 
@@ -178,24 +189,29 @@ class ChatRanker(RemoteRanker):
 
     async def _hold(self, window: Window, ledger: Ledger, limit: Any) -> Answer:
         "A whole conversation; its end is an answer, an error, or the window as it was"
-        talk, said = self.talk(window), ""
+        talk, request, reply = self.talk(window), ChatRequest(()), Reply("")
         try:
             request = next(talk)
             while True:
                 async with limit: reply = await self.client.reply(request)
-                ledger.usage, said = ledger.usage + reply.usage, reply.text
+                ledger.usage += reply.usage
                 request = talk.send(reply)
         except StopIteration as end: answer: Answer = end.value
         except HOPELESS: raise
         except (ProviderError, UnusableAnswer) as error:
             if self.on_error == "raise": raise
             logger.warning("%s: a window of %d documents stays as it was: %s", self, len(window.texts), error)
-            return self.unanswered(window).marked("failed")
+            return self._kept(window, "failed")
         if answer.status not in UNUSABLE: return answer
         if self.on_error == "raise":
-            raise UnusableAnswer(f"{self.client}: asked about {len(window.texts)} documents for the query {window.query!r}, it answered {said[:300]!r}; "
-                                 "on_error='keep' leaves such a window as it was")
-        return self.unanswered(window).marked(answer.status)
+            cut = f" and was cut off at {request.max_tokens} tokens, max_tokens= allows more" if reply.finish == "length" else ""
+            raise UnusableAnswer(f"{self.client}: asked about {len(window.texts)} documents for the query {window.query!r}, it answered "
+                                 f"{reply.text[:300]!r}{cut}; on_error='keep' leaves such a window as it was")
+        return self._kept(window, answer.status)
+
+    def _kept(self, window: Window, status: str) -> Answer:
+        "What counts where there is no usable answer, marked as nobody's opinion"
+        return Answer.of(self.unanswered(window), status=status, named=0)
 
 # %% ../../nbs/llm/10_chat.ipynb #164b1394
 def check_on_error(value: str) -> str:

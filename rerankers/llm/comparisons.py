@@ -46,13 +46,15 @@ def by_question() -> Winner:
 
 # %% ../../nbs/llm/02_comparisons.ipynb #191327f6
 def by_duels() -> Winner:
-    "The best of a few by duels: whoever beats the best so far in both orders takes its place"
-    known: dict[Request, bool] = {}     # (i, j) -> i was preferred to j in both orders
+    "The best of a few by duels: whoever beats the best so far takes its place"
+    known: dict[Request, bool] = {}     # (i, j) -> i beats j
 
     def beats(i: int, j: int) -> Asking[bool]:
         if (i, j) not in known:
             there, back = yield [(i, j), (j, i)]
-            known[i, j], known[j, i] = there[0] > there[1] and back[1] > back[0], there[1] > there[0] and back[0] > back[1]
+            won, lost = there[0] > there[1] and back[1] > back[0], there[1] > there[0] and back[0] > back[1]
+            known[i, j] = won or (not lost and i < j)   # undecided: as the first stage had it
+            known[j, i] = not known[i, j]
         return known[i, j]
 
     def winner(few: Request) -> Asking[int]:
@@ -164,7 +166,9 @@ def setwise_bubble(
 def pairwise_sliding(
     n: int,             # Documents
     *,
-    passes: int = 10,   # So many at the top are exact with a perfect judge
+    top: int = 10,              # Places to find; so many are exact with a perfect judge
+    passes: int | None = None,  # The same by its usual name: each pass finds one; `top` by default
 ) -> Strategy:
     "An order from passes of duels (PRP-Sliding). Calls: at most 2 × `passes` × (n - 1); at once: up to 2 × `passes`"
-    return Ranking(order=(yield from bubble(n, count_of("passes", passes), 1, by_duels())))
+    passes = count_of("top", top) if passes is None else count_of("passes", passes)
+    return Ranking(order=(yield from bubble(n, passes, 1, by_duels())))

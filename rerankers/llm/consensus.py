@@ -11,14 +11,13 @@ from random import Random
 from typing import TypeVar
 
 from ..errors import InputError, did_you_mean
-from .comparisons import count_of
-from .strategies import Strategy, spans
-from .tournaments import ordered
+from .comparisons import Asking, count_of
+from .strategies import Strategy, named, spans
 from ..rankers import Ranking
 
 # %% auto #0
 __all__ = ['D', 'Against', 'EXACT', 'AGGREGATES', 'places', 'borda', 'rrf', 'count_pairs', 'disagreement', 'undisputed', 'solve',
-           'improve', 'kemeny', 'self_consistency']
+           'improve', 'kemeny', 'votes', 'self_consistency']
 
 # %% ../../nbs/llm/04_consensus.ipynb #be779e4a
 D = TypeVar("D", bound=Hashable)
@@ -131,6 +130,15 @@ def kemeny(
 # %% ../../nbs/llm/04_consensus.ipynb #f53b31fe
 AGGREGATES: dict[str, Callable[[Sequence[Sequence[int]]], list[int]]] = {"kemeny": kemeny, "borda": borda, "rrf": rrf}
 
+def votes(
+    shuffles: Sequence[Sequence[int]],  # The same documents, in several orders
+    line: Sequence[int],                # In the order they had
+) -> Asking[list[list[int]]]:
+    "An order a shuffle that was answered: those named, then the others as they stood in the line"
+    answers = yield list(map(tuple, shuffles))
+    spoken = [[shuffle[place] for place in answer[:named(answer)]] for shuffle, answer in zip(shuffles, answers, strict=True)]
+    return [[*some, *(i for i in line if i not in some)] for some in spoken if some]
+
 def self_consistency(
     n: int,                     # Documents
     *,
@@ -140,12 +148,13 @@ def self_consistency(
     window: int | None = 20,    # Documents shown at once; None for all
     stride: int = 10,           # Documents the window moves up
 ) -> Strategy:
-    "An order from windows that are each asked about in several shuffles. Calls: `samples` × (1 + ⌈(n - window) / stride⌉); at once: `samples`"
+    "An order from windows asked about in several shuffles. Calls: `samples` × (1 + ⌈(n - window) / stride⌉), no window of one; at once: `samples`"
     count_of("samples", samples)
     if aggregate not in AGGREGATES: raise InputError(f"aggregate={aggregate!r}. {did_you_mean(str(aggregate), AGGREGATES)}")
     random, order = Random(seed), list(range(n))
     for start, end in [(0, n)] if window is None else spans(n, window, stride):
         if end - start < 2: continue    # one document is in order
-        shuffles = [random.sample(order[start:end], end - start) for _ in range(samples)]
-        order[start:end] = AGGREGATES[aggregate]((yield from ordered(shuffles)))
+        line = order[start:end]
+        found = yield from votes([random.sample(line, len(line)) for _ in range(samples)], line)
+        if found: order[start:end] = AGGREGATES[aggregate](found)
     return Ranking(order=order)

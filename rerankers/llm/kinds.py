@@ -13,7 +13,7 @@ from typing import Any
 
 from ..documents import readable
 from ..errors import UnusableAnswer, logger
-from .strategies import Asked, Strategy, all_pairs, lockstep, repair, sliding_window, threaded
+from .strategies import Asked, Strategy, all_pairs, lockstep, repair, sliding_window, started, threaded
 from ..rankers import BaseRanker, Ranking, Task
 
 # %% auto #0
@@ -28,16 +28,18 @@ class Window:
     keep: int | None = None     # How many are to be chosen, for methods that choose some instead of ordering all
 
 class Answer(list[Any]):
-    "A list that may say which of the window's texts were cut, what was wrong with it, and what was said of each text"
+    "A list that may say which of the window's texts were cut, what was wrong with it, what was said of each text, and how many it names"
     cut: Sequence[bool] | None = None           # One a text; None where nothing was, or nobody looked
     status: str = "ok"                          # As `repair` has it
     notes: Sequence[str | None] | None = None   # One a text
+    named: int | None = None                    # As `Order` has it: the first so many were named; None: all
 
     @classmethod
-    def of(cls, values: Iterable[Any], cut: Sequence[bool] | None = None, status: str = "ok", notes: Sequence[str | None] | None = None) -> Answer:
-        "An answer with all that is known of it"
+    def of(cls, values: Iterable[Any], cut: Sequence[bool] | None = None, status: str = "ok", notes: Sequence[str | None] | None = None,
+           named: int | None = None) -> Answer:
+        "An answer with all that is known of it; values that know how many are named pass it on"
         made = cls(values)
-        made.cut, made.status, made.notes = cut, status, notes
+        made.cut, made.status, made.notes, made.named = cut, status, notes, getattr(values, "named", None) if named is None else named
         return made
 
     def marked(self, status: str) -> Answer:
@@ -67,7 +69,7 @@ class StrategyRanker(BaseRanker):
                 for p, lost in zip(request, answer.cut or ()): cut[i][p] = cut[i][p] or bool(lost)
             return answers
 
-        games = [self.strategy(len(t.documents)) for t in tasks]
+        games = [started(self.strategy, len(t.documents), t.top_k) for t in tasks]
         found = lockstep(games, ask) if self.workers is None else threaded(games, lambda i, request: ask([(i, request)])[0], self.workers)
         return [replace(ranking, truncated=lost) for ranking, lost in zip(found, cut)]
 

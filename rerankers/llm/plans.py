@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import InputError, did_you_mean
 from .comparisons import pairwise_sliding, pairwise_sorting, setwise_bubble, setwise_heap
 from .consensus import self_consistency
-from .strategies import Game, Request, Strategy, all_pairs, sliding_window, tournament
+from .strategies import Game, Order, Request, Strategy, all_pairs, named, result, sliding_window, tournament
 from .tournaments import blitz, partition, tourrank
 from ..rankers import Ranking
 
@@ -41,17 +41,17 @@ class Plan:
     about: str                      # What it does, and what is exact with a perfect judge
 
 PLANS: dict[str, Plan] = {
-    "sliding": Plan(sliding_window, "order", "passes × (1 + ⌈(n - window) / stride⌉)", "1",
+    "sliding": Plan(sliding_window, "order", "passes × (1 + ⌈(n - window) / stride⌉), without windows of one document", "1",
         "A window moves up and takes the best along; the first `window - stride` exact"),
     "single": Plan(single_window, "order", "1", "1",
         "One window over everything; all exact"),
     "tourrank": Plan(tourrank, "order", "13 × rounds for n = 100", "5 × rounds",
         "Groups select who goes on; points for selections; only the first two exact"),
     "partition": Plan(partition, "order", "6 to 11 for n = 100", "5 for n = 100",
-        "Who beats the pivot is looked at again; the first `cutoff` exact"),
+        "Who beats the pivot is looked at again; the first `top` exact, at most `window - 1`"),
     "blitz": Plan(blitz, "order", "6 or 7 for n = 100, 13 to 15 with window=10", "1",
         "A graph of all answers, nothing asked that follows from it; the first `top` exact"),
-    "consistency": Plan(self_consistency, "order", "samples × (1 + ⌈(n - window) / stride⌉)", "samples",
+    "consistency": Plan(self_consistency, "order", "samples × (1 + ⌈(n - window) / stride⌉), without windows of one document", "samples",
         "Shuffles of each window, and their consensus; the first `window - stride` exact"),
     "tournament": Plan(tournament, "order", "about 90 for n = 100", "20, 8, 4 … then 1",
         "Groups of five, winners against winners; the first `top` exact"),
@@ -63,8 +63,8 @@ PLANS: dict[str, Plan] = {
         "Everybody against everybody, in both orders; all exact"),
     "pairs-sorting": Plan(pairwise_sorting, "shares", "about 520 for n = 100", "the levels of a heap, then 2",
         "Heap sort by duels in both orders; the first `top` exact"),
-    "pairs-sliding": Plan(pairwise_sliding, "shares", "at most 2 × passes × (n - 1)", "up to 2 × passes",
-        "Passes of duels between neighbours; the first `passes` exact"),
+    "pairs-sliding": Plan(pairwise_sliding, "shares", "at most 2 × top × (n - 1)", "up to 2 × top",
+        "Passes of duels between neighbours; the first `top` exact"),
 }
 
 # %% ../../nbs/llm/05_plans.ipynb #f11a3f21
@@ -97,14 +97,16 @@ def plan(
 def as_shares(
     order: Sequence[int],   # Positions, best first
 ) -> list[float]:
-    "1 for the best and 0 for the others"
+    "1 for the best and 0 for the others; equal shares where nobody answered"
+    if not named(order): return [1 / len(order) for _ in order]
     return [float(i == order[0]) for i in range(len(order))]
 
 def as_order(
     shares: Sequence[float],    # One a document
-) -> list[int]:
-    "Positions by falling share; equal ones stay as they are"
-    return sorted(range(len(shares)), key=lambda i: -shares[i])
+) -> Order:
+    "Positions by falling share; equal ones stay as they are, and those with the least share are not named"
+    least = min(shares, default=0.0)
+    return Order.of(sorted(range(len(shares)), key=lambda i: -shares[i]), sum(share > least for share in shares))
 
 ADAPTERS: dict[tuple[str, str], Callable[[Sequence[Any]], list[Any]]] = {("order", "shares"): as_shares, ("shares", "order"): as_order}
 
@@ -133,7 +135,7 @@ def rehearse(
     while game.requests:
         rounds.append(len(game.requests))
         game.tell([ask(request) for request in game.requests])
-    return Rehearsal(game.ranking, sum(rounds), len(rounds), max(rounds, default=0))
+    return Rehearsal(result(game), sum(rounds), len(rounds), max(rounds, default=0))
 
 def best_first(ranking: Ranking) -> list[int]:
     "Positions of documents, by order or by scores; of equal scores the earlier one first"

@@ -17,6 +17,7 @@ from ..errors import InputError, did_you_mean
 from .chat import UNUSABLE, ChatRanker, ChatRequest, Reply, Talk, check_on_error
 from .clients import make_client
 from .kinds import Answer, Window
+from .parsing import after_thought
 from .passages import Fitted
 from .plans import PLANS, options_of, plan
 from .recipes import Recipe
@@ -83,7 +84,7 @@ class RecipeRanker(ChatRanker):
         window_size: int | None = None,                     # Documents shown at once, for strategies with windows
         stride: int | None = None,                          # Documents a sliding window moves up; half a window by default
         passes: int | None = None,                          # How often a sliding window goes through the list
-        top: int | None = None,                             # Places to find, for strategies that look for the best only
+        top: int | None = None,                             # Places to find, for strategies that look for the best; ten, or the call's `top_k` if that is more
         strategy_options: Mapping[str, Any] | None = None,  # What else the strategy takes
         scoring: str | None = None,                         # "generation" reads a text, "likelihood" the chances of labels; as the recipe has it by default
         temperature: float | None = None,                   # As the recipe has it by default
@@ -124,6 +125,14 @@ class RecipeRanker(ChatRanker):
     def read(self, reply: Reply, window: Window) -> Answer:
         "A reply in the form that `gives` names, with its status"
 
+    def heard(self, reply: Reply, window: Window) -> Answer:
+        "A reply that came to its point, read; one that was cut off in the middle of a thought is no answer"
+        return self.unanswered(window).marked("wrong_format") if self.unfinished(reply) else self.read(reply, window)
+
+    def unfinished(self, reply: Reply) -> bool:
+        "Did its room end before its thought did? The tag that begins a thought may be the chat format's, so only the one that ends it tells"
+        return bool(self.recipe.thought) and reply.finish == "length" and after_thought(reply.text) in (None, reply.text.strip())
+
     def labels(self, window: Window) -> tuple[str, ...]:
         "The answers whose chances are asked for"
         return tuple(self.recipe.prompt.names(len(window.texts)))
@@ -152,9 +161,9 @@ class RecipeRanker(ChatRanker):
         "Show the window, read the reply"
         shown = self.shown(window)
         request = self.request(shown.prompt, window)
-        found = self.read((yield request), window)
+        found = self.heard((yield request), window)
         if request.choices and found.status in UNUSABLE and not self.by_chances:     # the server has just refused to tell them: ask for words
-            found = self.read((yield self.request(shown.prompt, window)), window)
+            found = self.heard((yield self.request(shown.prompt, window)), window)
         return Answer.of(found, shown.cut, found.status, found.notes)
 
 # %% ../../nbs/llm/15_recipe_rankers.ipynb #d8386bb1
@@ -202,10 +211,18 @@ class SelectingRanker(RecipeRanker):
 
     def read(self, reply: Reply, window: Window) -> Answer:
         "The selected ones first, as they were named; the others as they were"
-        n, keep = len(window.texts), window.keep or 1
+        n, keep = len(window.texts), self.places(window)
         chosen = self.recipe.read(reply.text, n, keep)
         status = "ok" if len(chosen) == min(keep, n) else "missing" if chosen else "wrong_format"
-        return Answer.of([*chosen, *(i for i in range(n) if i not in set(chosen))], status=status)
+        return Answer.of([*chosen, *(i for i in range(n) if i not in set(chosen))], status=status, named=len(chosen))
+
+    def places(self, window: Window) -> int:
+        "How many are to be selected: what the strategy says; else the best, where it wants no more, or the better half"
+        return window.keep or (1 if self.wants == "shares" else max(len(window.texts) // 2, 1))
+
+    def shown(self, window: Window) -> Fitted:
+        "The conversation about a window, which says how many are to be selected"
+        return super().shown(replace(window, keep=self.places(window)))
 
     def unanswered(self, window: Window) -> Answer:
         "Those that came first"
@@ -225,10 +242,10 @@ def expected(chances: Mapping[str, float], worth: Mapping[str, float]) -> float:
 
 class GradingRanker(RecipeRanker):
     "The model grades one document at a time"
-    gives, once, order_free = "scores", True, True
+    gives, once, order_free, strategy_name = "scores", True, True, ""
 
     def _plan(self, strategy: str | Callable[..., Strategy], size: int | None, chosen: Mapping[str, Any]) -> tuple[Callable[[int], Strategy], str]:
-        if strategy != self.strategy_name or size or any(value is not None for value in chosen.values()):
+        if strategy or size or any(value is not None for value in chosen.values()):
             raise InputError(f"{type(self).__name__} asks about each document alone: strategy=, window_size= and the like have no place")
         return each_alone, "scores"
 

@@ -6,6 +6,8 @@
 from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
+from inspect import signature
 from itertools import combinations, cycle, islice, permutations
 from math import fsum
 from numbers import Integral
@@ -15,15 +17,33 @@ from ..errors import InputError, UnusableAnswer
 from ..rankers import Ranking, check_positive
 
 # %% auto #0
-__all__ = ['Request', 'Strategy', 'Known', 'STAND_IN', 'Asked', 'Repaired', 'repair', 'check_count', 'check_window', 'spans',
-           'sliding_window', 'all_pairs', 'filled', 'played', 'knockout', 'check_tournament', 'tournament', 'Game',
-           'play', 'lockstep', 'threaded', 'Oracle']
+__all__ = ['Request', 'Strategy', 'Known', 'STAND_IN', 'Asked', 'Order', 'named', 'Repaired', 'repair', 'check_count',
+           'check_window', 'spans', 'sliding_window', 'all_pairs', 'filled', 'played', 'knockout', 'check_tournament',
+           'tournament', 'Game', 'result', 'play', 'lockstep', 'threaded', 'Oracle', 'started']
 
 # %% ../../nbs/llm/00_strategies.ipynb #be39196c
 Request  = tuple[int, ...]                                          # Positions of documents in their query's list; one may occur twice
 Strategy = Generator[list[Request], list[Sequence[Any]], Ranking]   # Yields what may run at once, is sent the answers in that order
 
 # %% ../../nbs/llm/00_strategies.ipynb #c4c54b89
+class Order(list[int]):
+    "Positions, best first: some as they were named, the rest as they were"
+    named: int | None = None    # How many were named; None: all of them
+
+    @classmethod
+    def of(cls, positions: Iterable[int], named: int) -> Order:
+        "An order of which the first were named"
+        made = cls(positions)
+        made.named = named
+        return made
+
+def named(
+    answer: Sequence[Any],  # To one request
+) -> int:
+    "How many documents an answer speaks of; 0 where there was none, and the documents are as they were shown"
+    known = getattr(answer, "named", None)
+    return len(answer) if known is None else known
+
 class Repaired(NamedTuple):
     "An answer made whole, and what was wrong with it"
     order: list[int]    # A permutation of the window's positions, best first
@@ -34,12 +54,12 @@ def repair(
     n: int,                         # Documents in the window
 ) -> Repaired:
     "An order of `n` documents from any answer: the first mention of each counts, the unnamed follow in the window's order"
-    named = list(answer or [])
-    valid = [int(i) for i in named if isinstance(i, Integral) and not isinstance(i, bool) and 0 <= int(i) < n]
+    given = list(answer or [])
+    valid = [int(i) for i in given if isinstance(i, Integral) and not isinstance(i, bool) and 0 <= int(i) < n]
     kept = list(dict.fromkeys(valid))
-    status = ("empty" if n and not kept else "out_of_range" if len(valid) < len(named) else "repetition" if len(kept) < len(valid)
+    status = ("empty" if n and not kept else "out_of_range" if len(valid) < len(given) else "repetition" if len(kept) < len(valid)
               else "missing" if len(kept) < n else "ok")
-    return Repaired(kept + [i for i in range(n) if i not in set(kept)], status)
+    return Repaired(Order.of([*kept, *(i for i in range(n) if i not in set(kept))], len(kept)), status)
 
 # %% ../../nbs/llm/00_strategies.ipynb #0e48003b
 def check_count(name: str, value: Any) -> None:
@@ -75,11 +95,11 @@ def sliding_window(
     stride: int = 10,   # Documents the window moves up; with a perfect judge the first `window - stride` are exact
     passes: int = 1,    # How often the window goes through the list
 ) -> Strategy:
-    "An order from windows that move up. Calls: `passes` × (1 + ⌈(n - window) / stride⌉); at once: 1"
+    "An order from windows that move up. Calls: `passes` × (1 + ⌈(n - window) / stride⌉), without windows of one document; at once: 1"
     check_count("passes", passes)
     order = list(range(n))
     for start, end in spans(n, window, stride) * passes:
-        if end - start < 2: continue    # nothing to put in order, where windows do not overlap
+        if end - start < 2: continue    # one document is in order; that happens where stride = window
         [answer] = yield [tuple(order[start:end])]
         order[start:end] = [order[start + i] for i in answer]
     return Ranking(order=order)
@@ -163,6 +183,7 @@ class Game:
     "A strategy at work: what it wants to know, and in the end what it found"
 
     def __init__(self, strategy: Strategy):
+        if not hasattr(strategy, "send"): raise InputError(f"a strategy is a generator, and this is a {type(strategy).__name__}: {strategy!r}")
         self.strategy = strategy
         self.requests: list[Request] = []           # Wanted now; empty when the game is over
         self.ranking = Ranking(order=[])            # What came out, once it is over
@@ -178,6 +199,15 @@ class Game:
             while not self.requests: self.requests = self.strategy.send([])
         except StopIteration as end: self.requests, self.ranking = [], end.value
 
+def result(
+    game: Game,     # Over
+) -> Ranking:
+    "What a strategy found, or `InputError` when it returned something else"
+    if not isinstance(game.ranking, Ranking):
+        name = getattr(game.strategy, "__name__", repr(game.strategy))
+        raise InputError(f"the strategy {name!r} returned {game.ranking!r}: its last line returns a `Ranking`, with order= or scores=")
+    return game.ranking
+
 def play(
     strategy: Strategy,                             # One generator
     ask: Callable[[Request], Sequence[Any]],        # Answers one request
@@ -185,7 +215,7 @@ def play(
     "One game, one question after the other: for tests and experiments"
     game = Game(strategy)
     while game.requests: game.tell([ask(request) for request in game.requests])
-    return game.ranking
+    return result(game)
 
 # %% ../../nbs/llm/00_strategies.ipynb #786e4df8
 Asked = tuple[int, Request]     # Which game asks, and what
@@ -201,7 +231,7 @@ def lockstep(
         if len(answers) != len(asked): raise UnusableAnswer(f"{len(answers)} answers to {len(asked)} requests")
         left = iter(answers)
         for game in [g for g in games if g.requests]: game.tell([next(left) for _ in game.requests])
-    return [game.ranking for game in games]
+    return [result(game) for game in games]
 
 # %% ../../nbs/llm/00_strategies.ipynb #fc284859
 def threaded(
@@ -227,7 +257,7 @@ def threaded(
                     games[i].tell([answers[i][p] for p in range(len(games[i].requests))])
                     start(i)
         finally: pool.shutdown(cancel_futures=True)     # after an error nothing more is sent
-    return [game.ranking for game in games]
+    return [result(game) for game in games]
 
 # %% ../../nbs/llm/00_strategies.ipynb #b70ca778
 class Oracle:
@@ -255,3 +285,15 @@ class Oracle:
         return self._best(range(len(self.worth)))
 
     def _best(self, request: Sequence[int]) -> list[int]: return sorted(range(len(request)), key=lambda i: -self.worth[request[i]])
+
+# %% ../../nbs/llm/00_strategies.ipynb #7be20d52
+def started(
+    strategy: Callable[..., Strategy],  # Number of documents -> what to ask
+    n: int,                             # Documents
+    wanted: int | None,                 # Results that the caller asks for; None says nothing
+) -> Strategy:
+    "The strategy at work on `n` documents, looking for as many places as are wanted where nobody has said how many"
+    made = partial(strategy)
+    top = signature(made.func).parameters.get("top")
+    if wanted is None or top is None or not isinstance(top.default, int) or "top" in made.keywords: return strategy(n)
+    return made(n, top=max(top.default, wanted))

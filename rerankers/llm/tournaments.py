@@ -11,7 +11,7 @@ from random import Random
 
 from ..errors import InputError
 from .comparisons import Asking, count_of, together
-from .strategies import Request, Strategy, check_window
+from .strategies import Request, Strategy, check_window, named
 from ..rankers import Ranking
 
 # %% auto #0
@@ -20,7 +20,7 @@ __all__ = ['Pick', 'next_size', 'group_count', 'stages', 'one_cup', 'tourrank', 
 
 # %% ../../nbs/llm/03_tournaments.ipynb #c3646f15
 class Pick(tuple[int, ...]):
-    "A request for the best `keep` of some documents; in the answer, an order, only that many count"
+    "A request for the best `keep` of some documents; in the answer, an order, only that many count, and of these only who was named"
     keep: int   # Documents to select
 
     def __new__(cls, documents: Iterable[int], keep: int) -> Pick:
@@ -70,7 +70,8 @@ def one_cup(
         picks = [Pick(members, target // count + (i < target % count)) for i, members in enumerate(groups)]
         answers = yield list[Request](picks)
         for pick, answer in zip(picks, answers, strict=True):
-            for place in answer[:pick.keep]: points[pick[place]] += 1
+            selected = [pick[place] for place in answer[:named(answer)]] or sorted(pick)    # no answer: as the first stage had them
+            for i in selected[:pick.keep]: points[i] += 1
     return points
 
 def tourrank(
@@ -91,9 +92,9 @@ def tourrank(
 def ordered(
     windows: Sequence[Sequence[int]],   # Documents
 ) -> Asking[list[list[int]]]:
-    "The documents of each window, best first, all asked at once"
+    "The documents of each window, best first, all asked at once; none where there was no answer"
     answers = yield list(map(tuple, windows))
-    return [[window[place] for place in answer] for window, answer in zip(windows, answers, strict=True)]
+    return [[window[place] for place in answer if named(answer)] for window, answer in zip(windows, answers, strict=True)]
 
 def interleave(
     lists: Iterable[Sequence[int]],
@@ -108,27 +109,33 @@ def split(
 ) -> Asking[tuple[list[int], list[int], bool]]:
     "Candidates; the pivot and those below it; and whether the candidates are in order already, as nobody new is among them"
     [best] = yield from ordered([field[:window]])
-    pivot, rest = best[cutoff - 1], field[window:]
+    pivot, rest = (best or field)[cutoff - 1], field[window:]
     chunks = [[pivot, *rest[i:i + window - 1]] for i in range(0, len(rest), window - 1)]
-    found = [best, *(yield from ordered(chunks))]
-    cuts = [order.index(pivot) for order in found]
-    above = interleave(order[:cut] for order, cut in zip(found, cuts))
-    return above, [pivot, *interleave(order[cut + 1:] for order, cut in zip(found, cuts))], not any(cuts[1:])
+    answers = [best, *(yield from ordered(chunks))]
+    orders = [answer or shown for answer, shown in zip(answers, [field[:window], *chunks])]
+    cuts = [order.index(pivot) for order in orders]
+    above, below = interleave(order[:cut] for order, cut in zip(orders, cuts)), [order[cut + 1:] for order, cut in zip(orders, cuts)]
+    told, silent = ([line for line, answer in zip(below, answers) if bool(answer) == heard] for heard in (True, False))
+    return above, [pivot, *interleave([*told, list(chain.from_iterable(silent))])], bool(best) and not any(cuts[1:])
 
 def partition(
     n: int,             # Documents
     *,
     window: int = 20,   # Documents shown at once
-    cutoff: int = 10,   # Places that are exact with a perfect judge; the pivot is the document on the last of them. Fewer than `window`
+    top: int = 10,      # Places to find. No more than `window` - 1 can be exact
+    cutoff: int | None = None,  # The pivot is the document on this place of the first window; `top` by default, or the last place but one
 ) -> Strategy:
     "A top list from windows with a pivot. Calls: for 100 documents 6 or 7 in a good order, about 9 in none; at once: all windows but the first; 2 steps and on"
     check_window(window, 1)
-    if count_of("cutoff", cutoff) >= window: raise InputError(f"cutoff={cutoff} with window={window}: the pivot must be inside the first window")
+    cutoff = min(count_of("top", top), window - 1) if cutoff is None else count_of("cutoff", cutoff)
+    if cutoff >= window: raise InputError(f"cutoff={cutoff} with window={window}: the pivot must be inside the first window")
     field, below, settled = list(range(n)), list[list[int]](), False
     while len(field) > window and not settled:
         field, lost, settled = yield from split(field, window, cutoff)
         below.append(lost)
-    if len(field) > 1 and not settled: [field] = yield from ordered([field])
+    if len(field) > 1 and not settled:
+        [best] = yield from ordered([field])
+        field = best or field
     return Ranking(order=[*field, *chain.from_iterable(reversed(below))])
 
 # %% ../../nbs/llm/03_tournaments.ipynb #9dcf048e
@@ -186,9 +193,15 @@ def blitz(
 ) -> Strategy:
     "An order from a graph of all answers. Calls: for 100 documents and ten places 6 or 7, 13 to 15 with a window of 10; at once: 1"
     check_window(window, 1)
-    top, standings, asked = count_of("top", top), Standings(n), list(range(n))[:window]
+    top, standings, asked, told, last = count_of("top", top), Standings(n), list(range(n))[:window], False, True
     while len(asked) > 1:
-        [order] = yield from ordered([asked])
-        standings.add(order)
+        parts = [asked]
+        found = yield from ordered(parts)
+        if last and len(asked) > 3 and not any(found):
+            parts = [asked[:len(asked) // 2], asked[len(asked) // 2:]]
+            found = yield from ordered(parts)
+        for part, order in zip(parts, found): standings.add(order or sorted(part))
+        last = any(found)
+        told = told or last
         asked = next_window(standings, window, top)
-    return Ranking(order=sorted(range(n), key=standings.key))
+    return Ranking(order=sorted(range(n), key=standings.key) if told else list(range(n)))
