@@ -27,8 +27,8 @@ if TYPE_CHECKING: import httpx
 
 # %% auto #0
 __all__ = ['Found', 'BACKGROUND', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'SPOKEN', 'SHORTEST', 'Background', 'here', 'wait_for',
-           'join', 'WebOptions', 'seconds_asked', 'Limit', 'worth_it', 'patiently', 'failure', 'spoken', 'parsed',
-           'words_of', 'Secret', 'Posted', 'close_client', 'checked_address', 'Server']
+           'join', 'WebOptions', 'seconds_asked', 'Limit', 'spent', 'worth_it', 'patiently', 'failure', 'spoken',
+           'parsed', 'words_of', 'Secret', 'Posted', 'close_client', 'checked_address', 'Server']
 
 # %% ../../nbs/engine/12_http.ipynb #f082447c
 Found = TypeVar("Found")
@@ -148,10 +148,14 @@ class Limit:
 
     place: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None
 
+def spent(error: ProviderError) -> bool:
+    "Is it the account that is empty? Neither waiting nor another question fills it"
+    return error.status == 402 or EMPTY_ACCOUNT in str(error.body)
+
 def worth_it(error: ProviderError, attempt: int, options: WebOptions) -> bool:
     "Is another attempt worth it?"
     patient = attempt < options.retries and (error.retry_after or 0) <= options.longest_wait
-    return patient and error.status in PASSING and EMPTY_ACCOUNT not in str(error.body)
+    return patient and error.status in PASSING and not spent(error)
 
 async def patiently(
     once: Callable[[], Awaitable[Found]],   # One attempt; raises a `ProviderError`

@@ -38,6 +38,7 @@ async def together(
 # %% ../../nbs/engine/14_remote.ipynb #26300646
 class RemoteRanker(BaseRanker):
     "A method whose work is done elsewhere"
+    stays: bool = False     # Must a coroutine's work stay in the coroutine's own loop? Where a function of the caller's does it
 
     @abstractmethod
     async def rank_task(
@@ -56,7 +57,8 @@ class RemoteRanker(BaseRanker):
     async def answer_async(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "The same without blocking anybody, threads included"
         from rerankers.engine.http import join
-        return await join(self._play(tasks, batch_size, progress))
+        work = self._play(tasks, batch_size, progress)
+        return await (work if self.stays else join(work))
 
     async def _play(self, tasks: list[Task], batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "`batch_size` is the number of requests of this call that may be under way; a server's own limit may be lower"

@@ -18,12 +18,12 @@ from .kinds import Answer, Window
 from .passages import estimate_tokens
 from .plans import adapt
 from .strategies import Game, Request, Strategy, result, started
-from ..rankers import Ranking, Task
+from ..rankers import Ranking, Task, check_positive
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['Message', 'TINY', 'Talk', 'UNUSABLE', 'ON_ERROR', 'HOPELESS', 'ChatRequest', 'Reply', 'same_answer', 'log_sum',
-           'left_over', 'chances_of', 'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker',
+__all__ = ['Message', 'LEAST', 'TINY', 'Talk', 'UNUSABLE', 'ON_ERROR', 'HOPELESS', 'ChatRequest', 'Reply', 'same_answer',
+           'log_sum', 'left_over', 'chances_of', 'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker',
            'check_on_error']
 
 # %% ../../nbs/llm/10_chat.ipynb #2ec4e2be
@@ -61,6 +61,7 @@ def log_sum(logprobs: Sequence[float]) -> float:
     most = max(logprobs, default=-math.inf)
     return most if math.isinf(most) else most + math.log(math.fsum(math.exp(p - most) for p in logprobs))
 
+LEAST = 1e-4    # a model that is this sure to say something else, such as the first word of a thought, has no opinion on the choices
 TINY = 1e-9     # servers round: what listed tokens leave is never taken for less
 
 def left_over(
@@ -75,10 +76,10 @@ def chances_of(
     listed: Iterable[tuple[str, float]],    # Tokens that a server lists for one position, with their log-probabilities
     choices: Sequence[str],                 # What was asked for
 ) -> dict[str, float]:
-    "Log-probability of each choice, for one that is not listed the most that it can be; empty where none is listed"
+    "Log-probability of each choice, for one that is not listed the most that it can be; empty where the model is about to say something else"
     listed = [(token, p) for token, p in listed if p > -1e30]   # some servers write -9999 or so for impossible
     found = {c: log_sum([p for token, p in listed if same_answer(token, c)]) for c in choices}
-    if not any(math.isfinite(p) for p in found.values()): return {}
+    if log_sum(list(found.values())) < math.log(LEAST): return {}
     missing = sum(map(math.isinf, found.values()))
     return {c: p if math.isfinite(p) else left_over([p for _, p in listed], missing) for c, p in found.items()}
 
@@ -89,6 +90,7 @@ class ChatClient(ABC):
     context: int | None = None      # Tokens of question and answer together; None where nobody knows
     begins: bool = False            # Can words be put into its mouth (`ChatRequest.begin`)?
     tells: bool = True              # Does it tell the chances of `choices`?
+    stays: bool = False             # Is it at home in the caller's event loop?
 
     @abstractmethod
     async def reply(self, request: ChatRequest) -> Reply:
@@ -102,18 +104,26 @@ class ChatClient(ABC):
 
 class FunctionClient(ChatClient):
     "A function of yours that answers: messages in, text out; plain or a coroutine function"
-    tells = False
+    tells, stays = False, True
 
-    def __init__(self, answer: Callable[[list[Message]], str | Awaitable[str]]):
+    def __init__(
+        self,
+        answer: Callable[[list[Message]], str | Awaitable[str]],    # Messages -> text
+        *,
+        concurrency: int = 8,                                       # Calls under way at once
+    ):
+        from rerankers.engine.http import Limit
         self.answer, self.model = answer, getattr(answer, "__name__", type(answer).__name__)
+        self.limit = Limit(check_positive("concurrency", concurrency) or 8)
 
     async def reply(self, request: ChatRequest) -> Reply:
         "What the function says"
         import asyncio
         import inspect
         messages: list[Message] = [dict(m) for m in request.messages]
-        said = await asyncio.to_thread(self.answer, messages) if not inspect.iscoroutinefunction(self.answer) else self.answer(messages)
-        if inspect.isawaitable(said): said = await said
+        async with self.limit():
+            said = await asyncio.to_thread(self.answer, messages) if not inspect.iscoroutinefunction(self.answer) else self.answer(messages)
+            if inspect.isawaitable(said): said = await said
         if not isinstance(said, str): raise UnusableAnswer(f"{self.model} answered with a {type(said).__name__}, not with a text: {said!r}")
         return Reply(said)
 
@@ -131,7 +141,7 @@ async def awaited(
 Talk = Generator[ChatRequest, Reply, Answer]
 UNUSABLE = ("wrong_format", "empty")        # Statuses of answers that say nothing about the documents
 ON_ERROR = ("raise", "keep")                # What may happen then: an error, or the window stays as it was
-HOPELESS = (AuthenticationError, NotFoundError, InputError)     # What no other window would do better
+HOPELESS = (AuthenticationError, NotFoundError, InputError)     # What no other window would do better; an empty account is a further case
 
 class Ledger:
     "What was used and what went wrong while one query was ranked"
@@ -156,6 +166,11 @@ class ChatRanker(RemoteRanker):
     wants: str = "order"                    # What the strategy takes
     once: bool = False                      # Ask about equal windows of a query once? Not where each answer is a sample
     order_free = False                      # The model sees the documents in their order
+
+    @property
+    def stays(self) -> bool:    # type: ignore[override]
+        "A coroutine function of the caller's may hold locks and connections of the caller's loop"
+        return self.client.stays
 
     @abstractmethod
     def talk(self, window: Window) -> Talk:
@@ -199,7 +214,8 @@ class ChatRanker(RemoteRanker):
         except StopIteration as end: answer: Answer = end.value
         except HOPELESS: raise
         except (ProviderError, UnusableAnswer) as error:
-            if self.on_error == "raise": raise
+            from rerankers.engine.http import spent
+            if self.on_error == "raise" or isinstance(error, ProviderError) and spent(error): raise
             logger.warning("%s: a window of %d documents stays as it was: %s", self, len(window.texts), error)
             return self._kept(window, "failed")
         if answer.status not in UNUSABLE: return answer
