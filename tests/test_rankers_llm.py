@@ -369,10 +369,11 @@ def tiny():
 def first_prompt(query, docs):
     "The text that FIRST's model goes on from"
     listed = "\n".join(f"[{chr(65 + i)}] {doc}" for i, doc in enumerate(docs))
-    return (f"<|user|>\nI will provide you with {len(docs)} passages, each indicated by a alphabetical identifier []. Rank the passages based on their "
+    return ("<|system|>\nYou are RankLLM, an intelligent assistant that can rank passages based on their relevancy to the query</s>\n"
+            f"<|user|>\nI will provide you with {len(docs)} passages, each indicated by a alphabetical identifier []. Rank the passages based on their "
             f"relevance to the search query: {query}.\n\n{listed}\nSearch Query: {query}.\nRank the {len(docs)} passages above based on their relevance to the "
             "search query. All the passages should be included and listed using identifiers, in descending order of relevance. The output format should be "
-            "[] > [], e.g., [D] > [B], Only respond with the ranking results, do not say any word or explain.</s>\n<|assistant|>\n[")
+            "[] > [], e.g., [B] > [A], Only respond with the ranking results, do not say any word or explain.</s>\n<|assistant|>\n[")
 
 
 def plain_first(tiny, query, docs):
