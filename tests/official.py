@@ -74,6 +74,8 @@ def caught(call):
 
 def send(messages=None, *args, **kwargs): raise Caught(kwargs.get("messages", messages))
 
+def send_options(**options): raise Caught(options)
+
 def user(text): return [{"role": "user", "content": text}]
 
 def docs_of(texts): return [Some(text=text) for text in texts]
@@ -208,12 +210,16 @@ def reasonrank(root, mode="rank_GPT_reasoning"):
 def reasonrank_qwen3(root): return reasonrank(root, "rank_GPT_qwen3")
 
 def first(root):
+    "As their one caller asks: with a system message, and passages variable"
     folder = root/"gangiswag+llm-reranker/scripts/utils"
     names = ("create_prompt", "_add_prefix_prompt", "_add_post_prompt")
     them = pulled(folder/"rank_listwise_os_llm.py", *(f"RankListwiseOSLLM.{name}" for name in names), ALPH_START_IDX=ord("A") - 1)
     replace_number = pulled(folder/"rankllm.py", "RankLLM._replace_number")._replace_number
-    self = Some(_rerank_type="text", _system_message=None, system_message_supported=True, _add_few_shot_examples_messages=lambda messages: messages,
-                _replace_number=lambda *a: replace_number(None, *a), _variable_passages=False, _tokenizer=WordTokenizer(),
+    caller = pulled(folder/"llm_util.py", "rerank_beir_outputs_llm", RankListwiseOSLLM=send_options, PromptMode=Some(RANK_GPT=None))
+    given = caught(lambda: caller.rerank_beir_outputs_llm("", [], True, True, 100, 20, 10, False, 4096))
+    self = Some(_rerank_type=given["rerank_type"], _system_message=given["system_message"], system_message_supported=True,
+                _add_few_shot_examples_messages=lambda messages: messages,
+                _replace_number=lambda *a: replace_number(None, *a), _variable_passages=given["variable_passages"], _tokenizer=WordTokenizer(),
                 _add_prefix_prompt=lambda *a: them._add_prefix_prompt(self, *a), _add_post_prompt=lambda *a: them._add_post_prompt(self, *a))
     return lambda query, texts: caught(lambda: them.create_prompt(self, Some(query=query, hits=[{"content": t} for t in texts]), True, 0, len(texts)))
 

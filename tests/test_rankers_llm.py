@@ -53,7 +53,7 @@ WORDS = [   # what a user writes, model_type, the backend, the model, the recipe
     ("lrl", None, "lrl", "gpt-4.1-mini", "lrl", "OpenAIClient"),
     ("gpt-4o", "rankllm", "rankllm", "gpt-4o", "rankgpt", "OpenAIClient"),
     ("openai/gpt-4o", "rankllm", "rankllm", "openai/gpt-4o", "rankgpt", "LiteLLMClient"),
-    ("rankllm", None, "rankllm", ZEPHYR_7B, "rankzephyr", None),
+    ("rankllm", None, "rankllm", "gpt-4.1", "rankgpt", "OpenAIClient"),
     ("rank_zephyr", None, "rankzephyr", ZEPHYR_7B, "rankzephyr", None),
     ("rank_vicuna", None, "rankvicuna", VICUNA_7B, "rankvicuna", None),
     ("rank_zephyr", "rankllm", "rankllm", ZEPHYR_7B, "rankzephyr", None),
@@ -262,7 +262,7 @@ def test_an_answer_without_a_thought_may_be_cut():
 
 def test_keywords_of_0_10():
     client = Knows("letters")
-    ranker = Reranker("rankllm", lang="en", verbose=0, client=client, window_size=5, stride=2, context_size=2000, use_alpha=True)
+    ranker = Reranker("rankllm", lang="en", verbose=0, client=client, window_size=5, stride=2, use_alpha=True)
     assert ranker.progress is False
     assert ranker.rank(QUERY, DOCS).usage.calls == 1 + math.ceil((15 - 5) / 2)
     assert {len(re.findall(r"^\[[A-Z]\]", r.messages[-1]["content"], re.M)) for r in client.requests} == {5}
@@ -281,9 +281,9 @@ def test_context_size_is_the_context():
 @pytest.mark.parametrize("lang, by", [("en", "words"), ("de", "words"), ("ja", "characters"), ("zh", "characters")])
 def test_passages_are_cut_by_what_the_language_has(lang, by):
     client = Knows()
-    Reranker("rankgpt", lang=lang, client=client).rank(QUERY, ["worth 3 " + "字" * 500 + " x" * 500])
+    Reranker("rankgpt", lang=lang, client=client).rank(QUERY, ["worth 3 " + "字" * 20 + " x" * 500])
     ranker = Reranker("rankgpt", lang=lang, client=client)
-    results = ranker.rank(QUERY, ["worth 3 " + "字" * 500 + " x" * 500, "worth 2"])
+    results = ranker.rank(QUERY, ["worth 3 " + "字" * 20 + " x" * 500, "worth 2"])
     shown = client.requests[0].messages[3]["content"]
     assert ranker.recipe.passages.by == by and [r.truncated for r in results] == [True, False]
     assert len(shown) == 4 + 300 if by == "characters" else len(shown.split()) == 1 + 300
@@ -397,10 +397,11 @@ def tiny():
 def first_prompt(query, docs):
     "The text that FIRST's model goes on from"
     listed = "\n".join(f"[{chr(65 + i)}] {doc}" for i, doc in enumerate(docs))
-    return (f"<|user|>\nI will provide you with {len(docs)} passages, each indicated by a alphabetical identifier []. Rank the passages based on their "
+    return ("<|system|>\nYou are RankLLM, an intelligent assistant that can rank passages based on their relevancy to the query</s>\n"
+            f"<|user|>\nI will provide you with {len(docs)} passages, each indicated by a alphabetical identifier []. Rank the passages based on their "
             f"relevance to the search query: {query}.\n\n{listed}\nSearch Query: {query}.\nRank the {len(docs)} passages above based on their relevance to the "
             "search query. All the passages should be included and listed using identifiers, in descending order of relevance. The output format should be "
-            "[] > [], e.g., [D] > [B], Only respond with the ranking results, do not say any word or explain.</s>\n<|assistant|>\n[")
+            "[] > [], e.g., [B] > [A], Only respond with the ranking results, do not say any word or explain.</s>\n<|assistant|>\n[")
 
 
 def plain_first(tiny, query, docs):

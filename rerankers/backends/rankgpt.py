@@ -4,21 +4,73 @@
 
 # %% ../../nbs/backends/rankgpt.ipynb #7e614d3a
 from __future__ import annotations
+from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import installed
+from fastcore.meta import delegates
+from ..errors import InputError, installed
 from ..llm.clients import LITELLM
 from ..llm.openai import ENDPOINTS
+from ..llm.plans import best_first
 from ..llm.rankers import OrderingRanker
 from ..llm.recipes import LISTWISE
+from ..llm.strategies import Game, Strategy
+from ..rankers import BaseRanker, Ranking
 from ..registry import Claims, Shortcut, register_shortcut
+from ..results import RankedResults
+if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['RankGPTRanker', 'LRLRanker', 'find']
+__all__ = ['within', 'PartRanker', 'RankGPTRanker', 'LRLRanker', 'find']
+
+# %% ../../nbs/backends/rankgpt.ipynb #39f6e2a5
+def within(
+    strategy: Callable[[int], Strategy],    # Number of documents -> what to ask
+    places: slice,                          # Which of the documents
+) -> Callable[[int], Strategy]:
+    "The strategy for a part of the list; the others stay where they are"
+    def part(n: int) -> Strategy:
+        inside = range(n)[places]
+        game = Game(strategy(len(inside)))
+        while game.requests: game.tell((yield [tuple(inside[i] for i in request) for request in game.requests]))
+        return Ranking(order=[*range(inside.start), *(inside[i] for i in best_first(game.ranking)), *range(inside.stop, n)])
+    return part
+
+class PartRanker(OrderingRanker):
+    "A listwise ranker that can leave the ends of a list alone"
+
+    def part(self, rank_start: int, rank_end: int) -> Self:
+        "The same ranker for the documents from one place to another; raises `InputError` for places that make no sense"
+        for name, value in (("rank_start", rank_start), ("rank_end", rank_end)):
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 0: raise InputError(f"{name}={value!r}: give a whole number of at least 0")
+        if 0 < rank_end < rank_start: raise InputError(f"rank_end={rank_end} is before rank_start={rank_start}: nothing lies between them")
+        other = object.__new__(type(self))      # model and all shared
+        vars(other).update(vars(self))
+        if rank_start or rank_end: other.strategy = within(self.strategy, slice(rank_start, rank_end or None))
+        return other
+
+    @delegates(BaseRanker.rank)
+    def rank(
+        self,
+        query: str,             # The question
+        docs: Any,              # One document or any iterable of them
+        *args: Any,
+        rank_start: int = 0,    # The first document to rank; those before it stay in front
+        rank_end: int = 0,      # The first one after those to rank; 0 is the end of the list
+        **kwargs: Any,
+    ) -> RankedResults:
+        "`BaseRanker.rank`, of a part of the list where one is named"
+        return super(PartRanker, self.part(rank_start, rank_end)).rank(query, docs, *args, **kwargs)
+
+    @delegates(BaseRanker.rank_async)
+    async def rank_async(self, query: str, docs: Any, *args: Any, rank_start: int = 0, rank_end: int = 0, **kwargs: Any) -> RankedResults:
+        "`rank` without blocking the event loop"
+        return await super(PartRanker, self.part(rank_start, rank_end)).rank_async(query, docs, *args, **kwargs)
 
 # %% ../../nbs/backends/rankgpt.ipynb #5b0d39a1
-class RankGPTRanker(OrderingRanker):
+class RankGPTRanker(PartRanker):
     "A chat model that writes windows of documents in order (Sun et al., 2023, arXiv 2304.09542)"
     words: ClassVar[tuple[str, ...]] = ("rankgpt", "gpt", "listwise")
     defaults = {"other": "gpt-4.1-mini"}

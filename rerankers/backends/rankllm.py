@@ -8,13 +8,15 @@ from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 from fastcore.meta import delegates
+from .rankgpt import PartRanker
+from ..llm.clients import kind_of, used_by
 from ..llm.rankers import OrderingRanker, model_name
 from ..llm.recipes import LISTWISE, Recipe
 from ..registry import Claims
 
 # %% auto #0
-__all__ = ['ZEPHYR', 'VICUNA', 'TRAINED', 'SETTINGS', 'SHORT', 'RankLLMRanker', 'RankZephyrRanker', 'RankVicunaRanker',
-           'FirstRanker', 'ReasonRankRanker', 'RankKRanker']
+__all__ = ['ZEPHYR', 'VICUNA', 'TRAINED', 'SETTINGS', 'SHORT', 'RankLLMRanker', 'OpenRanker', 'RankZephyrRanker',
+           'RankVicunaRanker', 'FirstRanker', 'ReasonRankRanker', 'RankKRanker']
 
 # %% ../../nbs/backends/rankllm.ipynb #0636657f
 ZEPHYR = ("{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}</s>\n{% endfor %}{{ '<|assistant|>\n' }}")
@@ -36,11 +38,10 @@ SETTINGS: dict[str, dict[str, Any]] = {     # of the client, by the recipe that 
 
 SHORT = {"rank_zephyr": "castorini/rank_zephyr_7b_v1_full", "rank_vicuna": "castorini/rank_vicuna_7b_v1"}     # the package's own names
 
-class RankLLMRanker(OrderingRanker):
-    "A model that was trained to write windows of documents in order (Pradeep et al., 2023, github.com/castorini/rank_llm)"
+class RankLLMRanker(PartRanker):
+    "A GPT, or a model that was trained to write windows of documents in order (Pradeep et al., 2023, github.com/castorini/rank_llm)"
     words: ClassVar[tuple[str, ...]] = ("rankllm",)
-    defaults = {"other": SHORT["rank_zephyr"]}
-    requires = {"transformers": ("torch", "transformers", "numpy"), "api": ("httpx",), "litellm": ("litellm",)}
+    defaults = {"other": "gpt-4.1"}
     recipes, recipe_name, trained = LISTWISE, "rankzephyr", TRAINED
 
     @delegates(OrderingRanker.__init__)
@@ -57,37 +58,45 @@ class RankLLMRanker(OrderingRanker):
     ):
         old = "first" if use_logits else "rankzephyr-letters" if use_alpha else None
         bound = {name: value for name, value in (("context", context or context_size),) if value is not None}
-        super().__init__(SHORT.get(model.lower(), model), recipe=recipe or old, **bound, **kwargs)
+        model = SHORT.get(model.lower(), model)
+        self.answered_by = kind_of(model, kwargs.get("client"), kwargs.get("base_url"), kwargs.get("gguf_file"))
+        super().__init__(model, recipe=recipe or old, **bound, **kwargs)
 
     def client_settings(self) -> dict[str, Any]:
-        "The chat format and the room that the model was trained with"
-        return SETTINGS.get(next((recipe for pattern, recipe in self.trained if fnmatchcase(model_name(self.model), pattern)), self.words[0]), {})
+        "The chat format and the room that the model was trained with, where the client has a use for them"
+        trained = next((recipe for pattern, recipe in self.trained if fnmatchcase(model_name(self.model), pattern)), self.words[0])
+        return {name: value for name, value in SETTINGS.get(trained, {}).items() if name in used_by(self.answered_by)}
 
 # %% ../../nbs/backends/rankllm.ipynb #41031cdb
-class RankZephyrRanker(RankLLMRanker):
+class OpenRanker(RankLLMRanker):
+    "A model with open weights"
+    requires = {"transformers": ("torch", "transformers", "numpy"), "api": ("httpx",), "litellm": ("litellm",)}
+
+class RankZephyrRanker(OpenRanker):
     "A Zephyr that learned from the orders of RankVicuna and GPT-4 (Pradeep et al., 2023, arXiv 2312.02724)"
     words, recipe_name = ("rankzephyr", "rank_zephyr", "rank-zephyr", "zephyr"), "rankzephyr"
+    defaults = {"other": SHORT["rank_zephyr"]}
     claims   = Claims(models=(("*zephyr*", "*ForCausalLM"),))
 
-class RankVicunaRanker(RankLLMRanker):
+class RankVicunaRanker(OpenRanker):
     "A Vicuna that learned from the orders of GPT-3.5 (Pradeep et al., 2023, arXiv 2309.15088)"
     words, recipe_name = ("rankvicuna", "rank_vicuna", "rank-vicuna", "vicuna"), "rankvicuna"
     defaults = {"other": SHORT["rank_vicuna"]}
     claims   = Claims(models=(("*vicuna*", "*ForCausalLM"),))
 
-class FirstRanker(RankLLMRanker):
+class FirstRanker(OpenRanker):
     "The order of the letters at the first position, one step a window (Reddy et al., 2024, arXiv 2406.15657)"
     words, recipe_name = ("first",), "first"
     defaults = {"other": "castorini/first_mistral"}
     claims   = Claims(models=(("*first_mistral*", "*ForCausalLM"), ("*first_model*", "*ForCausalLM")))
 
-class ReasonRankRanker(RankLLMRanker):
+class ReasonRankRanker(OpenRanker):
     "A model that thinks about the passages and then orders them (Liu et al., 2025, arXiv 2508.07050)"
     words, recipe_name = ("reasonrank",), "reasonrank"
     defaults = {"other": "liuwenhan/reasonrank-7B"}
     claims   = Claims(models=(("*reasonrank*", "*ForCausalLM"),))
 
-class RankKRanker(RankLLMRanker):
+class RankKRanker(OpenRanker):
     "The same, with ties, and trained on documents in many languages (Yang et al., 2025, arXiv 2505.14432)"
     words, recipe_name = ("rank-k", "rankk"), "rank-k"
     defaults = {"other": "hltcoe/Rank-K-32B"}

@@ -24,11 +24,12 @@ __all__ = ['LABELS', 'QUESTIONS', 'PLAIN', 'chunks', 'LLMRelevanceFilter']
 # %% ../../nbs/backends/relevance_filter.ipynb #8edde47e
 def chunks(
     n: int,             # Documents
-    size: int = 20,     # Documents in a piece
+    size: int = 20,     # Documents in a piece, at the most
 ) -> Strategy:
     "A score for each document from one look at it. Calls: ⌈n / size⌉; at once: all"
-    pieces = [tuple(range(i, min(i + size, n))) for i in range(0, n, size)]
-    if not pieces: return Ranking(scores=[])
+    if not n: return Ranking(scores=[])
+    count = -(-n // size)
+    pieces = [tuple(range(n * i // count, n * (i + 1) // count)) for i in range(count)]
     answers = yield pieces
     return Ranking(scores=[score for answer in answers for score in answer])
 

@@ -5,17 +5,21 @@
 # %% ../../nbs/llm/14_clients.ipynb #cb731d52
 from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from fastcore.meta import delegates
 from ..engine.hub import LoadOptions
 from ..errors import InputError, did_you_mean
-from .chat import ChatClient, FunctionClient
+from .chat import ChatClient, FunctionClient, Message
 from .openai import ENDPOINTS, OpenAIClient
+from ..rankers import check_positive
 
 # %% auto #0
-__all__ = ['LITELLM', 'WORDS', 'kind_of', 'make_client']
+__all__ = ['LITELLM', 'WORDS', 'Answering', 'LOADED', 'ASKED', 'OPTIONS', 'kind_of', 'used_by', 'check_used', 'answering',
+           'make_client']
 
 # %% ../../nbs/llm/14_clients.ipynb #2636f01f
 LITELLM = frozenset((    # prefixes of litellm's model strings
@@ -25,14 +29,17 @@ LITELLM = frozenset((    # prefixes of litellm's model strings
     "sagemaker sagemaker_chat sambanova snowflake together_ai vercel_ai_gateway vertex_ai volcengine watsonx xai xinference zai "
 ).split())
 WORDS = ("http", "litellm", "local", *ENDPOINTS)     # what `client=` may say
+Answering = Callable[[list[Message]], str | Awaitable[str]]      # a function of the caller's
 
 def kind_of(
-    model: str,                     # As the user wrote it
-    client: str | None = None,      # A word of `WORDS`
-    base_url: str | None = None,    # An address
-    gguf_file: str | None = None,   # A file that only a local model has
+    model: str,                                         # As the user wrote it
+    client: str | ChatClient | Answering | None = None, # A word of `WORDS`, a client or a function
+    base_url: str | None = None,                        # An address
+    gguf_file: str | None = None,                       # A file that only a local model has
 ) -> str:
-    "Who answers: \"http\", \"litellm\", \"local\" or the name of an endpoint; raises `InputError` for an unknown word"
+    "Who answers: \"own\", \"function\", \"http\", \"litellm\", \"local\" or the name of an endpoint; raises `InputError` for an unknown word"
+    if isinstance(client, ChatClient): return "own"
+    if callable(client): return "function"
     if client is not None and client not in WORDS: raise InputError(f"client={client!r}. {did_you_mean(client, WORDS)}")
     if client is not None: return client
     if base_url: return "http"
@@ -40,12 +47,49 @@ def kind_of(
     if model.partition("/")[0] in LITELLM and "/" in model: return "litellm"
     return "local" if "/" in model else "http"
 
+# %% ../../nbs/llm/14_clients.ipynb #a7e3540b
+LOADED = ("chat_template", "template_kwargs", *(f.name for f in fields(LoadOptions) if f.name not in ("device", "dtype")))
+ASKED  = ("api_key", "base_url", "extra_body", "timeout", "retries", "backoff", "longest_wait", "concurrency", "headers")
+OPTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {     # kind of client -> what it is, which options it has a use for, what else to do
+    "own":      ("client= has options of its own and", (), ""),
+    "function": ("client= is a function and", ("context",), ""),
+    "local":    ("the model runs in this process and", ("context", *LOADED), ", or say with base_url= or client= who serves it"),
+    "litellm":  ("litellm asks for the answers and", ("context", *ASKED), ", or choose client='http' or client='local'"),
+    "http":     ("a server gives the answers and", ("context", "prices", "connect_timeout", "transport", *ASKED), ", or run the model with client='local'"),
+}
+
+def used_by(
+    kind: str,      # As `kind_of` has it
+) -> tuple[str, ...]:
+    "Options that a kind of client has a use for"
+    return OPTIONS.get(kind, OPTIONS["http"])[1]
+
+def check_used(
+    kind: str,                      # As `kind_of` has it
+    given: Mapping[str, Any],       # Options by name
+) -> None:
+    "Raise `InputError` for options that would be ignored"
+    usual = {name: parameter.default for name, parameter in signature(make_client).parameters.items()}
+    known = {name for _, names, _ in OPTIONS.values() for name in names}
+    idle = [name for name, value in given.items() if name in known and name not in used_by(kind) and value is not None and value != usual[name]]
+    what, _, instead = OPTIONS.get(kind, OPTIONS["http"])
+    if idle: raise InputError(f"{what} has no use for {', '.join(f'{name}=' for name in idle)}: leave {'it' if len(idle) == 1 else 'them'} out{instead}")
+
 # %% ../../nbs/llm/14_clients.ipynb #f5dc9914
+def answering(
+    function: Answering,            # Messages in, text out
+    context: int | None = None,     # Tokens of question and answer together
+) -> FunctionClient:
+    "A function as a client"
+    client = FunctionClient(function)
+    client.context = check_positive("context", context)
+    return client
+
 @delegates(LoadOptions)
 def make_client(
     model: str,                                     # A name, a folder, a string of litellm
     *,
-    client: str | ChatClient | Callable[..., str | Awaitable[str]] | None = None,   # "http", "litellm", "local", a provider's name, a client, or a function
+    client: str | ChatClient | Answering | None = None,     # "http", "litellm", "local", a provider's name, a client, or a function
     api_key: str | None = None,                     # From the provider's environment variable by default; never shown
     base_url: str | None = None,                    # As "http://127.0.0.1:8000/v1"
     context: int | None = None,                     # Tokens of question and answer together; a local model knows its own
@@ -64,9 +108,11 @@ def make_client(
     **kwargs,                                       # Of a local model, see `LoadOptions`
 ) -> ChatClient:
     "The client that answers as `model`; raises `InputError`, `AuthenticationError`, `ModelLoadError` or `MissingDependency`"
-    if isinstance(client, ChatClient): return client
-    if callable(client): return FunctionClient(client)
+    given = locals() | kwargs
     kind = kind_of(model, client, base_url, kwargs.get("gguf_file"))
+    check_used(kind, given)
+    if isinstance(client, ChatClient): return client
+    if callable(client): return answering(client, context)
     if kind == "local":
         from rerankers.llm.local import LocalClient
         return LocalClient(model, template=chat_template, template_kwargs=template_kwargs, context=context, **kwargs)

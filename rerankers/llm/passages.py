@@ -5,6 +5,7 @@
 # %% ../../nbs/llm/07_passages.ipynb #87823ff4
 from __future__ import annotations
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,17 +13,40 @@ from typing import Any, NamedTuple
 from ..errors import InputError
 
 # %% auto #0
-__all__ = ['LOOKALIKES', 'UNSPACED', 'DENSE', 'FRAME', 'Prompted', 'PassageText', 'with_title', 'estimate_tokens', 'Fitted',
-           'fit']
+__all__ = ['LOOKALIKES', 'UNSPACED', 'SCRIPTS', 'UNBROKEN', 'LONGEST', 'DENSE', 'FRAME', 'Prompted', 'size_of', 'first_words',
+           'PassageText', 'with_title', 'estimate_tokens', 'Fitted', 'fit']
 
 # %% ../../nbs/llm/07_passages.ipynb #af63ab7c
 LOOKALIKES: dict[str, tuple[re.Pattern[str], str]] = {       # what documents are named by in the prompt -> what they must not contain, and what stands for it
-    "numbers": (re.compile(r"\[(\d+)\]"), r"(\1)"),
-    "letters": (re.compile(r"\[([A-z]+)\]"), r"(\1)"),       # A-z is what FIRST was trained with; it includes [ \ ] ^ _ `
+    "numbers": (re.compile(r"[\[［【]\s*(\d+)\s*[\]］】]"), r"(\1)"),
+    "letters": (re.compile(r"[\[［【]\s*([A-z]+)\s*[\]］】]"), r"(\1)"),       # A-z is what FIRST was trained with; it includes [ \ ] ^ _ `
     "tags":    (re.compile(r"<(?=/?(?:document|documents|query|input|instructions|explanation|answer)\b)", re.I), "&lt;"),
     "":        (re.compile(r"(?!)"), ""),
 }
-UNSPACED = {"zh", "ja", "th", "lo", "km", "my"}    # languages that are written without spaces between words
+UNSPACED = {"zh", "ja", "th", "lo", "km", "my"}    # languages that are written without spaces between words,
+SCRIPTS  = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"      # their letters,
+UNBROKEN = re.compile(f"[{SCRIPTS}]")
+LONGEST  = 20       # and how many of them may be one word, such as a name in an English text; more are a text
+
+def size_of(
+    word: str,      # What stands between two blanks
+) -> int:
+    "How many words it is: one, or as many as it has characters where it is a text without blanks"
+    return len(word) if len(word) > LONGEST and len(UNBROKEN.findall(word)) > LONGEST else 1
+
+def first_words(
+    text: str,      # A document
+    most: int,      # Words
+) -> tuple[str, bool]:
+    "Its first words with single blanks between them, and whether more follow"
+    kept, words = list[str](), text.split()
+    if not UNBROKEN.search(text): return " ".join(words[:most]), len(words) > most      # the usual case, without a look at each
+    for word in words:
+        size = size_of(word)
+        if size > most: return " ".join([*kept, word[:most]]).rstrip(), True
+        kept.append(word)
+        most -= size
+    return " ".join(kept), False
 
 @dataclass(frozen=True)
 class PassageText:
@@ -36,8 +60,8 @@ class PassageText:
         if self.hide not in LOOKALIKES: raise InputError(f"hide={self.hide!r}: one of {', '.join(map(repr, LOOKALIKES))}")
 
     def for_language(self, lang: str) -> PassageText:
-        "The same, counted in characters where the language has no spaces"
-        return replace(self, by="characters") if lang.lower().partition("-")[0] in UNSPACED else self
+        "The same, counted in characters where the language (\"zh\", \"zh-TW\", \"zh_TW\") has no spaces"
+        return replace(self, by="characters") if re.split("[-_]", lang.lower())[0] in UNSPACED else self
 
     def plain(self, text: str) -> str:
         "A text without what looks like an identifier; for queries too"
@@ -48,9 +72,8 @@ class PassageText:
         "What the prompt shows of a document, and whether some of it was cut"
         whole = text.replace("Title: Content: ", "").strip()     # an empty title in the data sets of the authors
         if self.most is None: return self.plain(whole), False      # as it is, line breaks too
-        units = whole.split() if self.by == "words" else whole
-        kept = units[:self.most]
-        return self.plain(" ".join(kept) if self.by == "words" else whole[:self.most]), len(kept) < len(units)
+        kept, cut = first_words(whole, self.most) if self.by == "words" else (whole[:self.most], len(whole) > self.most)
+        return self.plain(kept), cut
 
 def with_title(
     text: str,          # A document
@@ -60,7 +83,7 @@ def with_title(
     return f"Title: {title} Content: {text}" if title else text
 
 # %% ../../nbs/llm/07_passages.ipynb #e3878efe
-DENSE = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")   # scripts with about a token a character
+DENSE = re.compile(f"[{SCRIPTS}\uac00-\ud7af]")   # scripts with about a token a character: these and Korean
 FRAME = 4   # tokens around a message in the usual chat formats
 
 Prompted = str | Sequence[Mapping[str, str]]     # A text, or messages with role and content
@@ -88,14 +111,24 @@ def fit(
     budget: int | None = None,                      # Tokens that the prompt may have; None does not count
     count: Callable[[Any], int] = estimate_tokens,  # Counts the tokens of a prompt
 ) -> Fitted:
-    "A prompt within `budget`; raises `InputError` when one word a passage is too much"
-    most = passages.most
-    while True:
-        shown = [replace(passages, most=most).shorten(text) for text in texts]
-        prompt = build([text for text, _ in shown])
-        over = count(prompt) - budget if budget is not None else 0
-        if over <= 0: return Fitted(prompt, [cut for _, cut in shown], most)
-        if most is not None and most <= 1 or not texts:
-            raise InputError(f"a prompt with {len(texts)} passages of one {passages.by.removesuffix('s')} each takes {over} tokens "
-                             f"more than the {budget} there are: choose a smaller window, or a model with a longer context")
-        most = max(len(text) for text in texts) if most is None else max(most - max(1, over // (4 * len(texts))), 1)
+    "A prompt within `budget`; raises `InputError` when one character a passage is too much"
+    def tried(shown: list[tuple[str, bool]], most: int | None) -> Fitted:
+        return Fitted(build([text for text, _ in shown]), [cut for _, cut in shown], most)
+
+    def over(found: Fitted) -> int: return 0 if budget is None else count(found.prompt) - budget
+
+    most, allowed = passages.most, [passages.shorten(text) for text in texts]
+    found = tried(allowed, most)
+    while (more := over(found)) > 0 and texts and passages.by == "words" and most != 1:
+        most = max(map(len, texts)) if most is None else max(most - max(1, more // (4 * len(texts))), 1)
+        found = tried([replace(passages, most=most).shorten(text) for text in texts], most)
+    if more <= 0: return found
+
+    def first(n: int) -> Fitted: return tried([(text[:n], cut or len(text) > n) for text, cut in allowed], n)
+
+    longest = max((len(text) for text, _ in allowed), default=0)
+    room = bisect_left(range(longest + 1), True, lo=1, key=lambda n: over(first(n)) > 0) - 1
+    if room: return first(room)
+    raise InputError(f"a prompt with {len(texts)} passages of one character each takes {over(first(1))} tokens more than the {budget} there are: "
+                     "choose a smaller window, or a model with a longer context")
+

@@ -134,9 +134,8 @@ rankzephyr_letters = LISTED(zephyr("a alphabetical", FORMAT % "[B] > [A]", syste
 # rank-llm 0.26.0 rank_zephyr_template.yaml, rank_zephyr_alpha_template.yaml
 rankzephyr_2026 = LISTED(zephyr("a numerical", FORMAT26 % "[2] > [1]", blank="", system=RANKLLM))
 rankzephyr_letters_2026 = LISTED(zephyr("an alphabetical", FORMAT26 % "[B] > [A]", blank="", system=RANKLLM, labels="letters"), **LETTERED)
-# github.com/gangiswag/llm-reranker rank_listwise_os_llm.py; the example and the missing system message are its defaults
-first = LISTED(zephyr("a alphabetical", FORMAT % "[D] > [B]", labels="letters"), answer=1, each=0, passages=PassageText(hide="letters"), prefill="[",
-               **LETTERED)
+# github.com/gangiswag/llm-reranker rank_listwise_os_llm.py, as its llm_util.py calls it
+first = replace(rankzephyr_letters, answer=1, each=0, passages=PassageText(hide="letters"), prefill="[")
 
 # %% ../../nbs/llm/09_recipes.ipynb #5a1139fd
 lrl = Recipe(ChatPrompt(      # rank-llm 0.26.0 rank_lrl_template.yaml
