@@ -23,10 +23,14 @@ __all__ = ['LITELLM', 'WORDS', 'Answering', 'LOADED', 'ASKED', 'OPTIONS', 'kind_
 
 # %% ../../nbs/llm/14_clients.ipynb #2636f01f
 LITELLM = frozenset((    # prefixes of litellm's model strings
-    "ai21 anthropic azure azure_ai bedrock cerebras cloudflare codestral cohere cohere_chat dashscope databricks deepinfra deepseek "
-    "fireworks_ai friendliai gemini github github_copilot groq hosted_vllm huggingface hyperbolic lambda_ai litellm_proxy lm_studio "
-    "meta_llama mistral moonshot nebius novita nscale nvidia_nim ollama ollama_chat openai openrouter perplexity predibase replicate "
-    "sagemaker sagemaker_chat sambanova snowflake together_ai vercel_ai_gateway vertex_ai volcengine watsonx xai xinference zai "
+    "abliteration ai21 aiand amazon_nova anthropic azure azure_ai baseten bedrock bedrock_mantle bigmodel bytez cerebras clarifai clf_ai_gateway cloudflare "
+    "codestral cognition cohere cohere_chat cometapi coralbricks darkbloom dashscope databricks datarobot deepinfra deepseek docker_model_runner edenai "
+    "empiriolabs empower featherless_ai fireworks_ai friendliai galadriel gdc gemini gigachat github github_copilot gradient_ai groq helicone heroku "
+    "hosted_vllm hostinger_router huggingface hyperbolic inception inferenceapis kyma lambda_ai lemonade libertai litellm_proxy llamafile lm_studio "
+    "maritalk meta meta_llama minimax mistral modelscope moonshot morph nadir nebius nlp_cloud novita nscale nvidia_nim oci ollama ollama_chat openai "
+    "opencode_go openinfer openrouter ovhcloud perplexity petals pinstripes predibase prism publicai qwen_ai_platform qwencloud refuseless replicate "
+    "sagemaker sagemaker_chat sambanova scaledown scaleway scx-ai snowflake streamlake tensormesh text-completion-codestral text-completion-inception "
+    "text-completion-openai together_ai triton v0 vercel_ai_gateway vertex_ai vllm volcengine wally wandb watsonx xai xiaomi_mimo xinference zai zerogpu "
 ).split())
 WORDS = ("http", "litellm", "local", *ENDPOINTS)     # what `client=` may say
 Answering = Callable[[list[Message]], str | Awaitable[str]]      # a function of the caller's
@@ -52,9 +56,9 @@ LOADED = ("chat_template", "template_kwargs", *(f.name for f in fields(LoadOptio
 ASKED  = ("api_key", "base_url", "extra_body", "timeout", "retries", "backoff", "longest_wait", "concurrency", "headers")
 OPTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {     # kind of client -> what it is, which options it has a use for, what else to do
     "own":      ("client= has options of its own and", (), ""),
-    "function": ("client= is a function and", ("context",), ""),
+    "function": ("client= is a function and", ("context", "concurrency"), ""),
     "local":    ("the model runs in this process and", ("context", *LOADED), ", or say with base_url= or client= who serves it"),
-    "litellm":  ("litellm asks for the answers and", ("context", *ASKED), ", or choose client='http' or client='local'"),
+    "litellm":  ("litellm asks for the answers and", ("context", "prices", *ASKED), ", or choose client='http' or client='local'"),
     "http":     ("a server gives the answers and", ("context", "prices", "connect_timeout", "transport", *ASKED), ", or run the model with client='local'"),
 }
 
@@ -79,9 +83,10 @@ def check_used(
 def answering(
     function: Answering,            # Messages in, text out
     context: int | None = None,     # Tokens of question and answer together
+    concurrency: int = 8,           # Calls under way at once
 ) -> FunctionClient:
     "A function as a client"
-    client = FunctionClient(function)
+    client = FunctionClient(function, concurrency=concurrency)
     client.context = check_positive("context", context)
     return client
 
@@ -94,7 +99,7 @@ def make_client(
     base_url: str | None = None,                    # As "http://127.0.0.1:8000/v1"
     context: int | None = None,                     # Tokens of question and answer together; a local model knows its own
     prices: tuple[float, float] | None = None,      # Per million tokens read and written, for `results.usage.cost`
-    extra_body: Mapping[str, Any] | None = None,    # Further fields of each request, such as {"reasoning_effort": "low"}
+    extra_body: Mapping[str, Any] | None = None,    # Fields of each request, above the method's own, as {"reasoning_effort": "low"}; None leaves one out
     timeout: float = 120.0,                         # Seconds for one answer; models that think may want more
     connect_timeout: float = 10.0,                  # Seconds of it for connecting
     retries: int = 3,                               # Attempts after the first
@@ -112,14 +117,14 @@ def make_client(
     kind = kind_of(model, client, base_url, kwargs.get("gguf_file"))
     check_used(kind, given)
     if isinstance(client, ChatClient): return client
-    if callable(client): return answering(client, context)
+    if callable(client): return answering(client, context, concurrency)
     if kind == "local":
         from rerankers.llm.local import LocalClient
         return LocalClient(model, template=chat_template, template_kwargs=template_kwargs, context=context, **kwargs)
     from rerankers.engine.http import WebOptions
     options = WebOptions(timeout, connect_timeout, retries, backoff, longest_wait, concurrency, dict(headers or {}), transport)
-    common: dict[str, Any] = dict(api_key=api_key, base_url=base_url, context=context, extra_body=extra_body, options=options)
+    common: dict[str, Any] = dict(api_key=api_key, base_url=base_url, context=context, prices=prices, extra_body=extra_body, options=options)
     if kind == "litellm":
         from rerankers.llm.litellm import LiteLLMClient
         return LiteLLMClient(model, **common)
-    return OpenAIClient(model, endpoint=None if kind == "http" else kind, prices=prices, **common)
+    return OpenAIClient(model, endpoint=None if kind == "http" else kind, **common)
