@@ -22,11 +22,11 @@ from .results import RankedResults
 
 # %% auto #0
 __all__ = ['QUERY', 'TEXTS', 'CHECKS', 'WORDS', 'Layer', 'TURNS', 'ANSWERS', 'SIZES', 'LATE_LENGTHS', 'LATE_FILES', 'LATE_CHAINS',
-           'candidates', 'scores_of', 'assert_close', 'check_permutation', 'check_unchanged', 'check_nothing_printed',
-           'check_shapes', 'check_repeatable', 'check_order_free', 'check_batches', 'check_many', 'check_async',
-           'check_threads', 'check_pickling', 'check_bad_input', 'check_ranker', 'tiny_tokenizer', 'tiny_bert',
-           'write_module', 'write_chain', 'score_layers', 'export_onnx', 'tiny_checkpoint', 'tiny_pieces',
-           'tiny_language_model', 'tiny_late']
+           'LATE_MODULES', 'candidates', 'scores_of', 'assert_close', 'check_permutation', 'check_unchanged',
+           'check_nothing_printed', 'check_shapes', 'check_repeatable', 'check_order_free', 'check_batches',
+           'check_many', 'check_async', 'check_threads', 'check_pickling', 'check_bad_input', 'check_ranker',
+           'tiny_tokenizer', 'tiny_bert', 'write_module', 'write_chain', 'score_layers', 'export_onnx',
+           'tiny_checkpoint', 'tiny_pieces', 'tiny_language_model', 'tiny_late']
 
 # %% ../nbs/testing.ipynb #bf94f433
 QUERY = "who wrote the play hamlet?"
@@ -329,6 +329,8 @@ LATE_FILES: dict[str, dict[str, Any]] = {   # format -> what its configuration f
                                               "similarity_fn_name": "maxsim"},
         "sentence_bert_config.json": {"document_length": 80, "query_expansion": {"strategy": "fixed", "attend": True, "length": 32}}}}
 LATE_CHAINS: dict[str, list[str]] = {"pylate": ["Dense"], "multi-vector": ["Dense", "MultiVectorMask", "Normalize"]}
+LATE_MODULES: dict[str, dict[str, Any]] = {     # module -> its configuration
+    "MultiVectorMask": {"skiplist_words": [".", ","], "skiplist_tasks": ["document"]}, "Normalize": {"module_input_name": "token_embeddings"}}
 
 @cache
 def tiny_late(
@@ -351,8 +353,7 @@ def tiny_late(
     tokenizer.save_pretrained(folder)
     dense: Layer = ("Dense", {"in_features": 32, "out_features": 16, "bias": False, "activation_function": "torch.nn.modules.linear.Identity",
                               "module_input_name": "token_embeddings"}, {"linear.weight": projection})
-    masked = {"skiplist_words": [".", ","], "skiplist_tasks": ["document"]}
-    layers: list[Layer] = [dense if k == "Dense" else (k, masked, None) for k in LATE_CHAINS.get(kind, [])]
+    layers: list[Layer] = [dense if k == "Dense" else (k, LATE_MODULES[k], None) for k in LATE_CHAINS.get(kind, [])]
     if layers: write_chain(folder, layers)
     for name, content in LATE_FILES[kind].items(): (folder / name).write_text(json.dumps(content))
     if kind == "stanford":

@@ -5,6 +5,7 @@
 # %% ../../nbs/backends/biencoder.ipynb #0fc49d96
 from __future__ import annotations
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from rerankers.engine.batching import Tokens
 
 # %% auto #0
-__all__ = ['SIMILARITIES', 'cosine', 'dot', 'euclidean', 'manhattan', 'pick_similarity', 'saved_prompts', 'BiEncoderRanker']
+__all__ = ['SIMILARITIES', 'LATE', 'cosine', 'dot', 'euclidean', 'manhattan', 'pick_similarity', 'saved_prompts', 'check_single',
+           'BiEncoderRanker']
 
 # %% ../../nbs/backends/biencoder.ipynb #84e8c2ec
 def cosine(q: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -56,6 +58,15 @@ def saved_prompts(
     prompts = st_config.get("prompts") or {}
     return prompts.get("query") or "", next((prompts[k] for k in ("document", "passage", "corpus") if prompts.get(k)), "")
 
+# %% ../../nbs/backends/biencoder.ipynb #5c91ab07
+LATE = ("ColBERT", "MultiVectorEncoder")    # types in config_sentence_transformers.json of models with a vector for each token
+
+def check_single(folder: Path) -> None:
+    "Raise `ModelLoadError` for a model whose vectors are not one a text: pooled they would rank, and badly"
+    said = (read_json(folder / "config_sentence_transformers.json") or {}).get("model_type")
+    if said in LATE or any(kind == "MultiVectorMask" for kind, _ in read_modules(folder)):
+        raise ModelLoadError(f"{folder} is a late-interaction model ({said or 'MultiVectorMask'}), a vector for each token: load it with model_type='colbert'")
+
 # %% ../../nbs/backends/biencoder.ipynb #9df30cf5
 class BiEncoderRanker(LocalModel, PointwiseRanker):
     "Embedding models by the similarity of their vectors (Reimers and Gurevych, 2019, arXiv 1908.10084)"
@@ -84,6 +95,7 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         from rerankers.engine.tokens import TextEncoder, fitting_length, from_transformers, usable_length
         options = LoadOptions(**kwargs)
         folder = checkpoint_folder(model, options)
+        check_single(folder)
         chain, head = read_modules(folder), load_head(folder)
         path = chain[0][1] if chain else ""
         st_config, text_config = (read_json(folder / f) or {} for f in ("config_sentence_transformers.json", f"{path or '.'}/sentence_bert_config.json"))

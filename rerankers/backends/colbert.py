@@ -4,12 +4,16 @@
 
 # %% ../../nbs/backends/colbert.ipynb #6c361e85
 from __future__ import annotations
+import hashlib
 import json
+import os
 import string
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
+from uuid import uuid4
 
 from fastcore.meta import delegates
 from ..documents import Document, readable, to_documents
@@ -24,11 +28,15 @@ if TYPE_CHECKING:
     from rerankers.engine.maxsim import TokenVectors
 
 # %% auto #0
-__all__ = ['PUNCTUATION', 'MAIN_WEIGHTS', 'FLASH', 'SHARED', 'ODD', 'ROTARY_BASE', 'LateSettings', 'stanford_settings',
-           'pylate_settings', 'multi_vector_settings', 'read_settings', 'stanford_projection', 'load_projection',
-           'check_sizes', 'in_and_out', 'rotary_xlmr', 'native_config', 'ReadTokens', 'LateEncoder', 'known_id',
-           'filling_id', 'EncodedDocument', 'EncodedDocuments', 'arrays', 'Fresh', 'gathered', 'TokenMatrix',
-           'ColBERTRanker', 'bounded', 'overridden']
+__all__ = ['PUNCTUATION', 'COMPUTED', 'EXPANSIONS', 'PYLATE', 'MAIN_WEIGHTS', 'STEPS', 'FLASH', 'SHARED', 'ODD', 'ROTARY_BASE',
+           'FIELDS', 'AS_IT_IS', 'VERSION', 'PIECE', 'PIECES', 'DESCRIPTIONS', 'WEIGHTS', 'MADE_BY', 'LateSettings',
+           'said_in', 'length_in', 'stanford_settings', 'pylate_settings', 'grown_in', 'multi_vector_settings',
+           'is_pylate', 'read_settings', 'stanford_projection', 'check_steps', 'check_one', 'on_tokens',
+           'load_projection', 'check_sizes', 'in_and_out', 'rotary_xlmr', 'native_config', 'ReadTokens', 'LateEncoder',
+           'known_id', 'known_marker', 'check_markers', 'skipped_ids', 'lowered', 'filling_id', 'plain',
+           'EncodedDocument', 'EncodedDocuments', 'changed_part', 'saved_line', 'digest', 'put', 'write_store',
+           'arrays', 'read_about', 'check_files', 'read_store', 'Fresh', 'TokenMatrix', 'model_files', 'fingerprint',
+           'ColBERTRanker', 'check_text', 'one_of', 'skiplist_given', 'bounded', 'overridden']
 
 # %% ../../nbs/backends/colbert.ipynb #fe35f7d0
 @dataclass(frozen=True)
@@ -37,87 +45,160 @@ class LateSettings:
     query_marker: str = ""              # Before a query: a token of the vocabulary, or text
     document_marker: str = ""           # Before a document, likewise
     inserted: bool = True               # Is the marker put in after the first token (Stanford, PyLate), or written before the text?
-    query_length: int | None = 32       # Tokens of a query, None without a bound
-    document_length: int | None = 180   # Tokens of a document
+    query_prompt: str = ""              # Text between marker and query
+    document_prompt: str = ""           # Text between marker and document
+    query_length: int | None = 32       # Tokens of a query; None: what the tokenizer allows
+    document_length: int | None = 180   # Tokens of a document, likewise
     expansion: int | None = 32          # Queries are filled up to so many tokens, None: not at all
     fixed: bool = True                  # Are longer queries cut to that length? Otherwise it is only the least
     attend: bool = False                # Do other tokens see the filling?
     filling: str | None = None          # The token that fills up; the mask token by default
+    fill_scores: bool = True            # Is the filling scored?
     skiplist: tuple[str, ...] = ()      # Tokens of documents that are not scored
-    skip_queries: bool = False          # Nor of queries?
+    skip_pieces: bool = False           # Does an entry mean the first piece that it is cut into (Stanford), or the token that it is?
+    skip_documents: bool = True         # Are these tokens left out of documents?
+    skip_queries: bool = False          # And of queries?
+    only: tuple[int, ...] = ()          # Ids of the tokens of documents that alone are scored; empty: all
+    lower: bool = False                 # Are texts brought to lower case before the tokenizer sees them?
     strip: bool = False                 # Are blanks around texts dropped? PyLate does it
     mean: bool = False                  # Is the sum divided by the number of query tokens?
 
 PUNCTUATION = tuple(string.punctuation)
 
-def stanford_settings(meta: dict[str, Any]) -> LateSettings:
-    "From artifact.metadata"
-    length = meta.get("query_maxlen") or 32
-    return LateSettings(meta.get("query_token_id") or "[unused0]", meta.get("doc_token_id") or "[unused1]", query_length=length, expansion=length,
-                        document_length=meta.get("doc_maxlen") or 180, attend=bool(meta.get("attend_to_mask_tokens")),
-                        skiplist=PUNCTUATION if meta.get("mask_punctuation", True) else ())
+def said_in(path: Path) -> dict[str, Any]:
+    "What a JSON file says, nothing where there is none; raises `ModelLoadError`"
+    found = read_json(path)
+    if not isinstance(found, dict | None): raise ModelLoadError(f"{path} is a {type(found).__name__}, not a dictionary of settings")
+    return found or {}
 
-def pylate_settings(st: dict[str, Any]) -> LateSettings:
+def length_in(said: dict[str, Any], name: str, usual: int | None, path: Path) -> int | None:
+    "A length that a file gives, or the usual one; raises `ModelLoadError`"
+    try: return check_positive(name, said.get(name)) or usual
+    except InputError as error: raise ModelLoadError(f"{path}: {error}") from None
+
+# %% ../../nbs/backends/colbert.ipynb #a1b60c77
+COMPUTED = {"similarity": "cosine", "interaction": "colbert"}   # other values of these entries mean another score
+
+def stanford_settings(folder: Path) -> LateSettings:
+    "From artifact.metadata; raises `ModelLoadError` for a similarity that is not computed here"
+    path = folder / "artifact.metadata"
+    meta = said_in(path)
+    for name, known in COMPUTED.items():
+        if (meta.get(name) or known) != known: raise ModelLoadError(f"{path}: {name}={meta[name]!r} is not computed here, only {known!r} is")
+    length = length_in(meta, "query_maxlen", 32, path)
+    return LateSettings(meta.get("query_token_id") or "[unused0]", meta.get("doc_token_id") or "[unused1]", query_length=length, expansion=length,
+                        document_length=length_in(meta, "doc_maxlen", 180, path), attend=bool(meta.get("attend_to_mask_tokens")),
+                        skiplist=PUNCTUATION if meta.get("mask_punctuation", True) else (), skip_pieces=True)
+
+def pylate_settings(path: Path) -> LateSettings:
     "From PyLate's config_sentence_transformers.json"
-    length, skipped = st.get("query_length") or 32, st.get("skiplist_words")
-    return LateSettings(st.get("query_prefix", "[Q] ") or "", st.get("document_prefix", "[D] ") or "", query_length=length,
-                        document_length=st.get("document_length") or 180, expansion=length if st.get("do_query_expansion", True) else None,
+    st = said_in(path)
+    length, skipped, prompts = length_in(st, "query_length", 32, path), st.get("skiplist_words"), st.get("prompts") or {}
+    asked, found = ((usual if st.get(name) is None else st[name]) for name, usual in (("query_prefix", "[Q] "), ("document_prefix", "[D] ")))
+    before = [(prompts.get(kind) or "").removeprefix(marker) for kind, marker in (("query", asked), ("document", found))]
+    return LateSettings(asked, found, query_prompt=before[0], document_prompt=before[1], query_length=length,
+                        document_length=length_in(st, "document_length", 180, path), expansion=length if st.get("do_query_expansion") is not False else None,
                         attend=bool(st.get("attend_to_expansion_tokens")), skiplist=PUNCTUATION if skipped is None else tuple(skipped), strip=True)
 
-def multi_vector_settings(st: dict[str, Any], text: dict[str, Any], mask: dict[str, Any]) -> LateSettings:
+# %% ../../nbs/backends/colbert.ipynb #e93a51f6
+EXPANSIONS = ("fixed", "min")   # strategies: filled up to a length and cut to it, or filled up to it at least
+
+def grown_in(text: dict[str, Any], path: Path) -> dict[str, Any]:
+    "How sentence-transformers fills queries up, as settings; raises `ModelLoadError`"
+    said = text.get("query_expansion")
+    if not said: return {"expansion": None}
+    if said.get("strategy") not in EXPANSIONS: raise ModelLoadError(f"{path}: query_expansion has the strategy {said.get('strategy')!r}; known: {EXPANSIONS}")
+    return {"expansion": length_in(said, "length", 32, path), "fixed": said["strategy"] == "fixed", "attend": bool(said.get("attend")),
+            "filling": said.get("token")}
+
+def multi_vector_settings(folder: Path) -> LateSettings:
     "From sentence-transformers' own files: the model's, the transformer's and the mask's"
-    prompts, grown = st.get("prompts") or {}, text.get("query_expansion") or {}
-    return LateSettings(prompts.get("query") or "", prompts.get("document") or "", inserted=False, query_length=text.get("query_length"),
-                        document_length=text.get("document_length"), expansion=grown.get("length"), fixed=grown.get("strategy", "fixed") == "fixed",
-                        attend=bool(grown.get("attend")), filling=grown.get("token"), skiplist=tuple(mask.get("skiplist_words") or ()),
-                        skip_queries="query" in (mask.get("skiplist_tasks") or ()),
-                        mean=st.get("similarity_fn_name") == "meanmaxsim")
+    modules = dict(read_modules(folder))
+    path = folder / modules.get("Transformer", "") / "sentence_bert_config.json"
+    st, text, mask = (said_in(p) for p in (folder / "config_sentence_transformers.json", path, folder / modules.get("MultiVectorMask", "-") / "config.json"))
+    prompts, tasks, grown = st.get("prompts") or {}, mask.get("skiplist_tasks"), grown_in(text, path)
+    tasks = ["document"] if tasks is None else tasks     # one task may stand there as a string, in which `in` finds it too
+    return LateSettings(prompts.get("query") or "", prompts.get("document") or "", inserted=False, query_length=length_in(text, "query_length", None, path),
+                        document_length=length_in(text, "document_length", None, path), fill_scores="MultiVectorMask" in modules or grown.get("attend", False),
+                        skiplist=tuple(mask.get("skiplist_words") or ()), skip_documents="document" in tasks, skip_queries="query" in tasks,
+                        only=tuple(mask.get("keep_only_token_ids") or ()), lower=bool(text.get("do_lower_case")),
+                        mean=st.get("similarity_fn_name") == "meanmaxsim", **grown)
+
+PYLATE = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens", "skiplist_words")  # older PyLate wrote no type
+
+def is_pylate(st: dict[str, Any]) -> bool:
+    "Is a config_sentence_transformers.json PyLate's?"
+    return st.get("model_type") == "ColBERT" or not st.get("model_type") and any(name in st for name in PYLATE)
 
 def read_settings(folder: Path) -> LateSettings:
     "A folder's settings, whichever format it has; without any, ColBERT's usual ones and no markers"
-    st, modules = read_json(folder / "config_sentence_transformers.json") or {}, dict(read_modules(folder))
-    if (folder / "artifact.metadata").is_file() or "HF_ColBERT" in ((read_json(folder / "config.json") or {}).get("architectures") or []):
-        return stanford_settings(read_json(folder / "artifact.metadata") or {})
-    if st.get("model_type") == "ColBERT": return pylate_settings(st)
-    path = folder / modules.get("Transformer", "")
-    text, mask = read_json(path / "sentence_bert_config.json") or {}, read_json(folder / modules.get("MultiVectorMask", "-") / "config.json") or {}
-    if modules: return multi_vector_settings(st, text, mask)
-    return LateSettings(skiplist=PUNCTUATION)
+    path, modules = folder / "config_sentence_transformers.json", dict(read_modules(folder))
+    if is_pylate(said_in(path)): return pylate_settings(path)
+    if modules.keys() & {"Dense", "MultiVectorMask"}: return multi_vector_settings(folder)
+    built = said_in(folder / "config.json").get("architectures") or []
+    if (folder / "artifact.metadata").is_file() or "HF_ColBERT" in built: return stanford_settings(folder)
+    return multi_vector_settings(folder) if modules else LateSettings(skiplist=PUNCTUATION)
 
 # %% ../../nbs/backends/colbert.ipynb #1b5e2de2
-MAIN_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+MAIN_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+STEPS = ("Transformer", "Dense", "LayerNorm", "Normalize", "MultiVectorMask", "Dropout")    # modules that are known here
 
-def stanford_projection(folder: Path) -> Any:
-    "The matrix `linear.weight` among a checkpoint's weights, or None"
+def stanford_projection(folder: Path) -> tuple[str, Any] | None:
+    "The matrix `linear.weight` among a checkpoint's weights and the file that has it, or None"
     from rerankers.engine.pytorch import torch_module
-    index = read_json(folder / MAIN_WEIGHTS[1]) or {}
-    file = folder / (index.get("weight_map") or {}).get("linear.weight", MAIN_WEIGHTS[0])
-    if file.is_file():
-        from safetensors import safe_open
-        with safe_open(str(file), framework="pt") as opened: return opened.get_tensor("linear.weight") if "linear.weight" in opened.keys() else None
-    if not (folder / MAIN_WEIGHTS[2]).is_file(): return None
-    return torch_module().load(str(folder / MAIN_WEIGHTS[2]), map_location="cpu", weights_only=True).get("linear.weight")
+    for name in MAIN_WEIGHTS:
+        file = folder / (said_in(folder / f"{name}.index.json").get("weight_map") or {}).get("linear.weight", name)
+        if not file.is_file(): continue
+        if file.suffix == ".bin": found = torch_module().load(str(file), map_location="cpu", weights_only=True).get("linear.weight")
+        else:
+            from safetensors import safe_open
+            with safe_open(str(file), framework="pt") as opened: found = opened.get_tensor("linear.weight") if "linear.weight" in opened.keys() else None
+        return None if found is None else (file.name, found.float())
+    return None
+
+def check_steps(folder: Path) -> None:
+    "Raise `ModelLoadError` for a module that would be left out"
+    for kind, path in read_modules(folder):
+        if kind == "Pooling": raise ModelLoadError(f"{folder} pools its tokens ({path}): an embedding model, which model_type='biencoder' runs")
+        if kind not in STEPS: raise ModelLoadError(f"{folder}: the module {kind!r} ({path}) is not known here; known are {', '.join(STEPS)}")
+
+def check_one(folder: Path, inline: tuple[str, Any] | None) -> None:
+    "Raise `ModelLoadError` where a Dense layer and a matrix among the main weights disagree"
+    from rerankers.engine.modules import layer_weights
+    dense = [path for kind, path in read_modules(folder) if kind == "Dense"]
+    if inline is None or not dense: return
+    found = layer_weights(folder / dense[0]).get("linear.weight")
+    if len(dense) == 1 and found is not None and found.shape == inline[1].shape and bool(found.isclose(inline[1]).all()): return
+    raise ModelLoadError(f"{folder} has two projections that disagree: linear.weight in {inline[0]} and the layers in {', '.join(dense)}")
+
+def on_tokens(kind: str, folder: Path) -> bool:
+    "Does a module change token vectors? Normalize does only where it says so"
+    return kind in ("Dense", "LayerNorm") or kind == "Normalize" and said_in(folder / "config.json").get("module_input_name") == "token_embeddings"
 
 def load_projection(folder: Path, hidden: int, wanted: bool) -> list[tuple[str, Any]]:
     "Layers after the transformer with the file of each, checked to fit; raises `ModelLoadError` naming the file that does not"
-    from rerankers.engine.modules import linear, load_layer
-    layers = [(path, load_layer(kind, folder / path)) for kind, path in read_modules(folder)[1:] if kind in ("Dense", "LayerNorm")]
+    from rerankers.engine.modules import linear, load_layer, normalise
+    if not wanted: return [("", normalise)]
+    check_steps(folder)
     inline = stanford_projection(folder)
-    chained = any(kind == "Dense" for kind, _ in read_modules(folder))
-    if inline is not None and not chained: layers = [("linear.weight", linear({"linear.weight": inline.float()}, "linear"))]
-    if not layers and wanted:
+    check_one(folder, inline)
+    layers = [(path, load_layer(kind, folder / path)) for kind, path in read_modules(folder)[1:] if on_tokens(kind, folder / path)]
+    if inline is not None and not any(in_and_out(layer)[0] for _, layer in layers):
+        layers = [("linear.weight", linear({"linear.weight": inline[1]}, "linear")), *layers]
+    if not any(in_and_out(layer)[0] for _, layer in layers):
         raise ModelLoadError(f"{folder} has no projection: no linear.weight in {MAIN_WEIGHTS[0]} and no Dense in modules.json. It is no trained ColBERT "
                              "model; projection=False compares the transformer's own token vectors")
-    return check_sizes(folder, layers if wanted else [], hidden)
+    whole = said_in(folder / "config_sentence_transformers.json").get("model_type") == "MultiVectorEncoder"   # nothing is left unsaid in such a folder
+    return check_sizes(folder, layers if whole else [*layers, ("", normalise)], hidden)
 
 def check_sizes(folder: Path, layers: list[tuple[str, Any]], hidden: int) -> list[tuple[str, Any]]:
     "Do layers follow on the transformer and on each other, and are they as large as the files say? Raises `ModelLoadError`"
-    size, said = hidden, (read_json(folder / "artifact.metadata") or {}).get("dim")
+    size, giver, said = hidden, "", said_in(folder / "artifact.metadata").get("dim")
     for path, layer in layers:
         first, last = in_and_out(layer)
         if first is not None and first != size: raise ModelLoadError(f"{folder}: {path} takes vectors of {first} numbers, what comes before it gives {size}")
-        size = last or size
-    if layers and said and said != size: raise ModelLoadError(f"{folder}: artifact.metadata says dim={said}, the projection linear.weight gives {size} numbers")
+        if last: size, giver = last, path
+    if said and said != size: raise ModelLoadError(f"{folder}: artifact.metadata says dim={said}, the projection {giver} gives {size} numbers")
     return layers
 
 def in_and_out(layer: Any) -> tuple[int | None, int | None]:
@@ -134,7 +215,7 @@ ROTARY_BASE = 10_000.0              # of Jina's code where config.json says none
 
 def rotary_xlmr(folder: Path) -> dict[str, Any]:
     "config.json of an XLM-R with rotary positions, empty for any other trunk"
-    said = read_json(folder / "config.json") or {}
+    said = said_in(folder / "config.json")
     named = said.get("model_type") == "xlm-roberta" or FLASH in str((said.get("auto_map") or {}).get("AutoConfig"))
     return said if named and said.get("position_embedding_type") == "rotary" else {}
 
@@ -160,10 +241,9 @@ class ReadTokens:
     def __init__(self, layers: list[Any]): self.layers = layers
 
     def __call__(self, output: Any, inputs: dict[str, Any]) -> Any:
-        from rerankers.engine.modules import normalise
         states = output.last_hidden_state.float()
         for layer in self.layers: states = layer(states)
-        return normalise(states)
+        return states
 
 # %% ../../nbs/backends/colbert.ipynb #b5fb0476
 class LateEncoder:
@@ -176,101 +256,221 @@ class LateEncoder:
         query: bool,                # Queries, or documents?
     ):
         from rerankers.engine.tokens import TextEncoder, from_transformers
-        marker = settings.query_marker if query else settings.document_marker
-        known = next((m for m in (marker, marker.strip()) if m and m in tokenizer.get_vocab()), None)
-        self.marker = tokenizer.get_vocab()[known] if known and settings.inserted else None
+        marker, self.prompt = (settings.query_marker, settings.query_prompt) if query else (settings.document_marker, settings.document_prompt)
+        known = known_marker(tokenizer, marker)
+        self.marker = known_id(tokenizer, known) if known and settings.inserted else None
         self.prefix, self.strip = "" if self.marker is not None else marker, settings.strip
         length = (settings.expansion if settings.fixed and settings.expansion else settings.query_length) if query else settings.document_length
         self.encoder = TextEncoder(from_transformers(tokenizer), None if length is None else max(length - (self.marker is not None), 1))
-        self.fill_to, self.attend = settings.expansion if query else None, settings.attend
+        self.fill_to, self.attend, self.fill_scores = settings.expansion if query else None, settings.attend, settings.fill_scores
         self.filling = filling_id(tokenizer, settings.filling) if self.fill_to else 0
-        skipped = settings.skiplist if settings.skip_queries or not query else ()
-        self.skipped = frozenset(i for word in skipped if (i := known_id(tokenizer, word)) is not None)
+        self.skipped = skipped_ids(tokenizer, settings) if (settings.skip_queries if query else settings.skip_documents) else frozenset()
+        self.only = frozenset(() if query else settings.only)
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tokens, list[list[bool]]]:
         "Token ids, with a mask of what the model sees; and which tokens are scored"
         from rerankers.engine.batching import Tokens
-        made = self.encoder.texts([self.prefix + (t.strip() if self.strip else t) for t in texts])
+        made = self.encoder.texts([self.prefix + self._prompted(t) for t in texts])
         rows = [self._marked(ids) for ids in made["input_ids"]]
         more = [max((self.fill_to or 0) - len(ids), 0) for ids in rows]
         found = {"input_ids": [ids + [self.filling] * n for ids, n in zip(rows, more)],
                  "attention_mask": [[1] * len(ids) + [int(self.attend)] * n for ids, n in zip(rows, more)]}
         if "token_type_ids" in made: found["token_type_ids"] = [[0] * len(ids) for ids in found["input_ids"]]
-        return Tokens.of(found, made.cut or []), [[i not in self.skipped for i in ids] for ids in found["input_ids"]]
+        scored = [[self._counts(i) for i in ids] + [self.fill_scores and self._counts(self.filling)] * n for ids, n in zip(rows, more)]
+        return Tokens.of(found, made.cut or []), scored
 
+    def _prompted(self, text: str) -> str: return (self.prompt + text).strip() if self.strip else self.prompt + text
+    def _counts(self, i: int) -> bool: return i not in self.skipped and (not self.only or i in self.only)
     def _marked(self, ids: list[int]) -> list[int]: return ids if self.marker is None else [*ids[:1], self.marker, *ids[1:]]
 
 def known_id(tokenizer: Any, word: str) -> int | None:
     "The id of a token, None when the vocabulary does not have it"
-    return tokenizer.get_vocab().get(word)
+    found = tokenizer.convert_tokens_to_ids(word)
+    return None if found == tokenizer.unk_token_id and word != tokenizer.unk_token else found
+
+def known_marker(tokenizer: Any, marker: str) -> str | None:
+    "The token that a marker is, with or without the blank behind it; None for text"
+    return next((m for m in (marker, marker.strip()) if m and known_id(tokenizer, m) is not None), None)
+
+def check_markers(folder: Path, settings: LateSettings, tokenizer: Any, own: set[str]) -> None:
+    "Raise `ModelLoadError` where a marker of the folder's, not the caller's `own`, is meant as a token and is none"
+    for name, option in (("query_marker", "query_prefix"), ("document_marker", "document_prefix")):
+        marker = getattr(settings, name)
+        if settings.inserted and marker and name not in own and not known_marker(tokenizer, marker):
+            raise ModelLoadError(f"{folder}: its files name the marker {marker!r}, which is not in its vocabulary; {option}= names another, '' none")
+
+def skipped_ids(tokenizer: Any, settings: LateSettings) -> frozenset[int]:
+    "Ids of the tokens of the skiplist, without the unknown token"
+    if not settings.skip_pieces: return frozenset(i for word in settings.skiplist if (i := known_id(tokenizer, word)) is not None)
+    pieces = [tokenizer.encode(word, add_special_tokens=False)[:1] for word in settings.skiplist]
+    return frozenset(i for piece in pieces for i in piece if i != tokenizer.unk_token_id)
+
+def lowered(tokenizer: Any) -> Any:
+    "The tokenizer, which brings texts to lower case first from now on"
+    from tokenizers.normalizers import Lowercase, Sequence as Steps
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = Steps([Lowercase(), *([backend.normalizer] if backend.normalizer else [])])
+    return tokenizer
 
 def filling_id(tokenizer: Any, token: str | None) -> int:
     "What fills a query up; raises `ModelLoadError` for a token that the vocabulary does not have"
-    if token is not None and known_id(tokenizer, token) is None: raise ModelLoadError(f"queries are filled with {token!r}, which is not in the vocabulary")
-    if token is not None: return tokenizer.get_vocab()[token]
+    if token is not None:
+        found = known_id(tokenizer, token)
+        if found is None: raise ModelLoadError(f"queries are filled with {token!r}, which is not in the vocabulary")
+        return found
     return next(i for i in (tokenizer.mask_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0) if i is not None)
 
 # %% ../../nbs/backends/colbert.ipynb #2e924e9d
-@dataclass(repr=False)
-class EncodedDocument(Document):
-    "A document with a place in a store of token vectors"
-    store: Any = field(default=None, compare=False)     # The `EncodedDocuments` that it belongs to
-    row: int = 0                                        # Its place there
+FIELDS = tuple(f.name for f in fields(Document))
 
-@dataclass
+def plain(doc: Document) -> Document:
+    "A document without what a kind of documents adds to it"
+    return Document(**{name: getattr(doc, name) for name in FIELDS})
+
+@dataclass(repr=False, eq=False)
+class EncodedDocument(Document):
+    "A document with a place in a store of token vectors; copies and pickles are plain documents"
+    store: Any = None       # The `EncodedDocuments` that it belongs to
+    row: int = 0            # Its place there
+
+    def __eq__(self, other: object) -> bool: return isinstance(other, Document) and vars(plain(self)) == vars(plain(other))
+    def __reduce__(self): return Document, tuple(getattr(self, name) for name in FIELDS)
+
+@dataclass(eq=False)
 class EncodedDocuments(Sequence[EncodedDocument]):
     "Documents with the vectors of their tokens: rank them, save them, load them"
     items: list[Document]       # Texts, ids, metadata
     vectors: TokenVectors       # One run of vectors a document
     made_by: dict[str, Any]     # The model, its dimension and its settings for documents
+    cut: Sequence[bool] = ()    # Which documents were longer than the model reads; empty: none
+
+    def __post_init__(self) -> None: self.cut = list(self.cut) or [False] * len(self.items)
 
     def __len__(self) -> int: return len(self.items)
 
     @overload
     def __getitem__(self, i: int) -> EncodedDocument: ...
     @overload
-    def __getitem__(self, i: slice) -> list[EncodedDocument]: ...
+    def __getitem__(self, i: slice) -> EncodedDocuments: ...
     def __getitem__(self, i):
-        if isinstance(i, slice): return [self[k] for k in range(*i.indices(len(self)))]
-        doc = self.items[i]
-        return EncodedDocument(doc.text, doc.doc_id, doc.metadata, title=doc.title, store=self, row=range(len(self))[i])
+        rows = range(len(self))[i]
+        if not isinstance(i, slice): return EncodedDocument(**vars(plain(self.items[rows])), store=self, row=rows)
+        return EncodedDocuments([self.items[r] for r in rows], self.vectors.pick(rows), self.made_by, [self.cut[r] for r in rows])
 
     def __repr__(self) -> str:
         shape = f"{len(self.vectors.values)} tokens × {self.vectors.dim} {self.vectors.values.dtype}"
-        return f"EncodedDocuments({len(self)} documents, {shape}, {self.made_by['model']!r})"
+        return f"EncodedDocuments({len(self)} documents, {shape}, {self.made_by.get('model')!r})"
 
     def save(self, folder: str | Path) -> None:
         "Write to a folder, which is made; raises `InputError` for ids or metadata that JSON cannot hold"
-        import numpy as np
-        folder = Path(folder)
-        rows = [{"text": d.text, "doc_id": d.doc_id, "metadata": d.metadata, "title": d.title} for d in self.items]
-        if not all(isinstance(r["doc_id"], (str, int, float, bool)) for r in rows): raise InputError("only ids that are strings or numbers can be saved")
-        try: lines = [json.dumps(row) for row in rows]
-        except TypeError as error: raise InputError(f"metadata cannot be written as JSON: {error}") from None
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "documents.jsonl").write_text("\n".join(lines), encoding="utf-8")
-        (folder / "about.json").write_text(json.dumps(self.made_by), encoding="utf-8")
-        for name, array in arrays(self.vectors).items(): np.save(folder / f"{name}.npy", array)
+        lines = "".join(saved_line(doc, cut) + "\n" for doc, cut in zip(self.items, self.cut))      # before anything is written
+        write_store(Path(folder), lines, self.vectors, self.made_by)
 
     @classmethod
     def load(cls, folder: str | Path) -> EncodedDocuments:
-        "Read what `save` wrote; vectors stay on disk until they are needed. Raises `InputError` when something is missing"
-        import numpy as np
-        from rerankers.engine.maxsim import TokenVectors
-        folder = Path(folder)
-        try:
-            rows = [json.loads(line) for line in (folder / "documents.jsonl").read_text(encoding="utf-8").splitlines()]
-            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-            found = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("values", "lengths", "scales") if (folder / f"{name}.npy").is_file()}
-            return cls([Document(**row) for row in rows], TokenVectors(found["values"], np.array(found["lengths"]), found.get("scales")), about)
-        except (OSError, ValueError, KeyError) as error: raise InputError(f"{folder} holds no encoded documents: {first_line(error)}") from error
+        "Read what `save` wrote; vectors stay on disk until they are needed. Raises `InputError` when something is missing or of another save"
+        return cls(*read_store(Path(folder)))
+
+# %% ../../nbs/backends/colbert.ipynb #26c8d1ef
+AS_IT_IS = (str, int, float, bool, type(None))      # what JSON gives back unchanged, besides lists, and dictionaries whose keys are strings
+
+def changed_part(value: Any, where: str) -> str | None:
+    "The first part of a value that JSON would give back as another thing, None when there is none"
+    if type(value) is dict:
+        inner = [(f"{where}[{k!r}]", v) for k, v in value.items()]
+        if odd := next((part for (part, _), k in zip(inner, value) if type(k) is not str), None): return odd
+    elif type(value) is list: inner = [(f"{where}[{k}]", v) for k, v in enumerate(value)]
+    else: return None if type(value) in AS_IT_IS else where
+    return next((odd for part, v in inner if (odd := changed_part(v, part))), None)
+
+def saved_line(doc: Document, cut: bool) -> str:
+    "A document as a line of JSON; raises `InputError` for what JSON would change"
+    row = {name: value for name in FIELDS if (value := getattr(doc, name)) is not None}
+    ident = row["doc_id"] = doc.doc_id.item() if hasattr(doc.doc_id, "item") else doc.doc_id    # NumPy's numbers become Python's
+    if type(ident) not in (str, int, float, bool): raise InputError(f"only ids that are strings or numbers can be saved, not {ident!r}")
+    odd = next((found for name, value in row.items() if (found := changed_part(value, name))), None)
+    if odd: raise InputError(f"document {ident!r}: JSON would change {odd}; save strings, numbers, lists, and dictionaries with strings for keys")
+    return json.dumps({**row, "truncated": True} if cut else row)
+
+# %% ../../nbs/backends/colbert.ipynb #48eaf301
+VERSION = 1                     # of the folder's form; others are refused
+PIECE, PIECES = 1 << 16, 64     # bytes that are looked at in a place, and places: files up to 4 MiB are read whole
+
+def digest(path: Path) -> str:
+    "One short word for a file's size and content; of a large file pieces are read, so that any size costs the same"
+    size = path.stat().st_size
+    whole, last = size <= PIECE * PIECES, max(size - PIECE, 0)
+    found = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in range(0, size, PIECE) if whole else (last * k // (PIECES - 1) for k in range(PIECES)):
+            file.seek(start)
+            found.update(file.read(PIECE))
+    return found.hexdigest()[:16]
+
+def put(path: Path, write: Callable[[Path], Any]) -> str:
+    "Write a file beside its place and move it there; gives its digest"
+    beside = path.with_name(f".{uuid4().hex}-{path.name}")
+    try:
+        write(beside)
+        found = digest(beside)
+        os.replace(beside, path)
+        return found
+    finally: beside.unlink(missing_ok=True)
+
+def write_store(folder: Path, lines: str, vectors: TokenVectors, made_by: dict[str, Any]) -> None:
+    "All files of a store, `about.json` last; what an earlier save had more is taken away"
+    import numpy as np
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"documents.jsonl": put(folder / "documents.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))}
+    for name, array in arrays(vectors).items(): files[name] = put(folder / name, partial(np.save, arr=array))
+    about = {"version": VERSION, "documents": len(vectors), "tokens": len(vectors.values), "dim": vectors.dim, "dtype": str(vectors.values.dtype),
+             "files": files, "made_by": made_by}
+    put(folder / "about.json", lambda path: path.write_text(json.dumps(about, indent=1), encoding="utf-8"))
+    if vectors.scales is None: (folder / "scales.npy").unlink(missing_ok=True)
 
 def arrays(vectors: TokenVectors) -> dict[str, np.ndarray]:
-    "The arrays of a store by name"
-    return {"values": vectors.values, "lengths": vectors.lengths, **({} if vectors.scales is None else {"scales": vectors.scales})}
+    "The arrays of a store by the names of their files"
+    return {"values.npy": vectors.values, "lengths.npy": vectors.lengths, **({} if vectors.scales is None else {"scales.npy": vectors.scales})}
+
+# %% ../../nbs/backends/colbert.ipynb #59fb0412
+def read_about(folder: Path) -> dict[str, Any]:
+    "What a store says of itself; raises `InputError` for a folder that is none, or of another version"
+    path = folder / "about.json"
+    try: about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no encoded documents, about.json cannot be read: {first_line(error)}") from error
+    if not isinstance(about, dict) or about.get("version") != VERSION:
+        raise InputError(f"{path} is not of version {VERSION}, the one that is read here: encode the documents again and save them")
+    return about
+
+def check_files(folder: Path, files: dict[str, str]) -> None:
+    "Raise `InputError` for a file that is missing, cut, or of another save"
+    for name, saved in files.items():
+        path = folder / name
+        if not path.is_file(): raise InputError(f"{path} is missing: copy the whole folder, or encode the documents again")
+        if digest(path) != saved: raise InputError(f"{path} is not the file that was saved with about.json: it was changed, cut, or is of another save")
+
+def read_store(folder: Path) -> tuple[list[Document], TokenVectors, dict[str, Any], list[bool]]:
+    "Documents, vectors, what made them, and which documents were cut; raises `InputError` where these do not belong together"
+    import numpy as np
+    from rerankers.engine.maxsim import TokenVectors
+    about = read_about(folder)
+    try:
+        check_files(folder, about["files"])
+        rows = [json.loads(line) for line in (folder / "documents.jsonl").read_text(encoding="utf-8").splitlines()]
+        cut = [row.pop("truncated", False) for row in rows]
+        found = {name: np.load(folder / name, mmap_mode="r") for name in about["files"] if name.endswith(".npy")}
+        vectors = TokenVectors(found["values.npy"], np.array(found["lengths.npy"]), found.get("scales.npy"))
+        items = [Document(**row) for row in rows]
+        shape = (len(items), int(vectors.lengths.sum()), vectors.dim, str(vectors.values.dtype))
+        if shape != tuple(about[name] for name in ("documents", "tokens", "dim", "dtype")): raise ValueError(f"they hold {shape}")
+        return items, vectors, about["made_by"], cut
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError): raise
+        raise InputError(f"{folder / 'about.json'} does not describe the files beside it: {first_line(error)}") from error
 
 # %% ../../nbs/backends/colbert.ipynb #064d77f5
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fresh:
     "Texts that were encoded for one call"
     rows: dict[str, int]        # Text -> its place
@@ -281,25 +481,50 @@ class Fresh:
         "Where a document's vectors are"
         return (doc.store.vectors, doc.row) if isinstance(doc, EncodedDocument) else (self.vectors, self.rows[readable(doc.content)])
 
-def gathered(places: Sequence[tuple[TokenVectors, int]]) -> TokenVectors:
-    "The vectors at some places as one run"
-    from rerankers.engine.maxsim import TokenVectors
-    stores = {id(store): store for store, _ in places}
-    if len(stores) == 1: return places[0][0].pick([row for _, row in places])
-    return TokenVectors.of([store[row] for store, row in places])
+    def lost(self, doc: Document) -> bool:
+        "Was a document longer than the model reads?"
+        return doc.store.cut[doc.row] if isinstance(doc, EncodedDocument) else self.cut[self.rows[readable(doc.content)]]
 
 # %% ../../nbs/backends/colbert.ipynb #3718f737
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenMatrix:
     "Similarities of query tokens and document tokens"
     query: list[str]            # Tokens, (query tokens,)
     document: list[str]         # Tokens that are scored, (document tokens,)
     similarities: np.ndarray    # (query tokens, document tokens)
+    mean: bool = False          # Is the score the mean of the best similarities, or their sum?
+
+    @property
+    def score(self) -> float:
+        "The document's score"
+        from rerankers.engine.maxsim import EMPTY
+        if not self.document: return EMPTY
+        best = self.similarities.max(axis=1)
+        return float(best.sum()) / (len(best) if self.mean and len(best) else 1)
 
     def best(self) -> list[tuple[str, str, float]]:
         "For each query token its best match and their similarity"
         if not self.document: return []
         return [(q, self.document[i], float(row[i])) for q, row in zip(self.query, self.similarities) for i in [int(row.argmax())]]
+
+# %% ../../nbs/backends/colbert.ipynb #6a0c1523
+DESCRIPTIONS = ("config.json", "adapter_config.json", "modules.json", "tokenizer.json", "vocab.txt")
+WEIGHTS = ("*.safetensors", "*model*.bin", "*.gguf")    # the first that a folder has are those that are loaded
+MADE_BY = ("document_marker", "inserted", "document_prompt", "document_length", "skiplist", "skip_pieces", "skip_documents", "only", "lower", "strip")
+
+def model_files(folder: Path) -> list[Path]:
+    "The files of a checkpoint that its vectors depend on, in a fixed order"
+    places = sorted({folder, *(folder / path for _, path in read_modules(folder))})
+    weights = [next(filter(None, (sorted(place.glob(pattern)) for pattern in WEIGHTS)), []) for place in places]
+    return [file for place, found in zip(places, weights) for file in (*(place / name for name in DESCRIPTIONS), *found) if file.is_file()]
+
+def fingerprint(folder: Path, layers: Sequence[Any]) -> str:
+    "One short word for what makes the vectors; `layers` follow the transformer and are looked at whole"
+    found = hashlib.sha256()
+    for file in model_files(folder): found.update(f"{file.relative_to(folder)} {digest(file)} ".encode())
+    for weight in (w for layer in layers for part in getattr(layer, "modules", list)() for w in part.parameters(recurse=False)):
+        found.update(weight.detach().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 # %% ../../nbs/backends/colbert.ipynb #5726c570
 class ColBERTRanker(LocalModel, PointwiseRanker):
@@ -307,7 +532,7 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
     words    = ("colbert", "late-interaction", "pylate")
     defaults = {"en": "lightonai/LateOn", "ja": "bclavie/JaColBERTv2", "other": "lightonai/mLateOn"}
     claims   = Claims(files=("artifact.metadata",), st_types=("ColBERT", "MultiVectorEncoder"), modules=("MultiVectorMask",), architectures=("HF_ColBERT",),
-                      names=("*colbert*", "*lateon*", "*-embed-*-late-*"))
+                      names=("*colbert*", "*lateon*", "*-embed-*-late-*", "*uibk-embedding*", "*kure-v2*"))
     requires = {"transformers": ("torch", "transformers", "numpy")}
 
     @delegates(LoadOptions)
@@ -321,6 +546,8 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         attend_to_expansion_tokens: bool | None = None,     # Do other tokens see the filling? Likewise
         query_prefix: str | None = None,            # Marker of queries, likewise
         document_prefix: str | None = None,         # Marker of documents, likewise
+        query_prompt: str | None = None,            # Text between marker and query, likewise
+        document_prompt: str | None = None,         # Text between marker and document, likewise
         skiplist: Sequence[str] | None = None,      # Tokens of documents that are not scored, likewise
         strip: bool | None = None,                  # Drop blanks around texts, likewise
         mean: bool | None = None,                   # Divide the sum by the number of query tokens, likewise
@@ -328,47 +555,63 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         block: int | None = None,                   # Document tokens that MaxSim looks at together; bounds memory
         batch_size: int | None = None,              # Texts a step; automatic by default
         max_tokens: int | None = None,              # Token slots a step; what suits the device by default
+        query_token: str | None = None,             # `query_prefix` as rerankers 0.10 calls it
+        document_token: str | None = None,          # `document_prefix` as rerankers 0.10 calls it
+        skiplist_words: Sequence[str] | None = None,    # `skiplist` as PyLate calls it
         **kwargs,                                   # See `LoadOptions`
     ):
         from rerankers.engine.maxsim import BLOCK
-        from rerankers.engine.tokens import usable_length
         options = LoadOptions(**kwargs)
-        folder = checkpoint_folder(model, options, (*SMALL_FILES, "artifact.metadata"))
         lengths = {name: check_positive(name, n) for name, n in (("query_length", query_length), ("document_length", document_length))}
-        given = {**lengths, "attend": attend_to_expansion_tokens, "query_marker": query_prefix,
-                 "document_marker": document_prefix, "skiplist": None if skiplist is None else tuple(skiplist), "strip": strip, "mean": mean}
-        self.settings = overridden(read_settings(folder), {k: v for k, v in given.items() if v is not None}, do_query_expansion)
-        self.model, self.block = model, check_positive("block", block) or BLOCK
-        tokenizer = self.open(model, folder, options, projection)
-        self.settings = bounded(self.settings, usable_length(self.runtime.model.config.to_dict(), None), lengths)
-        self.queries, self.documents = (LateEncoder(tokenizer, self.settings, query=q) for q in (True, False))
-        self.tokenizer, self.pad = tokenizer, {"input_ids": tokenizer.pad_token_id or 0}
+        skipped = one_of("skiplist", skiplist, "skiplist_words", skiplist_words)
+        given = {**lengths, "attend": attend_to_expansion_tokens, "query_marker": one_of("query_prefix", query_prefix, "query_token", query_token),
+                 "document_marker": one_of("document_prefix", document_prefix, "document_token", document_token), "query_prompt": query_prompt,
+                 "document_prompt": document_prompt, "strip": strip, "mean": mean, **skiplist_given(skipped)}
+        self.model, self.block, self.projection = str(model), check_positive("block", block) or BLOCK, projection
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
+        self.open(options, {k: v for k, v in given.items() if v is not None}, do_query_expansion)
 
-    def open(self, model: str, folder: Path, options: LoadOptions, projection: bool) -> Any:
-        "Load trunk and projection, give the tokenizer"
-        from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
-        path = dict(read_modules(folder)).get("Transformer", "")
-        config = native_config(folder / path, options.trust_remote_code)
-        trunk = load_model(model, "AutoModel", options, config=config, subfolder=path)
-        whole = checkpoint_folder(model, options, (*SMALL_FILES, "artifact.metadata", *MAIN_WEIGHTS)) if not read_modules(folder) else folder
-        layers = [layer.to(trunk.device) if hasattr(layer, "to") else layer for _, layer in load_projection(whole, trunk.config.hidden_size, projection)]
-        self.runtime: Any = TorchRuntime(trunk, ReadTokens(layers))
-        self.dim = next((s for s in (in_and_out(x)[1] for x in layers[::-1]) if s), trunk.config.hidden_size)
-        return load_tokenizer(model, options, path)
+    def open(self, options: LoadOptions, given: dict[str, Any], expand: bool | None) -> None:
+        "Load trunk, projection and tokenizer; `given` are the caller's own settings"
+        from rerankers.engine.pytorch import load_model, load_tokenizer
+        from rerankers.engine.tokens import from_transformers, usable_length
+        folder = checkpoint_folder(self.model, options, (*SMALL_FILES, "artifact.metadata"))
+        settings, path = read_settings(folder), dict(read_modules(folder)).get("Transformer", "")
+        trunk = load_model(self.model, "AutoModel", options, config=native_config(folder / path, options.trust_remote_code), subfolder=path)
+        tokenizer = load_tokenizer(self.model, options, path)
+        check_markers(folder, settings, tokenizer, set(given))
+        limits = from_transformers(tokenizer).limit, usable_length(trunk.config.to_dict(), None)
+        self.settings = bounded(overridden(settings, given, expand), *limits, {k: given.get(k) for k in ("query_length", "document_length")})
+        if self.settings.lower: tokenizer = lowered(tokenizer)
+        self.tokenizer, self.pad = tokenizer, {"input_ids": tokenizer.pad_token_id or 0}
+        self.queries, self.documents = (LateEncoder(tokenizer, self.settings, query=q) for q in (True, False))
+        self.attach(folder, trunk, options)
+
+    def attach(self, folder: Path, trunk: Any, options: LoadOptions) -> None:
+        "Put the projection on the trunk"
+        from rerankers.engine.pytorch import TorchRuntime
+        whole = folder if read_modules(folder) else checkpoint_folder(self.model, options, (*SMALL_FILES, "artifact.metadata", *MAIN_WEIGHTS))
+        layers = [layer for _, layer in load_projection(whole, trunk.config.hidden_size, self.projection)]
+        self.fingerprint = fingerprint(whole, layers)
+        self.dim = next((s for s in (in_and_out(layer)[1] for layer in layers[::-1]) if s), trunk.config.hidden_size)
+        self.runtime: Any = TorchRuntime(trunk, ReadTokens([layer.to(trunk.device) if hasattr(layer, "to") else layer for layer in layers]))
 
     @property
     def made_by(self) -> dict[str, Any]:
-        "What encoded documents must have been made by to be ranked here"
-        s = self.settings
-        return {"model": self.model, "dim": self.dim, "document_length": s.document_length, "document_marker": s.document_marker, "skiplist": list(s.skiplist)}
+        "What encoded documents must have been made by to be ranked here; the model's name is for people"
+        chosen = {name: getattr(self.settings, name) for name in MADE_BY}
+        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
+        return {"model": self.model, "projection": self.projection, "dim": self.dim, "fingerprint": self.fingerprint, **listed}
 
     def vectors(self, texts: Sequence[str], encoder: LateEncoder, *, batch_size: int | None, progress: bool | None) -> tuple[list[np.ndarray], list[bool]]:
         "Vectors of the tokens that count, (tokens, dim) a text, and which texts were cut"
         import numpy as np
         tokens, scored = encoder(texts)
-        rows = self.run_rows(tokens, batch_size=batch_size, progress=progress, unit="text")    # (tokens and padding, dim) each
-        return [np.ascontiguousarray(row[:len(keep)][keep]) for row, keep in zip(rows, scored)], list(tokens.cut or [])
+        full = [i for i, ids in enumerate(tokens["input_ids"]) if ids]      # a text may have no token, where the tokenizer adds none
+        made = self.run_rows({name: [ids[i] for i in full] for name, ids in tokens.items()}, batch_size=batch_size, progress=progress, unit="text")
+        found = [np.empty((0, self.dim), dtype=np.float32)] * len(texts)
+        for i, row in zip(full, made): found[i] = np.ascontiguousarray(row[:len(scored[i])][scored[i]])     # (tokens and padding, dim) -> (tokens, dim)
+        return found, list(tokens.cut or [])
 
     def encode(
         self,
@@ -380,9 +623,9 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
     ) -> EncodedDocuments:
         "Documents with their token vectors, to be ranked for any number of queries"
         from rerankers.engine.maxsim import TokenVectors
-        items = to_documents(docs)
-        found, _ = self.vectors([readable(d.content) for d in items], self.documents, batch_size=batch_size, progress=progress)
-        return EncodedDocuments(items, TokenVectors.of(found, precision, self.dim), self.made_by)
+        items = [plain(d) for d in to_documents(docs)]
+        found, cut = self.vectors([readable(d.content) for d in items], self.documents, batch_size=batch_size, progress=progress)
+        return EncodedDocuments(items, TokenVectors.of(found, precision, self.dim), self.made_by, cut)
 
     def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> list[float]:
         "Scores of single pairs; `answer` does it for whole lists"
@@ -391,7 +634,9 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
 
     def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "Encode each distinct text once, and let each query look through its documents"
-        for doc in (d for t in tasks for d in t.documents if isinstance(d, EncodedDocument)): self.check(doc.store)
+        encoded = [d for t in tasks for d in t.documents if isinstance(d, EncodedDocument)]
+        for store in {id(d.store): d.store for d in encoded}.values(): self.check(store)
+        for doc in encoded: check_text(doc)
         queries = {text: i for i, text in enumerate(dict.fromkeys(readable(t.query) for t in tasks))}
         asked, query_cut = self.vectors(list(queries), self.queries, batch_size=batch_size, progress=progress)
         fresh = self.fresh(tasks, batch_size=batch_size, progress=progress)
@@ -406,18 +651,22 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
 
     def check(self, store: EncodedDocuments) -> None:
         "Raise `InputError` for documents that another model, or this one with other settings, has encoded"
-        wrong = {k: (store.made_by.get(k), v) for k, v in self.made_by.items() if store.made_by.get(k) != v}
-        if not wrong: return
-        name, (theirs, ours) = next(iter(wrong.items()))
-        raise InputError(f"these documents were encoded with {name}={theirs!r}, this ranker has {name}={ours!r}: encode them again with {self!r}")
+        mine, theirs = self.made_by, store.made_by
+        name = next((k for k in mine if k != "model" and theirs.get(k) != mine[k]), None)
+        if name is None: return
+        said = ([f"model={made.get('model')!r} (fingerprint {made.get(name)})" for made in (theirs, mine)] if name == "fingerprint" else
+                [f"{name}={made.get(name)!r}" for made in (theirs, mine)])
+        raise InputError(f"these documents were encoded with {said[0]}, this ranker has {said[1]}: encode them again with {self!r}")
 
     def ranked(self, task: Task, asked: np.ndarray, query_cut: bool, fresh: Fresh) -> Ranking:
         "One query's scores"
         from rerankers.engine.maxsim import maxsim
         docs, places = task.documents, list(map(fresh.place, task.documents))
-        scores = maxsim(asked, gathered(places), block=self.block, mean=self.settings.mean, device=self.runtime.device)
-        cut = [query_cut or (store is fresh.vectors and fresh.cut[row]) for store, row in places]
-        return Ranking(scores.tolist(), truncated=cut, explain=lambda i: self.explain(task.query, docs[i].content))
+        scores = maxsim(asked, places, block=self.block, mean=self.settings.mean, device=self.runtime.device)
+        def tell(i: int) -> TokenMatrix:
+            store, row = places[i]
+            return self.matrix(task.query, docs[i].content, store[row])
+        return Ranking(scores.tolist(), truncated=[query_cut or fresh.lost(doc) for doc in docs], explain=tell)
 
     def explain(
         self,
@@ -425,17 +674,37 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         text: str,      # A document's text
     ) -> TokenMatrix:
         "Which token of the query is how similar to which token of the document"
-        sides = [(readable(query), self.queries), (readable(text), self.documents)]
-        (asked, of_query), (found, of_text) = ((self.vectors([t], e, batch_size=None, progress=False)[0][0], self.names(t, e)) for t, e in sides)
-        return TokenMatrix(of_query, of_text, asked @ found.T)
+        return self.matrix(query, text, self.vectors([readable(text)], self.documents, batch_size=None, progress=False)[0][0])
+
+    def matrix(self, query: str, text: str, found: np.ndarray) -> TokenMatrix:
+        "`explain` for a text whose vectors are known, (tokens, dim)"
+        query, text = readable(query), readable(text)
+        asked = self.vectors([query], self.queries, batch_size=None, progress=False)[0][0]
+        return TokenMatrix(self.names(query, self.queries), self.names(text, self.documents), asked @ found.T, self.settings.mean)
 
     def names(self, text: str, encoder: LateEncoder) -> list[str]:
         "The tokens of a text that are scored, as a person reads them"
         tokens, scored = encoder([text])
         return [self.tokenizer.decode([i]).strip() or "·" for i, keep in zip(tokens["input_ids"][0], scored[0]) if keep]
 
-def bounded(settings: LateSettings, usable: int | None, given: dict[str, int | None]) -> LateSettings:
-    "Lengths that the trunk has room for; raises `InputError` where the caller asks for more"
+def check_text(doc: EncodedDocument) -> None:
+    "Raise `InputError` for a document whose text is no longer the one that was encoded"
+    if doc.content != doc.store.items[doc.row].content:
+        raise InputError(f"the text of document {doc.doc_id!r} was changed after it was encoded: encode it again, or pass a Document")
+
+def one_of(name: str, value: Any, other: str, alias: Any) -> Any:
+    "The value of an option that has two names; raises `InputError` when both are given"
+    if value is not None and alias is not None: raise InputError(f"{name}= and {other}= are one option: give one of them")
+    return alias if value is None else value
+
+def skiplist_given(words: Sequence[str] | None) -> dict[str, Any]:
+    "The caller's skiplist as settings; raises `InputError` for a single string"
+    if isinstance(words, str): raise InputError(f"skiplist={words!r} is one string: give a list of tokens")
+    return {} if words is None else {"skiplist": tuple(words), "skip_pieces": False, "skip_documents": True}
+
+def bounded(settings: LateSettings, limit: int | None, usable: int | None, given: dict[str, int | None]) -> LateSettings:
+    "Lengths that the tokenizer allows, where nothing else says one, and the trunk has room for; raises `InputError` where the caller asks for more"
+    settings = replace(settings, query_length=settings.query_length or limit, document_length=settings.document_length or limit)
     if usable is None: return settings
     for name, value in given.items():
         if value is not None and value > usable: raise InputError(f"{name}={value}: the model has room for {usable} tokens")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 import numpy as np
 
@@ -13,12 +14,12 @@ from .pytorch import torch_module
 from ..errors import InputError, did_you_mean
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'BLOCK', 'EMPTY', 'KERNELS', 'TokenVectors', 'blocks', 'maxsim']
+__all__ = ['PRECISIONS', 'BLOCK', 'EMPTY', 'KERNELS', 'Place', 'TokenVectors', 'blocks', 'joined', 'summed', 'maxsim']
 
 # %% ../../nbs/engine/11_maxsim.ipynb #adaf7aee
 PRECISIONS = ("float32", "float16", "int8")
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenVectors:
     "Vectors of the tokens of many texts, text after text"
     values: np.ndarray                  # (tokens of all texts, dim) float32, float16 or int8
@@ -40,7 +41,7 @@ class TokenVectors:
     @property
     def dim(self) -> int: return self.values.shape[1]
 
-    @property
+    @cached_property
     def offsets(self) -> np.ndarray:
         "Where each text begins, and where the last one ends, (texts + 1,)"
         return np.concatenate([[0], self.lengths.cumsum()])
@@ -55,11 +56,12 @@ class TokenVectors:
         return found if self.scales is None else found * self.scales[start:end, None]
 
     def pick(self, chosen: Sequence[int]) -> TokenVectors:
-        "Some of the texts, in a new order; all of them in their own order cost nothing"
-        if list(chosen) == list(range(len(self))): return self
-        offsets = self.offsets
-        rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in chosen]) if len(chosen) else np.empty(0, dtype=np.int64)
+        "Some of the texts, in a new order, as a store of their own; neighbours are not copied"
+        run = range(chosen[0], chosen[0] + len(chosen)) if len(chosen) else range(0)
+        if list(chosen) == list(run): rows: Any = slice(int(self.offsets[run.start]), int(self.offsets[run.stop]))
+        else: rows = np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in chosen])
         return TokenVectors(self.values[rows], self.lengths[list(chosen)], None if self.scales is None else self.scales[rows])
+
 
 # %% ../../nbs/engine/11_maxsim.ipynb #e7388058
 BLOCK = 65_536      # document tokens at a time; with a query of 32 tokens their similarities take 8 MB
@@ -79,9 +81,29 @@ def blocks(
         room -= n
     if start < len(lengths): yield start, len(lengths)
 
+Place = tuple[TokenVectors, int]    # A store, and the number of a text in it
+
+def joined(
+    places: Sequence[Place],    # Where the texts are
+) -> np.ndarray:                # (tokens of all texts, dim) float32
+    "The vectors of texts, one text after the other; neighbours in a store are read together"
+    runs: list[tuple[TokenVectors, int, int]] = []
+    for store, i in places:
+        if runs and runs[-1][0] is store and runs[-1][2] == i: runs[-1] = (store, runs[-1][1], i + 1)
+        else: runs.append((store, i, i + 1))
+    found = [store.between(int(store.offsets[start]), int(store.offsets[end])) for store, start, end in runs]
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+def summed(similar: Any, lengths: Any, mean: bool) -> Any:
+    "(tokens, query tokens) and the tokens of each text -> (texts,)"
+    if similar.device.type not in KERNELS: similar = similar.cpu()
+    lengths = torch_module().from_numpy(lengths).to(similar.device)
+    best = torch_module().segment_reduce(similar, "max", lengths=lengths, axis=0)       # (texts, query tokens)
+    return torch_module().where(lengths > 0, best.mean(-1) if mean else best.sum(-1), EMPTY).float().cpu()
+
 def maxsim(
     query: np.ndarray,          # (query tokens, dim)
-    documents: TokenVectors,    # Of any number of texts
+    documents: TokenVectors | Sequence[Place],      # A store, or texts of one or several
     *,
     block: int = BLOCK,         # Document tokens at a time
     mean: bool = False,         # Divide by the number of query tokens
@@ -89,14 +111,12 @@ def maxsim(
 ) -> np.ndarray:                # (texts,) float32
     "The score of each document: over the query's tokens, the sum of the largest similarity with a token of the document"
     torch = torch_module()
-    asked, offsets = torch.from_numpy(np.ascontiguousarray(query, dtype=np.float32)).to(device), documents.offsets
-    found = [torch.empty(0)]
-    for start, end in blocks(documents.lengths, block):
-        vectors = torch.from_numpy(documents.between(int(offsets[start]), int(offsets[end]))).to(device)                    # (tokens, dim)
-        similar = vectors @ asked.T                                                                               # (tokens, query tokens)
-        if similar.device.type not in KERNELS: similar = similar.cpu()
-        lengths = torch.from_numpy(documents.lengths[start:end]).to(similar.device)
-        best = torch.segment_reduce(similar, "max", lengths=lengths, axis=0)                                      # (texts, query tokens)
-        found.append(torch.where(lengths > 0, best.sum(-1), EMPTY).float().cpu())
-    scores = torch.cat(found).numpy()
-    return scores / len(query) if mean and len(query) else scores
+    places = [(documents, i) for i in range(len(documents))] if isinstance(documents, TokenVectors) else documents
+    lengths = np.array([store.lengths[i] for store, i in places], dtype=np.int64)
+    if not len(query): return np.where(lengths > 0, 0.0, EMPTY).astype(np.float32)      # nothing was asked, so the sum has no terms
+    asked, found = torch.from_numpy(np.ascontiguousarray(query, dtype=np.float32)).to(device), [torch.empty(0)]
+    for start, end in blocks(lengths, block):
+        vectors = torch.from_numpy(joined(places[start:end])).to(device)                # (tokens, dim)
+        found.append(summed(vectors @ asked.T, lengths[start:end], mean))
+    return torch.cat(found).numpy()
+
