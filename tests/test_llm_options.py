@@ -3,6 +3,8 @@ import asyncio
 import copy
 import re
 import sys
+import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -12,9 +14,10 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 from official import Some, pulled, wheel
+from servers import Say, Scripted
 
 from rerankers import Document, Reranker
-from rerankers.errors import InputError
+from rerankers.errors import InputError, RateLimitError
 from rerankers.llm.chat import FunctionClient
 from rerankers.llm.plans import PLANS, plan, rehearse
 from rerankers.registry import choose
@@ -143,7 +146,7 @@ def test_a_server_has_no_use_for_a_local_models_options(option):
     assert "secret" not in str(error.value) and "client='local'" in str(error.value)
 
 
-@pytest.mark.parametrize("option", [*ASKED, *LOADED])
+@pytest.mark.parametrize("option", [option for option in (*ASKED, *LOADED) if option != "concurrency"])
 def test_a_function_has_no_use_for_either(option):
     with pytest.raises(InputError, match=f"no use for {option}="): Reranker("rankgpt", client=by_number, **{option: (ASKED | LOADED)[option]})
 
@@ -159,8 +162,9 @@ def test_several_are_named_together():
     with pytest.raises(InputError, match="no use for api_key=, timeout=: "): Reranker("rankgpt", client=by_number, api_key="k", timeout=3)
 
 
-def test_litellm_knows_its_own_prices():
-    with pytest.raises(InputError, match="no use for prices=, transport="): Reranker("openai/gpt-4o", api_key="k", prices=(1.0, 2.0), transport=nobody)
+def test_litellm_takes_prices_and_no_transport():
+    assert Reranker("openai/gpt-4o", api_key="k", prices=(1.0, 2.0)).client.prices == (1.0, 2.0)
+    with pytest.raises(InputError, match="no use for transport="): Reranker("openai/gpt-4o", api_key="k", transport=nobody)
 
 
 def test_defaults_and_universal_options_are_no_wishes(tiny):
@@ -184,3 +188,57 @@ def test_a_function_may_have_a_context():
     results = Reranker("rankgpt", client=answer, context=500).rank("which?", ["word " * 290, "short"])
     assert [r.truncated for r in results] == [True, False] and len(asked[0].split()) < 250
     with pytest.raises(InputError, match="context=0"): Reranker("rankgpt", client=answer, context=0)
+
+
+# ---- functions that answer
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_no_more_calls_of_a_function_than_were_allowed(kind):
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    def count(step):
+        nonlocal under_way, most
+        with lock: under_way, most = under_way + step, max(most, under_way + step)
+
+    def plain(messages):
+        count(1)
+        time.sleep(0.01)
+        count(-1)
+        return by_number(messages)
+
+    async def coroutine(messages):
+        count(1)
+        await asyncio.sleep(0.01)
+        count(-1)
+        return by_number(messages)
+
+    found = Reranker("rankgpt", client={"plain": plain, "coroutine": coroutine}[kind], concurrency=3).rank_many([f"query {i}" for i in range(12)], ["1", "2"])
+    assert len(found) == 12 and most == 3
+
+
+def test_a_coroutine_function_stays_in_the_callers_loop():
+    "It may hold a lock or a connection that belongs there"
+    async def crowd():
+        loop, lock, seen = asyncio.get_running_loop(), asyncio.Lock(), set()
+
+        async def answer(messages):
+            seen.add(asyncio.get_running_loop())
+            async with lock: await asyncio.sleep(0.001)
+            return by_number(messages)
+
+        ranker = Reranker("rankgpt", client=answer)
+        waiting = asyncio.gather(*(ranker.rank_async(f"query {i}", ["1", "2"]) for i in range(5)))
+        assert all(results[0].text == "2" for results in await asyncio.wait_for(waiting, 10)) and seen == {loop}
+
+    asyncio.run(crowd())
+
+
+# ---- an empty account
+
+@pytest.mark.parametrize("refusal", [Say({"error": {"message": "no credit", "code": "insufficient_quota"}}, 429), Say({"error": {"message": "pay first"}}, 402)])
+def test_an_empty_account_ends_the_call_also_where_windows_are_kept(refusal):
+    "Every other window would cost a request and get the same answer"
+    with Scripted([refusal]) as server:
+        ranker = Reranker("m", model_type="rankgpt", base_url=server.url, on_error="keep", retries=3, backoff=0.001, concurrency=1)
+        with pytest.raises(RateLimitError): ranker.rank("query", [f"passage {i}" for i in range(100)])
+    assert len(server.seen) == 1
