@@ -235,7 +235,9 @@ def test_a_coroutine_function_stays_in_the_callers_loop():
 
 # ---- an empty account
 
-@pytest.mark.parametrize("refusal", [Say({"error": {"message": "no credit", "code": "insufficient_quota"}}, 429), Say({"error": {"message": "pay first"}}, 402)])
+REFUSALS = [Say({"error": {"message": "no credit", "code": "insufficient_quota"}}, 429), Say({"error": {"message": "pay first"}}, 402)]
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["quota", "402"])
 def test_an_empty_account_ends_the_call_also_where_windows_are_kept(refusal):
     "Every other window would cost a request and get the same answer"
     with Scripted([refusal]) as server:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -24,7 +24,7 @@ from rerankers.backends.llm_grading import ChatGrader
 from rerankers.backends.rank1 import closed, whole_sentences
 from rerankers.backends.relevance_filter import chunks
 from rerankers.errors import AuthenticationError, InputError, UnusableAnswer
-from rerankers.llm.chat import ChatClient, FunctionClient, Reply, chances_of
+from rerankers.llm.chat import LEAST, ChatClient, FunctionClient, Reply, chances_of
 from rerankers.llm.plans import rehearse
 from rerankers.llm.rankers import expected
 from rerankers.llm.recipes import FILTER, POINTWISE
@@ -129,7 +129,10 @@ def ours(listed):
 def test_the_score_of_a_listing_is_rank_llm_s(listed):
     theirs, yes, no = rank_llm_score()([{"token": t, "logprob": p} for t, p in listed])
     said = {token.strip().lower() for token, _ in listed}
-    if {"yes", "no"} <= said: assert ours(listed) == pytest.approx(theirs, abs=1e-12)
+    mass = math.fsum(math.exp(p) for token, p in listed if token.strip() in ("yes", "Yes", "YES", "no", "No", "NO"))
+    assume(not 0.99 < mass / LEAST < 1.01)
+    if 0 < mass < LEAST: assert ours(listed) is None      # they: a score of two probabilities that are next to nothing; we: no opinion
+    elif {"yes", "no"} <= said: assert ours(listed) == pytest.approx(theirs, abs=1e-12)
     elif not {"yes", "no"} & said: assert (ours(listed), theirs, yes, no) == (None, 0.0, -20.0, -20.0)      # they: as a sure no; we: no answer
     else:       # one is missing: they take it as impossible, we as no likelier than the last one listed, nor than what the listed ones leave
         left = max(1 - math.fsum(math.exp(p) for _, p in listed), 1e-9)

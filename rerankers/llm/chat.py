@@ -61,7 +61,7 @@ def log_sum(logprobs: Sequence[float]) -> float:
     most = max(logprobs, default=-math.inf)
     return most if math.isinf(most) else most + math.log(math.fsum(math.exp(p - most) for p in logprobs))
 
-LEAST = 1e-4    # a model that is this sure to say something else, such as the first word of a thought, has no opinion on the choices
+LEAST = 1e-6    # less than this for all choices together is no opinion: the model is about to say something else, such as the first word of a thought
 TINY = 1e-9     # servers round: what listed tokens leave is never taken for less
 
 def left_over(
