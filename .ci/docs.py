@@ -123,7 +123,8 @@ def code_cell(cell, words):
     tags = ["hide-input"] if folded else ["remove-input"] if words.get("echo") == "false" else []
     if words.get("output") == "false": tags.append("remove-output")
     outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
-    return dict(cell, source=source, outputs=outputs, metadata={"tags": tags})
+    pictures = {"mystnb": {"image": {"alt": words["fig-alt"]}}} if "fig-alt" in words else {}  # what a reader who cannot see them is told
+    return dict(cell, source=source, outputs=outputs, metadata={"tags": tags, **pictures})
 
 def entries(cell):
     "The markdown that `show_doc` gave"
