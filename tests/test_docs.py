@@ -51,3 +51,9 @@ def test_tables_that_show_as_text_are_found(tmp_path):
     for name, body in {"good": "<p>a | b</p>", "bad": "<p>x</p>\n<p>| a | b |\n|---|---|</p>"}.items():
         (tmp_path / f"{name}.html").write_text(f"<p>|</p><article role='main'>{body}</article>", encoding="utf-8")
     assert docs.raw_tables(tmp_path) == ["bad.html"]
+
+
+def test_a_picture_has_words_for_those_who_cannot_see_it():
+    cell = {"cell_type": "code", "source": "#| fig-alt: Heat map\nplot()", "outputs": []}
+    found = docs.code_cell(cell, docs.directives(cell["source"]))
+    assert (found["source"], found["metadata"]["mystnb"]["image"]["alt"]) == ("plot()", "Heat map")
