@@ -38,13 +38,24 @@ class Result:
         return self.explainer()
 
     @property
-    def text(self) -> str | None: return self.document.text
+    def text(self) -> str | None:
+        "The document's text"
+        return self.document.text
+
     @property
-    def doc_id(self) -> Hashable: return self.document.doc_id
+    def doc_id(self) -> Hashable:
+        "The document's id"
+        return self.document.doc_id
+
     @property
-    def metadata(self) -> dict[str, Any]: return self.document.metadata
+    def metadata(self) -> dict[str, Any]:
+        "The document's metadata"
+        return self.document.metadata
+
     @property
-    def title(self) -> str | None: return self.document.title
+    def title(self) -> str | None:
+        "The document's title"
+        return self.document.title
 
     def to_dict(self) -> dict[str, Any]:
         "Rank, score and the document's fields that are set, as one flat dictionary"
@@ -135,9 +146,17 @@ class RankedResults(Sequence):
         try: return json.dumps(self.to_dict(), **kwargs)
         except TypeError as error: raise InputError(f"ids or metadata cannot be written as JSON ({error}); pass `default=str` to write them as text") from None
 
-    def to_dataframe(self): return results_frame(self)
+    def to_dataframe(self):
+        "A pandas data frame, one row a result; raises `MissingDependency` without pandas"
+        return results_frame(self)
 
-    def to_trec(self, qid: str = "1", tag: str = "rerankers") -> str: return trec_lines(self, qid, tag)
+    def to_trec(
+        self,
+        qid: str = "1",         # Id of the query in the qrels
+        tag: str = "rerankers", # Name of the run
+    ) -> str:
+        "Lines of a TREC run; raises `InputError` for ids that cannot stand in one"
+        return trec_lines(self, qid, tag)
 
     def _repr_html_(self) -> str: return results_html(self)
 

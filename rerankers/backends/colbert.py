@@ -238,7 +238,11 @@ def native_config(
 class ReadTokens:
     "Token vectors of a batch, (texts, tokens, dim)"
 
-    def __init__(self, layers: list[Any]): self.layers = layers
+    def __init__(
+        self,
+        layers: list[Any],  # What follows the transformer, in order
+    ):
+        self.layers = layers
 
     def __call__(self, output: Any, inputs: dict[str, Any]) -> Any:
         states = output.last_hidden_state.float()
@@ -361,13 +365,19 @@ class EncodedDocuments(Sequence[EncodedDocument]):
         shape = f"{len(self.vectors.values)} tokens × {self.vectors.dim} {self.vectors.values.dtype}"
         return f"EncodedDocuments({len(self)} documents, {shape}, {self.made_by.get('model')!r})"
 
-    def save(self, folder: str | Path) -> None:
+    def save(
+        self,
+        folder: str | Path,     # Where; an earlier save in it is replaced
+    ) -> None:
         "Write to a folder, which is made; raises `InputError` for ids or metadata that JSON cannot hold"
         lines = "".join(saved_line(doc, cut) + "\n" for doc, cut in zip(self.items, self.cut))      # before anything is written
         write_store(Path(folder), lines, self.vectors, self.made_by)
 
     @classmethod
-    def load(cls, folder: str | Path) -> EncodedDocuments:
+    def load(
+        cls,
+        folder: str | Path,     # What `save` was given
+    ) -> EncodedDocuments:
         "Read what `save` wrote; vectors stay on disk until they are needed. Raises `InputError` when something is missing or of another save"
         return cls(*read_store(Path(folder)))
 

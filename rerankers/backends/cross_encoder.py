@@ -220,7 +220,9 @@ class CrossEncoderRanker(LocalRanker):
         return (scores[:, self.column] if scores.ndim == 2 else scores).tolist()
 
     @property
-    def max_length(self) -> int | None: return self.encoder.max_length
+    def max_length(self) -> int | None:
+        "Tokens of a pair; longer ones are cut"
+        return self.encoder.max_length
 
 # %% ../../nbs/backends/cross_encoder.ipynb #2fd1eb79
 def open_checkpoint(model: str, options: LoadOptions, *, backend: str, file_name: str | None, providers: list[str] | None) -> tuple[Opened, Path]:

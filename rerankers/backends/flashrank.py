@@ -216,4 +216,6 @@ class FlashRankRanker(LocalRanker):
         return relevance(rows.astype("float64")).tolist()
 
     @property
-    def max_length(self) -> int | None: return self.encoder.max_length
+    def max_length(self) -> int | None:
+        "Tokens of a pair; longer ones are cut"
+        return self.encoder.max_length

@@ -368,4 +368,6 @@ class LayerwiseRanker(LocalRanker):
         return {f"layer {layer}": rows[:, i].tolist() for i, layer in enumerate(self.layers)}
 
     @property
-    def max_length(self) -> int | None: return self.encoder.max_length
+    def max_length(self) -> int | None:
+        "Tokens of a pair; longer ones are cut"
+        return self.encoder.max_length

@@ -104,10 +104,14 @@ class TermsRuntime:
         self.full, self.vocabulary, self.most = full, vocabulary, most
 
     @property
-    def max_tokens(self) -> int: return min(self.full.max_tokens, max(LOGITS // self.vocabulary, 1))
+    def max_tokens(self) -> int:
+        "Token slots of a step: those of the full runtime, or fewer where the vocabulary is large"
+        return min(self.full.max_tokens, max(LOGITS // self.vocabulary, 1))
 
     @property
-    def padding(self) -> bool: return self.full.padding
+    def padding(self) -> bool:
+        "May a batch hold texts of different lengths?"
+        return self.full.padding
 
     def __call__(self, batch: Batch) -> np.ndarray:
         import numpy as np
@@ -243,7 +247,13 @@ class SpladeRanker(LocalModel, PointwiseRanker):
         vocabulary = from_transformers(load_tokenizer(self.model, options, path))
         return QueryTable(vocabulary, query_weights(folder / path, folder, vocabulary.tokenizer), max_length or vocabulary.limit, self.max_terms)
 
-    def weigh(self, texts: Sequence[str], *, batch_size: int | None = None, progress: bool | None = None) -> dict[str, Terms]:
+    def weigh(
+        self,
+        texts: Sequence[str],           # No two alike, with their prompts
+        *,
+        batch_size: int | None = None,  # Texts a step
+        progress: bool | None = None,   # Progress bar
+    ) -> dict[str, Terms]:
         "Distinct texts through the model; prompts are the caller's business"
         tokens = self.encoder.texts([t.lower() for t in texts] if self.lower else texts)
         found: list[Any] = self.run_rows(tokens, batch_size=batch_size, progress=progress, unit="text")

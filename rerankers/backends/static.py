@@ -47,7 +47,10 @@ class Table:
         sizes = [len(self.vectors if self.mapping is None else self.mapping), *([] if self.weights is None else [len(self.weights)])]
         return min(sizes)
 
-    def mean(self, ids: list[int]) -> np.ndarray:
+    def mean(
+        self,
+        ids: list[int],     # Tokens of a text
+    ) -> np.ndarray:
         "(dim,) in the table's own precision, as both libraries take it; no tokens have no vector, which is all zeros"
         import numpy as np
         if not ids: return np.zeros(self.vectors.shape[1])
@@ -166,7 +169,13 @@ class StaticRanker(PointwiseRanker):
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
         self.unit = len(read_modules(folder)) > 1 or bool((read_json(folder / "config.json") or {}).get("normalize"))
 
-    def embed(self, texts: Sequence[str], *, batch_size: int | None = None, progress: bool | None = None) -> tuple[np.ndarray, list[bool]]:
+    def embed(
+        self,
+        texts: Sequence[str],           # With their prompts
+        *,
+        batch_size: int | None = None,  # Texts tokenised at a time
+        progress: bool | None = None,   # Progress bar
+    ) -> tuple[np.ndarray, list[bool]]:
         "Texts as vectors, (texts, dim), and which texts were cut; prompts are the caller's business"
         import numpy as np
         from rerankers.engine.progress import progress_bar

@@ -21,10 +21,15 @@ __all__ = ['Runtime', 'LocalModel', 'LocalRanker', 'by_query']
 class Runtime(Protocol):
     "Batch of arrays -> one row of numbers an item"
     @property
-    def max_tokens(self) -> int: ...                    # Token slots a batch that suit it
+    def max_tokens(self) -> int:
+        "Token slots a batch that suit it"
+
     @property
-    def padding(self) -> bool: ...                      # May a batch hold items of different lengths?
-    def __call__(self, batch: Batch) -> np.ndarray: ... # (items, numbers)
+    def padding(self) -> bool:
+        "May a batch hold items of different lengths?"
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        "One row an item, (items, numbers)"
 
 # %% ../../nbs/engine/06_local.ipynb #b92cec4b
 class LocalModel:

@@ -27,8 +27,13 @@ class TokenVectors:
     scales: np.ndarray | None = None    # (tokens of all texts,) float32, for int8
 
     @classmethod
-    def of(cls, texts: Sequence[np.ndarray], precision: str = "float32", dim: int = 0) -> TokenVectors:
-        "From one (tokens, dim) array a text; raises `InputError` for an unknown precision"
+    def of(
+        cls,
+        texts: Sequence[np.ndarray],    # One (tokens, dim) array a text
+        precision: str = "float32",     # One of `PRECISIONS`
+        dim: int = 0,                   # Numbers a token, for a store without any text
+    ) -> TokenVectors:
+        "A store of texts; raises `InputError` for an unknown precision"
         if precision not in PRECISIONS: raise InputError(f"precision={precision!r} is unknown. {did_you_mean(str(precision), PRECISIONS)}")
         values = np.concatenate(texts) if len(texts) else np.empty((0, dim), dtype=np.float32)
         lengths = np.array([len(t) for t in texts], dtype=np.int64)
@@ -39,7 +44,9 @@ class TokenVectors:
     def __len__(self) -> int: return len(self.lengths)
 
     @property
-    def dim(self) -> int: return self.values.shape[1]
+    def dim(self) -> int:
+        "Numbers a token"
+        return self.values.shape[1]
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -61,7 +68,6 @@ class TokenVectors:
         if list(chosen) == list(run): rows: Any = slice(int(self.offsets[run.start]), int(self.offsets[run.stop]))
         else: rows = np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in chosen])
         return TokenVectors(self.values[rows], self.lengths[list(chosen)], None if self.scales is None else self.scales[rows])
-
 
 # %% ../../nbs/engine/11_maxsim.ipynb #e7388058
 BLOCK = 65_536      # document tokens at a time; with a query of 32 tokens their similarities take 8 MB
@@ -94,8 +100,12 @@ def joined(
     found = [store.between(int(store.offsets[start]), int(store.offsets[end])) for store, start, end in runs]
     return found[0] if len(found) == 1 else np.concatenate(found)
 
-def summed(similar: Any, lengths: Any, mean: bool) -> Any:
-    "(tokens, query tokens) and the tokens of each text -> (texts,)"
+def summed(
+    similar: Any,   # (tokens of all texts, query tokens) similarities
+    lengths: Any,   # Tokens of each text
+    mean: bool,     # Divide by the number of query tokens?
+) -> Any:           # (texts,)
+    "What each text's best similarities add up to"
     if similar.device.type not in KERNELS: similar = similar.cpu()
     lengths = torch_module().from_numpy(lengths).to(similar.device)
     best = torch_module().segment_reduce(similar, "max", lengths=lengths, axis=0)       # (texts, query tokens)
@@ -119,4 +129,3 @@ def maxsim(
         vectors = torch.from_numpy(joined(places[start:end])).to(device)                # (tokens, dim)
         found.append(summed(vectors @ asked.T, lengths[start:end], mean))
     return torch.cat(found).numpy()
-

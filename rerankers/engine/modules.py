@@ -101,8 +101,17 @@ class Residual:
     "layer(x) + skip(x)"
     def __init__(self, layer: Any, skip: Any): self.layer, self.skip = layer, skip
     def __call__(self, x: Any) -> Any: return self.layer(x) + self.skip(x)
-    def modules(self) -> list[Any]: return list(self.layer.modules())
-    def to(self, device: Any) -> Residual: return Residual(self.layer.to(device), self.skip.to(device))
+
+    def modules(self) -> list[Any]:
+        "The torch modules of the layer, without those of the skip"
+        return list(self.layer.modules())
+
+    def to(
+        self,
+        device: Any,    # torch.device
+    ) -> Residual:
+        "The same on a device"
+        return Residual(self.layer.to(device), self.skip.to(device))
 
 def dense_layer(folder: Path) -> Callable[[Any], Any]:
     "Linear, activation, and a residual where the folder asks for one"
@@ -123,8 +132,13 @@ def normalise(x: Any) -> Any:
     "Vectors of length one"
     return torch_module().nn.functional.normalize(x, dim=-1)
 
-def keep_normalise(folder: Path) -> Callable[[Any], Any]: return normalise
-def nothing(folder: Path) -> Callable[[Any], Any]: return torch_module().nn.Identity()
+def keep_normalise(folder: Path) -> Callable[[Any], Any]:
+    "`normalise`, whatever the folder holds"
+    return normalise
+
+def nothing(folder: Path) -> Callable[[Any], Any]:
+    "A layer that changes nothing when a model is run"
+    return torch_module().nn.Identity()
 
 LAYERS: dict[str, Callable[[Path], Callable[[Any], Any]]] = {
     "Dense": dense_layer, "LayerNorm": norm_layer, "Normalize": keep_normalise, "Dropout": nothing}

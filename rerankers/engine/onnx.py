@@ -107,10 +107,14 @@ class OnnxRuntime:
         self._open()
 
     @property
-    def max_tokens(self) -> int: return 2048 if self.session.get_providers()[0] == "CPUExecutionProvider" else MAX_TOKENS
+    def max_tokens(self) -> int:
+        "Token slots a batch that suit the device"
+        return 2048 if self.session.get_providers()[0] == "CPUExecutionProvider" else MAX_TOKENS
 
     @property
-    def padding(self) -> bool: return True   # a call of onnxruntime costs enough for batches to pay
+    def padding(self) -> bool:
+        "May a batch hold items of different lengths?"
+        return True   # a call of onnxruntime costs enough for batches to pay
 
     def __call__(self, batch: Batch) -> np.ndarray:
         feed = {name: batch[name] if name in batch else np.zeros_like(batch["input_ids"]) for name in self.inputs}   # (items, tokens)

@@ -262,13 +262,19 @@ class TorchRuntime:
         self.model, self.read, self.ask = model, read, ask
 
     @property
-    def device(self) -> Any: return next(self.model.parameters()).device
+    def device(self) -> Any:
+        "Where the model is"
+        return next(self.model.parameters()).device
 
     @property
-    def max_tokens(self) -> int: return BUDGETS.get(self.device.type, MAX_TOKENS)
+    def max_tokens(self) -> int:
+        "Token slots a batch that suit the device"
+        return BUDGETS.get(self.device.type, MAX_TOKENS)
 
     @property
-    def padding(self) -> bool: return self.device.type != "cpu"
+    def padding(self) -> bool:
+        "May a batch hold items of different lengths? A CPU would compute the padding for nothing"
+        return self.device.type != "cpu"
 
     def __call__(self, batch: Batch) -> np.ndarray:
         torch = torch_module()
