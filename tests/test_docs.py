@@ -17,9 +17,9 @@ import entries  # noqa: E402
     ("llm.plans", "plan", "    **options: Any,  # Of that strategy"),                                                   # on the line before the value
     ("engine.batching", "run_rows", "    *,"),                                                                          # what must be named
     ("backends.t5", "T5Ranker", "    revision: str | None = None,  # Branch, tag or commit of a hub repository"),       # delegated to a dataclass
-    ("backends.rankgpt", "RankGPTRanker", "class RankGPTRanker(OrderingRanker)"),                                       # made as its base class is
+    ("backends.rankgpt", "LRLRanker", "class LRLRanker(RankGPTRanker)"),                                       # made as its base class is
     ("engine.local", "Runtime", "class Runtime(Protocol)"),
-    ("backends.colbert", "EncodedDocuments", "def EncodedDocuments.save(folder: str | Path) -> None"),                  # a method
+    ("llm.chat", "Ledger", "def Ledger.enter(request: Request, answer: Answer) -> None"),                  # a method
     ("engine.providers", "Provider", "Provider.takes_instruction: bool"),
 ])
 def test_an_entry_says_what_the_source_says(module, name, line):

@@ -4,235 +4,28 @@
 
 # %% ../../nbs/backends/colbert.ipynb #6c361e85
 from __future__ import annotations
-import hashlib
-import json
-import os
-import string
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
+from .colbert_files import (MAIN_WEIGHTS, LateSettings, bounded, in_and_out, load_projection, native_config, overridden,
+                                              read_settings)
 from ..documents import Document, readable, to_documents
-from ..engine.hub import SMALL_FILES, LoadOptions, checkpoint_folder, first_line
+from ..engine.encoded import MADE_BY, EncodedDocument, EncodedDocuments, Fresh, check_store, check_text, fingerprint, plain
+from ..engine.hub import SMALL_FILES, LoadOptions, checkpoint_folder
 from ..engine.local import LocalModel
 from ..errors import InputError, ModelLoadError
 from ..rankers import Pair, PointwiseRanker, Ranking, Task, check_positive
-from ..registry import Claims, read_json, read_modules
+from ..registry import Claims, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens
-    from rerankers.engine.maxsim import TokenVectors
 
 # %% auto #0
-__all__ = ['PUNCTUATION', 'COMPUTED', 'EXPANSIONS', 'PYLATE', 'MAIN_WEIGHTS', 'STEPS', 'FLASH', 'SHARED', 'ODD', 'ROTARY_BASE',
-           'FIELDS', 'AS_IT_IS', 'VERSION', 'PIECE', 'PIECES', 'DESCRIPTIONS', 'WEIGHTS', 'MADE_BY', 'LateSettings',
-           'said_in', 'length_in', 'stanford_settings', 'pylate_settings', 'grown_in', 'multi_vector_settings',
-           'is_pylate', 'read_settings', 'stanford_projection', 'check_steps', 'check_one', 'on_tokens',
-           'load_projection', 'check_sizes', 'in_and_out', 'rotary_xlmr', 'native_config', 'ReadTokens', 'LateEncoder',
-           'known_id', 'known_marker', 'check_markers', 'skipped_ids', 'lowered', 'filling_id', 'plain',
-           'EncodedDocument', 'EncodedDocuments', 'changed_part', 'saved_line', 'digest', 'put', 'write_store',
-           'arrays', 'read_about', 'check_files', 'read_store', 'Fresh', 'TokenMatrix', 'model_files', 'fingerprint',
-           'ColBERTRanker', 'check_text', 'one_of', 'skiplist_given', 'bounded', 'overridden']
-
-# %% ../../nbs/backends/colbert.ipynb #fe35f7d0
-@dataclass(frozen=True)
-class LateSettings:
-    "How a checkpoint wants its queries and documents"
-    query_marker: str = ""              # Before a query: a token of the vocabulary, or text
-    document_marker: str = ""           # Before a document, likewise
-    inserted: bool = True               # Is the marker put in after the first token (Stanford, PyLate), or written before the text?
-    query_prompt: str = ""              # Text between marker and query
-    document_prompt: str = ""           # Text between marker and document
-    query_length: int | None = 32       # Tokens of a query; None: what the tokenizer allows
-    document_length: int | None = 180   # Tokens of a document, likewise
-    expansion: int | None = 32          # Queries are filled up to so many tokens, None: not at all
-    fixed: bool = True                  # Are longer queries cut to that length? Otherwise it is only the least
-    attend: bool = False                # Do other tokens see the filling?
-    filling: str | None = None          # The token that fills up; the mask token by default
-    fill_scores: bool = True            # Is the filling scored?
-    skiplist: tuple[str, ...] = ()      # Tokens of documents that are not scored
-    skip_pieces: bool = False           # Does an entry mean the first piece that it is cut into (Stanford), or the token that it is?
-    skip_documents: bool = True         # Are these tokens left out of documents?
-    skip_queries: bool = False          # And of queries?
-    only: tuple[int, ...] = ()          # Ids of the tokens of documents that alone are scored; empty: all
-    lower: bool = False                 # Are texts brought to lower case before the tokenizer sees them?
-    strip: bool = False                 # Are blanks around texts dropped? PyLate does it
-    mean: bool = False                  # Is the sum divided by the number of query tokens?
-
-PUNCTUATION = tuple(string.punctuation)
-
-def said_in(path: Path) -> dict[str, Any]:
-    "What a JSON file says, nothing where there is none; raises `ModelLoadError`"
-    found = read_json(path)
-    if not isinstance(found, dict | None): raise ModelLoadError(f"{path} is a {type(found).__name__}, not a dictionary of settings")
-    return found or {}
-
-def length_in(said: dict[str, Any], name: str, usual: int | None, path: Path) -> int | None:
-    "A length that a file gives, or the usual one; raises `ModelLoadError`"
-    try: return check_positive(name, said.get(name)) or usual
-    except InputError as error: raise ModelLoadError(f"{path}: {error}") from None
-
-# %% ../../nbs/backends/colbert.ipynb #a1b60c77
-COMPUTED = {"similarity": "cosine", "interaction": "colbert"}   # other values of these entries mean another score
-
-def stanford_settings(folder: Path) -> LateSettings:
-    "From artifact.metadata; raises `ModelLoadError` for a similarity that is not computed here"
-    path = folder / "artifact.metadata"
-    meta = said_in(path)
-    for name, known in COMPUTED.items():
-        if (meta.get(name) or known) != known: raise ModelLoadError(f"{path}: {name}={meta[name]!r} is not computed here, only {known!r} is")
-    length = length_in(meta, "query_maxlen", 32, path)
-    return LateSettings(meta.get("query_token_id") or "[unused0]", meta.get("doc_token_id") or "[unused1]", query_length=length, expansion=length,
-                        document_length=length_in(meta, "doc_maxlen", 180, path), attend=bool(meta.get("attend_to_mask_tokens")),
-                        skiplist=PUNCTUATION if meta.get("mask_punctuation", True) else (), skip_pieces=True)
-
-def pylate_settings(path: Path) -> LateSettings:
-    "From PyLate's config_sentence_transformers.json"
-    st = said_in(path)
-    length, skipped, prompts = length_in(st, "query_length", 32, path), st.get("skiplist_words"), st.get("prompts") or {}
-    asked, found = ((usual if st.get(name) is None else st[name]) for name, usual in (("query_prefix", "[Q] "), ("document_prefix", "[D] ")))
-    before = [(prompts.get(kind) or "").removeprefix(marker) for kind, marker in (("query", asked), ("document", found))]
-    return LateSettings(asked, found, query_prompt=before[0], document_prompt=before[1], query_length=length,
-                        document_length=length_in(st, "document_length", 180, path), expansion=length if st.get("do_query_expansion") is not False else None,
-                        attend=bool(st.get("attend_to_expansion_tokens")), skiplist=PUNCTUATION if skipped is None else tuple(skipped), strip=True)
-
-# %% ../../nbs/backends/colbert.ipynb #e93a51f6
-EXPANSIONS = ("fixed", "min")   # strategies: filled up to a length and cut to it, or filled up to it at least
-
-def grown_in(text: dict[str, Any], path: Path) -> dict[str, Any]:
-    "How sentence-transformers fills queries up, as settings; raises `ModelLoadError`"
-    said = text.get("query_expansion")
-    if not said: return {"expansion": None}
-    if said.get("strategy") not in EXPANSIONS: raise ModelLoadError(f"{path}: query_expansion has the strategy {said.get('strategy')!r}; known: {EXPANSIONS}")
-    return {"expansion": length_in(said, "length", 32, path), "fixed": said["strategy"] == "fixed", "attend": bool(said.get("attend")),
-            "filling": said.get("token")}
-
-def multi_vector_settings(folder: Path) -> LateSettings:
-    "From sentence-transformers' own files: the model's, the transformer's and the mask's"
-    modules = dict(read_modules(folder))
-    path = folder / modules.get("Transformer", "") / "sentence_bert_config.json"
-    st, text, mask = (said_in(p) for p in (folder / "config_sentence_transformers.json", path, folder / modules.get("MultiVectorMask", "-") / "config.json"))
-    prompts, tasks, grown = st.get("prompts") or {}, mask.get("skiplist_tasks"), grown_in(text, path)
-    tasks = ["document"] if tasks is None else tasks     # one task may stand there as a string, in which `in` finds it too
-    return LateSettings(prompts.get("query") or "", prompts.get("document") or "", inserted=False, query_length=length_in(text, "query_length", None, path),
-                        document_length=length_in(text, "document_length", None, path), fill_scores="MultiVectorMask" in modules or grown.get("attend", False),
-                        skiplist=tuple(mask.get("skiplist_words") or ()), skip_documents="document" in tasks, skip_queries="query" in tasks,
-                        only=tuple(mask.get("keep_only_token_ids") or ()), lower=bool(text.get("do_lower_case")),
-                        mean=st.get("similarity_fn_name") == "meanmaxsim", **grown)
-
-PYLATE = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens", "skiplist_words")  # older PyLate wrote no type
-
-def is_pylate(st: dict[str, Any]) -> bool:
-    "Is a config_sentence_transformers.json PyLate's?"
-    return st.get("model_type") == "ColBERT" or not st.get("model_type") and any(name in st for name in PYLATE)
-
-def read_settings(folder: Path) -> LateSettings:
-    "A folder's settings, whichever format it has; without any, ColBERT's usual ones and no markers"
-    path, modules = folder / "config_sentence_transformers.json", dict(read_modules(folder))
-    if is_pylate(said_in(path)): return pylate_settings(path)
-    if modules.keys() & {"Dense", "MultiVectorMask"}: return multi_vector_settings(folder)
-    built = said_in(folder / "config.json").get("architectures") or []
-    if (folder / "artifact.metadata").is_file() or "HF_ColBERT" in built: return stanford_settings(folder)
-    return multi_vector_settings(folder) if modules else LateSettings(skiplist=PUNCTUATION)
-
-# %% ../../nbs/backends/colbert.ipynb #1b5e2de2
-MAIN_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-STEPS = ("Transformer", "Dense", "LayerNorm", "Normalize", "MultiVectorMask", "Dropout")    # modules that are known here
-
-def stanford_projection(folder: Path) -> tuple[str, Any] | None:
-    "The matrix `linear.weight` among a checkpoint's weights and the file that has it, or None"
-    from rerankers.engine.pytorch import torch_module
-    for name in MAIN_WEIGHTS:
-        file = folder / (said_in(folder / f"{name}.index.json").get("weight_map") or {}).get("linear.weight", name)
-        if not file.is_file(): continue
-        if file.suffix == ".bin": found = torch_module().load(str(file), map_location="cpu", weights_only=True).get("linear.weight")
-        else:
-            from safetensors import safe_open
-            with safe_open(str(file), framework="pt") as opened: found = opened.get_tensor("linear.weight") if "linear.weight" in opened.keys() else None
-        return None if found is None else (file.name, found.float())
-    return None
-
-def check_steps(folder: Path) -> None:
-    "Raise `ModelLoadError` for a module that would be left out"
-    for kind, path in read_modules(folder):
-        if kind == "Pooling": raise ModelLoadError(f"{folder} pools its tokens ({path}): an embedding model, which model_type='biencoder' runs")
-        if kind not in STEPS: raise ModelLoadError(f"{folder}: the module {kind!r} ({path}) is not known here; known are {', '.join(STEPS)}")
-
-def check_one(folder: Path, inline: tuple[str, Any] | None) -> None:
-    "Raise `ModelLoadError` where a Dense layer and a matrix among the main weights disagree"
-    from rerankers.engine.modules import layer_weights
-    dense = [path for kind, path in read_modules(folder) if kind == "Dense"]
-    if inline is None or not dense: return
-    found = layer_weights(folder / dense[0]).get("linear.weight")
-    if len(dense) == 1 and found is not None and found.shape == inline[1].shape and bool(found.isclose(inline[1]).all()): return
-    raise ModelLoadError(f"{folder} has two projections that disagree: linear.weight in {inline[0]} and the layers in {', '.join(dense)}")
-
-def on_tokens(kind: str, folder: Path) -> bool:
-    "Does a module change token vectors? Normalize does only where it says so"
-    return kind in ("Dense", "LayerNorm") or kind == "Normalize" and said_in(folder / "config.json").get("module_input_name") == "token_embeddings"
-
-def load_projection(folder: Path, hidden: int, wanted: bool) -> list[tuple[str, Any]]:
-    "Layers after the transformer with the file of each, checked to fit; raises `ModelLoadError` naming the file that does not"
-    from rerankers.engine.modules import linear, load_layer, normalise
-    if not wanted: return [("", normalise)]
-    check_steps(folder)
-    inline = stanford_projection(folder)
-    check_one(folder, inline)
-    layers = [(path, load_layer(kind, folder / path)) for kind, path in read_modules(folder)[1:] if on_tokens(kind, folder / path)]
-    if inline is not None and not any(in_and_out(layer)[0] for _, layer in layers):
-        layers = [("linear.weight", linear({"linear.weight": inline[1]}, "linear")), *layers]
-    if not any(in_and_out(layer)[0] for _, layer in layers):
-        raise ModelLoadError(f"{folder} has no projection: no linear.weight in {MAIN_WEIGHTS[0]} and no Dense in modules.json. It is no trained ColBERT "
-                             "model; projection=False compares the transformer's own token vectors")
-    whole = said_in(folder / "config_sentence_transformers.json").get("model_type") == "MultiVectorEncoder"   # nothing is left unsaid in such a folder
-    return check_sizes(folder, layers if whole else [*layers, ("", normalise)], hidden)
-
-def check_sizes(folder: Path, layers: list[tuple[str, Any]], hidden: int) -> list[tuple[str, Any]]:
-    "Do layers follow on the transformer and on each other, and are they as large as the files say? Raises `ModelLoadError`"
-    size, giver, said = hidden, "", said_in(folder / "artifact.metadata").get("dim")
-    for path, layer in layers:
-        first, last = in_and_out(layer)
-        if first is not None and first != size: raise ModelLoadError(f"{folder}: {path} takes vectors of {first} numbers, what comes before it gives {size}")
-        if last: size, giver = last, path
-    if said and said != size: raise ModelLoadError(f"{folder}: artifact.metadata says dim={said}, the projection {giver} gives {size} numbers")
-    return layers
-
-def in_and_out(layer: Any) -> tuple[int | None, int | None]:
-    "Numbers that a layer takes and gives, None where it changes nothing"
-    sizes = [(m.in_features, m.out_features) for m in getattr(layer, "modules", list)() if hasattr(m, "out_features")]
-    return (sizes[0][0], sizes[-1][1]) if sizes else (None, None)
-
-# %% ../../nbs/backends/colbert.ipynb #bcff0785
-FLASH = "XLMRobertaFlashConfig"     # the class that such a checkpoint's auto_map names
-SHARED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "max_position_embeddings",
-          "type_vocab_size", "layer_norm_eps", "pad_token_id", "bos_token_id", "eos_token_id")   # fields that mean the same in both
-ODD = ("rotary_emb_interleaved", "rotary_emb_scale_base", "rotary_emb_dim")     # other kinds of rotation, which the native class does not compute
-ROTARY_BASE = 10_000.0              # of Jina's code where config.json says none; the native class would take 20,000
-
-def rotary_xlmr(folder: Path) -> dict[str, Any]:
-    "config.json of an XLM-R with rotary positions, empty for any other trunk"
-    said = said_in(folder / "config.json")
-    named = said.get("model_type") == "xlm-roberta" or FLASH in str((said.get("auto_map") or {}).get("AutoConfig"))
-    return said if named and said.get("position_embedding_type") == "rotary" else {}
-
-def native_config(
-    folder: Path,           # Where the trunk's config.json is
-    trusted: bool = False,  # May the code that it names run where transformers' own class will not do?
-) -> Any:
-    "The configuration of transformers' own class for XLM-R with rotary positions, None for any other trunk; raises `ModelLoadError` where it will not do"
-    from rerankers.engine.pytorch import transformers_module
-    said, config = rotary_xlmr(folder), getattr(transformers_module(), "JinaEmbeddingsV3Config", None)
-    odd = [f"{k}={said[k]!r}" for k in ODD if said.get(k)]
-    if said and config is not None and not odd:
-        rotary = {"rope_type": "default", "rope_theta": float(said.get("rotary_emb_base") or ROTARY_BASE)}
-        return config(**{k: said[k] for k in SHARED if k in said}, rope_parameters=rotary, dtype=said.get("dtype") or said.get("torch_dtype"))
-    if trusted or not said: return None
-    why = f"its {', '.join(odd)} is not what transformers' own class computes" if odd else "transformers has a class for it since 5.4: upgrade it"
-    raise ModelLoadError(f"{folder} is an XLM-R with rotary positions: {why}; with transformers 4, trust_remote_code=True runs the code that it names")
+__all__ = ['ReadTokens', 'LateEncoder', 'known_id', 'known_marker', 'check_markers', 'skipped_ids', 'lowered', 'filling_id',
+           'TokenMatrix', 'ColBERTRanker', 'one_of', 'skiplist_given']
 
 # %% ../../nbs/backends/colbert.ipynb #b6e7528e
 class ReadTokens:
@@ -324,177 +117,6 @@ def filling_id(tokenizer: Any, token: str | None) -> int:
         return found
     return next(i for i in (tokenizer.mask_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0) if i is not None)
 
-# %% ../../nbs/backends/colbert.ipynb #2e924e9d
-FIELDS = tuple(f.name for f in fields(Document))
-
-def plain(doc: Document) -> Document:
-    "A document without what a kind of documents adds to it"
-    return Document(**{name: getattr(doc, name) for name in FIELDS})
-
-@dataclass(repr=False, eq=False)
-class EncodedDocument(Document):
-    "A document with a place in a store of token vectors; copies and pickles are plain documents"
-    store: Any = None       # The `EncodedDocuments` that it belongs to
-    row: int = 0            # Its place there
-
-    def __eq__(self, other: object) -> bool: return isinstance(other, Document) and vars(plain(self)) == vars(plain(other))
-    def __reduce__(self): return Document, tuple(getattr(self, name) for name in FIELDS)
-
-@dataclass(eq=False)
-class EncodedDocuments(Sequence[EncodedDocument]):
-    "Documents with the vectors of their tokens: rank them, save them, load them"
-    items: list[Document]       # Texts, ids, metadata
-    vectors: TokenVectors       # One run of vectors a document
-    made_by: dict[str, Any]     # The model, its dimension and its settings for documents
-    cut: Sequence[bool] = ()    # Which documents were longer than the model reads; empty: none
-
-    def __post_init__(self) -> None: self.cut = list(self.cut) or [False] * len(self.items)
-
-    def __len__(self) -> int: return len(self.items)
-
-    @overload
-    def __getitem__(self, i: int) -> EncodedDocument: ...
-    @overload
-    def __getitem__(self, i: slice) -> EncodedDocuments: ...
-    def __getitem__(self, i):
-        rows = range(len(self))[i]
-        if not isinstance(i, slice): return EncodedDocument(**vars(plain(self.items[rows])), store=self, row=rows)
-        return EncodedDocuments([self.items[r] for r in rows], self.vectors.pick(rows), self.made_by, [self.cut[r] for r in rows])
-
-    def __repr__(self) -> str:
-        shape = f"{len(self.vectors.values)} tokens × {self.vectors.dim} {self.vectors.values.dtype}"
-        return f"EncodedDocuments({len(self)} documents, {shape}, {self.made_by.get('model')!r})"
-
-    def save(
-        self,
-        folder: str | Path,     # Where; an earlier save in it is replaced
-    ) -> None:
-        "Write to a folder, which is made; raises `InputError` for ids or metadata that JSON cannot hold"
-        lines = "".join(saved_line(doc, cut) + "\n" for doc, cut in zip(self.items, self.cut))      # before anything is written
-        write_store(Path(folder), lines, self.vectors, self.made_by)
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,     # What `save` was given
-    ) -> EncodedDocuments:
-        "Read what `save` wrote; vectors stay on disk until they are needed. Raises `InputError` when something is missing or of another save"
-        return cls(*read_store(Path(folder)))
-
-# %% ../../nbs/backends/colbert.ipynb #26c8d1ef
-AS_IT_IS = (str, int, float, bool, type(None))      # what JSON gives back unchanged, besides lists, and dictionaries whose keys are strings
-
-def changed_part(value: Any, where: str) -> str | None:
-    "The first part of a value that JSON would give back as another thing, None when there is none"
-    if type(value) is dict:
-        inner = [(f"{where}[{k!r}]", v) for k, v in value.items()]
-        if odd := next((part for (part, _), k in zip(inner, value) if type(k) is not str), None): return odd
-    elif type(value) is list: inner = [(f"{where}[{k}]", v) for k, v in enumerate(value)]
-    else: return None if type(value) in AS_IT_IS else where
-    return next((odd for part, v in inner if (odd := changed_part(v, part))), None)
-
-def saved_line(doc: Document, cut: bool) -> str:
-    "A document as a line of JSON; raises `InputError` for what JSON would change"
-    row = {name: value for name in FIELDS if (value := getattr(doc, name)) is not None}
-    ident = row["doc_id"] = doc.doc_id.item() if hasattr(doc.doc_id, "item") else doc.doc_id    # NumPy's numbers become Python's
-    if type(ident) not in (str, int, float, bool): raise InputError(f"only ids that are strings or numbers can be saved, not {ident!r}")
-    odd = next((found for name, value in row.items() if (found := changed_part(value, name))), None)
-    if odd: raise InputError(f"document {ident!r}: JSON would change {odd}; save strings, numbers, lists, and dictionaries with strings for keys")
-    return json.dumps({**row, "truncated": True} if cut else row)
-
-# %% ../../nbs/backends/colbert.ipynb #48eaf301
-VERSION = 1                     # of the folder's form; others are refused
-PIECE, PIECES = 1 << 16, 64     # bytes that are looked at in a place, and places: files up to 4 MiB are read whole
-
-def digest(path: Path) -> str:
-    "One short word for a file's size and content; of a large file pieces are read, so that any size costs the same"
-    size = path.stat().st_size
-    whole, last = size <= PIECE * PIECES, max(size - PIECE, 0)
-    found = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for start in range(0, size, PIECE) if whole else (last * k // (PIECES - 1) for k in range(PIECES)):
-            file.seek(start)
-            found.update(file.read(PIECE))
-    return found.hexdigest()[:16]
-
-def put(path: Path, write: Callable[[Path], Any]) -> str:
-    "Write a file beside its place and move it there; gives its digest"
-    beside = path.with_name(f".{uuid4().hex}-{path.name}")
-    try:
-        write(beside)
-        found = digest(beside)
-        os.replace(beside, path)
-        return found
-    finally: beside.unlink(missing_ok=True)
-
-def write_store(folder: Path, lines: str, vectors: TokenVectors, made_by: dict[str, Any]) -> None:
-    "All files of a store, `about.json` last; what an earlier save had more is taken away"
-    import numpy as np
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"documents.jsonl": put(folder / "documents.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))}
-    for name, array in arrays(vectors).items(): files[name] = put(folder / name, partial(np.save, arr=array))
-    about = {"version": VERSION, "documents": len(vectors), "tokens": len(vectors.values), "dim": vectors.dim, "dtype": str(vectors.values.dtype),
-             "files": files, "made_by": made_by}
-    put(folder / "about.json", lambda path: path.write_text(json.dumps(about, indent=1), encoding="utf-8"))
-    if vectors.scales is None: (folder / "scales.npy").unlink(missing_ok=True)
-
-def arrays(vectors: TokenVectors) -> dict[str, np.ndarray]:
-    "The arrays of a store by the names of their files"
-    return {"values.npy": vectors.values, "lengths.npy": vectors.lengths, **({} if vectors.scales is None else {"scales.npy": vectors.scales})}
-
-# %% ../../nbs/backends/colbert.ipynb #59fb0412
-def read_about(folder: Path) -> dict[str, Any]:
-    "What a store says of itself; raises `InputError` for a folder that is none, or of another version"
-    path = folder / "about.json"
-    try: about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no encoded documents, about.json cannot be read: {first_line(error)}") from error
-    if not isinstance(about, dict) or about.get("version") != VERSION:
-        raise InputError(f"{path} is not of version {VERSION}, the one that is read here: encode the documents again and save them")
-    return about
-
-def check_files(folder: Path, files: dict[str, str]) -> None:
-    "Raise `InputError` for a file that is missing, cut, or of another save"
-    for name, saved in files.items():
-        path = folder / name
-        if not path.is_file(): raise InputError(f"{path} is missing: copy the whole folder, or encode the documents again")
-        if digest(path) != saved: raise InputError(f"{path} is not the file that was saved with about.json: it was changed, cut, or is of another save")
-
-def read_store(folder: Path) -> tuple[list[Document], TokenVectors, dict[str, Any], list[bool]]:
-    "Documents, vectors, what made them, and which documents were cut; raises `InputError` where these do not belong together"
-    import numpy as np
-    from rerankers.engine.maxsim import TokenVectors
-    about = read_about(folder)
-    try:
-        check_files(folder, about["files"])
-        rows = [json.loads(line) for line in (folder / "documents.jsonl").read_text(encoding="utf-8").splitlines()]
-        cut = [row.pop("truncated", False) for row in rows]
-        found = {name: np.load(folder / name, mmap_mode="r") for name in about["files"] if name.endswith(".npy")}
-        vectors = TokenVectors(found["values.npy"], np.array(found["lengths.npy"]), found.get("scales.npy"))
-        items = [Document(**row) for row in rows]
-        shape = (len(items), int(vectors.lengths.sum()), vectors.dim, str(vectors.values.dtype))
-        if shape != tuple(about[name] for name in ("documents", "tokens", "dim", "dtype")): raise ValueError(f"they hold {shape}")
-        return items, vectors, about["made_by"], cut
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError): raise
-        raise InputError(f"{folder / 'about.json'} does not describe the files beside it: {first_line(error)}") from error
-
-# %% ../../nbs/backends/colbert.ipynb #064d77f5
-@dataclass(frozen=True, eq=False)
-class Fresh:
-    "Texts that were encoded for one call"
-    rows: dict[str, int]        # Text -> its place
-    vectors: TokenVectors       # Of all of them
-    cut: list[bool]             # Which of them lost something
-
-    def place(self, doc: Document) -> tuple[TokenVectors, int]:
-        "Where a document's vectors are"
-        return (doc.store.vectors, doc.row) if isinstance(doc, EncodedDocument) else (self.vectors, self.rows[readable(doc.content)])
-
-    def lost(self, doc: Document) -> bool:
-        "Was a document longer than the model reads?"
-        return doc.store.cut[doc.row] if isinstance(doc, EncodedDocument) else self.cut[self.rows[readable(doc.content)]]
-
 # %% ../../nbs/backends/colbert.ipynb #3718f737
 @dataclass(frozen=True, eq=False)
 class TokenMatrix:
@@ -516,25 +138,6 @@ class TokenMatrix:
         "For each query token its best match and their similarity"
         if not self.document: return []
         return [(q, self.document[i], float(row[i])) for q, row in zip(self.query, self.similarities) for i in [int(row.argmax())]]
-
-# %% ../../nbs/backends/colbert.ipynb #6a0c1523
-DESCRIPTIONS = ("config.json", "adapter_config.json", "modules.json", "tokenizer.json", "vocab.txt")
-WEIGHTS = ("*.safetensors", "*model*.bin", "*.gguf")    # the first that a folder has are those that are loaded
-MADE_BY = ("document_marker", "inserted", "document_prompt", "document_length", "skiplist", "skip_pieces", "skip_documents", "only", "lower", "strip")
-
-def model_files(folder: Path) -> list[Path]:
-    "The files of a checkpoint that its vectors depend on, in a fixed order"
-    places = sorted({folder, *(folder / path for _, path in read_modules(folder))})
-    weights = [next(filter(None, (sorted(place.glob(pattern)) for pattern in WEIGHTS)), []) for place in places]
-    return [file for place, found in zip(places, weights) for file in (*(place / name for name in DESCRIPTIONS), *found) if file.is_file()]
-
-def fingerprint(folder: Path, layers: Sequence[Any]) -> str:
-    "One short word for what makes the vectors; `layers` follow the transformer and are looked at whole"
-    found = hashlib.sha256()
-    for file in model_files(folder): found.update(f"{file.relative_to(folder)} {digest(file)} ".encode())
-    for weight in (w for layer in layers for part in getattr(layer, "modules", list)() for w in part.parameters(recurse=False)):
-        found.update(weight.detach().numpy().tobytes())
-    return found.hexdigest()[:16]
 
 # %% ../../nbs/backends/colbert.ipynb #5726c570
 class ColBERTRanker(LocalModel, PointwiseRanker):
@@ -645,7 +248,7 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
     def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "Encode each distinct text once, and let each query look through its documents"
         encoded = [d for t in tasks for d in t.documents if isinstance(d, EncodedDocument)]
-        for store in {id(d.store): d.store for d in encoded}.values(): self.check(store)
+        for store in {id(d.store): d.store for d in encoded}.values(): check_store(store, self.made_by, repr(self))
         for doc in encoded: check_text(doc)
         queries = {text: i for i, text in enumerate(dict.fromkeys(readable(t.query) for t in tasks))}
         asked, query_cut = self.vectors(list(queries), self.queries, batch_size=batch_size, progress=progress)
@@ -658,15 +261,6 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         texts = list(dict.fromkeys(readable(d.content) for t in tasks for d in t.documents if not isinstance(d, EncodedDocument)))
         found, cut = self.vectors(texts, self.documents, batch_size=batch_size, progress=progress) if texts else ([], [])
         return Fresh({text: i for i, text in enumerate(texts)}, TokenVectors.of(found, dim=self.dim), cut)
-
-    def check(self, store: EncodedDocuments) -> None:
-        "Raise `InputError` for documents that another model, or this one with other settings, has encoded"
-        mine, theirs = self.made_by, store.made_by
-        name = next((k for k in mine if k != "model" and theirs.get(k) != mine[k]), None)
-        if name is None: return
-        said = ([f"model={made.get('model')!r} (fingerprint {made.get(name)})" for made in (theirs, mine)] if name == "fingerprint" else
-                [f"{name}={made.get(name)!r}" for made in (theirs, mine)])
-        raise InputError(f"these documents were encoded with {said[0]}, this ranker has {said[1]}: encode them again with {self!r}")
 
     def ranked(self, task: Task, asked: np.ndarray, query_cut: bool, fresh: Fresh) -> Ranking:
         "One query's scores"
@@ -697,11 +291,6 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         tokens, scored = encoder([text])
         return [self.tokenizer.decode([i]).strip() or "·" for i, keep in zip(tokens["input_ids"][0], scored[0]) if keep]
 
-def check_text(doc: EncodedDocument) -> None:
-    "Raise `InputError` for a document whose text is no longer the one that was encoded"
-    if doc.content != doc.store.items[doc.row].content:
-        raise InputError(f"the text of document {doc.doc_id!r} was changed after it was encoded: encode it again, or pass a Document")
-
 def one_of(name: str, value: Any, other: str, alias: Any) -> Any:
     "The value of an option that has two names; raises `InputError` when both are given"
     if value is not None and alias is not None: raise InputError(f"{name}= and {other}= are one option: give one of them")
@@ -711,18 +300,3 @@ def skiplist_given(words: Sequence[str] | None) -> dict[str, Any]:
     "The caller's skiplist as settings; raises `InputError` for a single string"
     if isinstance(words, str): raise InputError(f"skiplist={words!r} is one string: give a list of tokens")
     return {} if words is None else {"skiplist": tuple(words), "skip_pieces": False, "skip_documents": True}
-
-def bounded(settings: LateSettings, limit: int | None, usable: int | None, given: dict[str, int | None]) -> LateSettings:
-    "Lengths that the tokenizer allows, where nothing else says one, and the trunk has room for; raises `InputError` where the caller asks for more"
-    settings = replace(settings, query_length=settings.query_length or limit, document_length=settings.document_length or limit)
-    if usable is None: return settings
-    for name, value in given.items():
-        if value is not None and value > usable: raise InputError(f"{name}={value}: the model has room for {usable} tokens")
-    return replace(settings, query_length=min(settings.query_length or usable, usable), document_length=min(settings.document_length or usable, usable),
-                   expansion=None if settings.expansion is None else min(settings.expansion, usable))
-
-def overridden(settings: LateSettings, given: dict[str, Any], expand: bool | None) -> LateSettings:
-    "A checkpoint's settings with the caller's wishes"
-    found = replace(settings, **given)
-    if expand is False or expand is None and found.expansion is None: return replace(found, expansion=None)
-    return replace(found, expansion=(found.query_length or 32) if "query_length" in given else found.expansion or found.query_length or 32)
