@@ -67,17 +67,27 @@ class Naming(NamedTuple):
     chain: re.Pattern[str]
     listed: re.Pattern[str]
 
-def naming(position: Callable[[str], int], identifier: str, *forms: re.Pattern[str]) -> Naming:
+def naming(
+    position: Callable[[str], int],     # An identifier's position
+    identifier: str,                    # An expression for it, with one group
+    *forms: re.Pattern[str],            # Of identifiers that stand anywhere, the surest first
+) -> Naming:
     "What finds identifiers, chains and lists of them"
     one = NAME + identifier + ASIDE
     runs = one, rf"{one}(?:{MORE}{one})+", rf"{one}(?:{COMMA}{one}|{LINE}{one}{ALONE})+(?:{AND}{one})?"
     return Naming(position, forms, *map(re.compile, runs))
 
-def chains(said: str, names: Naming) -> list[list[int]]:
+def chains(
+    said: str,      # An answer
+    names: Naming,  # How documents are named
+) -> list[list[int]]:
     "Positions in each chain"
     return [[names.position(i) for i in names.one.findall(run[0])] for run in names.chain.finditer(said) if ">" in run[0]]
 
-def lists(said: str, names: Naming) -> list[list[int]]:
+def lists(
+    said: str,      # An answer
+    names: Naming,  # How documents are named
+) -> list[list[int]]:
     "Positions in each list"
     return [[names.position(i) for i in names.one.findall(run[0])] for run in names.listed.finditer(said)]
 
