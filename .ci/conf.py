@@ -15,6 +15,7 @@ exclude_patterns = ["**/.ipynb_checkpoints", "_*"]
 
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "gfm"  # what a cell displays as markdown may hold tables
 nb_code_prompt_show = nb_code_prompt_hide = "Source"  # on the folded source of an API entry
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist", "tasklist"]
 myst_heading_anchors = 6

@@ -39,7 +39,7 @@ def pages():
 
 @cache
 def symbols():
-    "What may stand in backticks -> (page, anchor), by short and by full name"
+    "What may stand in backticks -> the places (page, anchor) where it is described, by short and by full name"
     index = root/"rerankers"/"_modidx.py"
     modules = runpy.run_path(str(index))["d"]["syms"] if index.exists() else {}
     found = {}
@@ -47,8 +47,16 @@ def symbols():
         for full, (url, _) in names.items():
             page, anchor = url.split(".html#")
             place = page, anchor.split(".")[0]  # a method is described under its class
-            found[full] = found.setdefault(full.removeprefix(f"{module}."), place)
+            for name in (full, full.removeprefix(f"{module}.")): found.setdefault(name, []).append(place)
     return found
+
+def place_of(word, page):
+    """Where the name in backticks is described, or None.
+    Away from its own page a bare lower-case word is more often an argument or a model's name, so a function is written `name()` there"""
+    found = symbols().get(word.removesuffix("()"), [])
+    here = [place for place in found if place[0] == page]
+    if here: return here[0]
+    return found[0] if len(found) == 1 and re.search(r"[A-Z.]|\(\)$", word) else None
 
 # Prose: links and headings
 
@@ -58,8 +66,8 @@ def up_to(page, target):
 
 def link_symbol(match, page):
     "`Name` -> a link to where Name is documented, when it is one of ours"
-    found = symbols().get(match[1].removesuffix("()"))
-    return f"[`{match[1]}`]({up_to(page, found[0])}#{found[1]})" if found else match[0]
+    place = place_of(match[1], page)
+    return f"[`{match[1]}`]({up_to(page, place[0])}#{place[1]})" if place else match[0]
 
 def link_page(match, page):
     "A written link: to a notebook -> to its page; out of nbs/, where the site has nothing -> its text alone"
@@ -92,9 +100,7 @@ def prose(text, page, level):
     return "\n".join(out), level
 
 def api(text, page, level):
-    "nbdev's entry for a function or class, one level below the prose that it belongs to"
-    text = re.sub(r"^---\n+", "", text)
-    text = re.sub(r"^\[source\]\(.*\n+", "", text, flags=re.M)  # the source itself is folded under the entry
+    "The entry of a function or class, one level below the prose that it belongs to"
     text = re.sub(r"^#+ ", "#" * min(level + 1, 6) + " ", text, count=1)
     return prose(text, page, level + 1)[0]
 
@@ -117,7 +123,8 @@ def code_cell(cell, words):
     tags = ["hide-input"] if folded else ["remove-input"] if words.get("echo") == "false" else []
     if words.get("output") == "false": tags.append("remove-output")
     outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
-    return dict(cell, source=source, outputs=outputs, metadata={"tags": tags})
+    pictures = {"mystnb": {"image": {"alt": words["fig-alt"]}}} if "fig-alt" in words else {}  # what a reader who cannot see them is told
+    return dict(cell, source=source, outputs=outputs, metadata={"tags": tags, **pictures})
 
 def entries(cell):
     "The markdown that `show_doc` gave"
@@ -169,31 +176,22 @@ def menu():
 
 # The build
 
-def keep_unknown_types():
-    "Let annotations stay words where a module imports their types for type checkers only; nbdev would stop at them"
-    import inspect
-    strict = inspect.get_annotations
-    def get_annotations(obj, *, globals=None, locals=None, eval_str=False):
-        try: return strict(obj, globals=globals, locals=locals, eval_str=eval_str)
-        except NameError: return strict(obj, globals=globals, locals=locals)
-    inspect.get_annotations = get_annotations
-
-def keep_generated_code():
-    "Let a dataclass be delegated to: its constructor is generated and has no source, so its comments are the fields'"
-    from fastcore import docments
-    strict = docments.get_source
-    def get_source(obj):
-        try: return strict(obj)
-        except OSError: return None
-    docments.get_source = get_source
+def describe_exported(nb):
+    "Let `show_doc` give our entry, of the exported object of the same name (entries.py says why)"
+    import entries
+    from nbdev import showdoc
+    exports = re.search(r"^#\|\s*default_exp\s+(\S+)", "\n".join(joined(c["source"]) for c in nb["cells"]), re.M)
+    class Entry:
+        def __init__(self, sym, name=None, title_level=3): self.name = name or sym.__qualname__
+        def _repr_markdown_(self): return entries.markdown(f"rerankers.{exports[1]}", self.name)
+    showdoc.BasicMarkdownRenderer = Entry
 
 def process(path, target):
     "Let nbdev prepare one notebook: run its exported cells, document what they define"
-    keep_unknown_types()
-    keep_generated_code()
     from execnb.nbio import read_nb, write_nb
     from nbdev.processors import FilterDefaults
     nb = read_nb(nbs/path)
+    describe_exported(nb)
     FilterDefaults()(nb)
     write_nb(nb, target)
 
@@ -224,8 +222,12 @@ def copy_pictures(target):
             out.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(f, out)
 
+def raw_tables(html):
+    "Pages whose text has a table that was not understood: a paragraph that begins with a bar"
+    return [str(p.relative_to(html)) for p in sorted(html.rglob("*.html")) if re.search(r"<article.*<p>\s*\|", p.read_text(encoding="utf-8"), re.S)]
+
 def main():
-    "Build the site; any warning of Sphinx, a broken link for one, is an error"
+    "Build the site; any warning of Sphinx, a broken link for one, and any table that shows as text is an error"
     os.chdir(root)
     site = root/"_docs"
     shutil.rmtree(site, ignore_errors=True)
@@ -235,8 +237,9 @@ def main():
         copy_pictures(Path(tmp)/"src")
         sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-c", str(root/".ci"), "-d", f"{tmp}/doctrees"]
         status = subprocess.run([*sphinx, f"{tmp}/src", f"{tmp}/html"]).returncode  # in tmp: myst-nb leaves a folder beside it
-        if not status: shutil.copytree(f"{tmp}/html", site)
-    if status: sys.exit(f"the documentation was not built (Sphinx gave {status})")
+        if status: sys.exit(f"the documentation was not built (Sphinx gave {status})")
+        if bad := raw_tables(Path(tmp)/"html"): sys.exit(f"tables that show as text: {', '.join(bad)}")
+        shutil.copytree(f"{tmp}/html", site)
     print(f"{len(pages())} pages in {site.relative_to(root)}/index.html")
 
 if __name__ == "__main__": main()
