@@ -13,7 +13,7 @@ import random
 import re
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -28,7 +28,7 @@ if TYPE_CHECKING: import httpx
 # %% auto #0
 __all__ = ['Found', 'BACKGROUND', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'SPOKEN', 'SHORTEST', 'Background', 'here', 'wait_for',
            'join', 'WebOptions', 'seconds_asked', 'Limit', 'spent', 'worth_it', 'patiently', 'failure', 'spoken',
-           'parsed', 'words_of', 'Secret', 'Posted', 'close_client', 'checked_address', 'Server']
+           'parsed', 'words_of', 'Secret', 'key_in_environment', 'Posted', 'close_client', 'checked_address', 'Server']
 
 # %% ../../nbs/engine/12_http.ipynb #f082447c
 Found = TypeVar("Found")
@@ -136,7 +136,11 @@ EMPTY_ACCOUNT = "insufficient_quota"                                    # OpenAI
 class Limit:
     "Requests under way at once; each event loop has its own count"
 
-    def __init__(self, most: int): self.most, self.place = most, None
+    def __init__(
+        self,
+        most: int,  # Under way at once
+    ):
+        self.most, self.place = most, None
 
     def __call__(self) -> asyncio.Semaphore:
         "The running loop's"
@@ -148,11 +152,17 @@ class Limit:
 
     place: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None
 
-def spent(error: ProviderError) -> bool:
+def spent(
+    error: ProviderError,   # Of an attempt
+) -> bool:
     "Is it the account that is empty? Neither waiting nor another question fills it"
     return error.status == 402 or EMPTY_ACCOUNT in str(error.body)
 
-def worth_it(error: ProviderError, attempt: int, options: WebOptions) -> bool:
+def worth_it(
+    error: ProviderError,   # Of the last attempt
+    attempt: int,           # Attempts that failed before it
+    options: WebOptions,    # How often, how long
+) -> bool:
     "Is another attempt worth it?"
     patient = attempt < options.retries and (error.retry_after or 0) <= options.longest_wait
     return patient and error.status in PASSING and not spent(error)
@@ -184,10 +194,14 @@ FAILURES: tuple[tuple[Any, type[ProviderError]], ...] = (
     (range(500, 600), ServerError),
 )
 
-def failure(status: int) -> type[ProviderError]:
+def failure(
+    status: int,    # Of HTTP
+) -> type[ProviderError]:
     "The error for a status that is no success"
     return next((kind for codes, kind in FAILURES if status in codes), ServerError)
 
+
+# %% ../../nbs/engine/12_http.ipynb #0f6a8b0c
 SPOKEN = ("error", "message", "detail", "error_message", "msg", "errors", "title")   # where servers put their words
 
 def spoken(
@@ -201,7 +215,9 @@ def spoken(
     if not isinstance(body, Mapping) or not depth: return ""
     return next((words for key in SPOKEN if key in body and (words := spoken(body[key], depth - 1))), "")
 
-def parsed(text: str) -> Any:
+def parsed(
+    text: str,  # An answer
+) -> Any:
     "An answer's JSON, None where it is none"
     try: return json.loads(text)
     except (ValueError, RecursionError): return None    # a page of a gateway, plain text, or brackets without end
@@ -239,7 +255,10 @@ class Secret:
         long = [text for text in (self.value, *self.others) if len(text) >= SHORTEST]
         return {way(text) for text in long for way in (str, quote, lambda t: quote(t, safe=""), html.escape, lambda t: json.dumps(t)[1:-1])}
 
-    def hide(self, text: str) -> str:
+    def hide(
+        self,
+        text: str,  # That somebody may see
+    ) -> str:
         "`text` without the key"
         for spelling in sorted(self.spellings, key=len, reverse=True): text = text.replace(spelling, "***")
         return text
@@ -255,23 +274,41 @@ class Secret:
         if isinstance(body, Mapping): return {self.hide(name): self.hidden(part, depth - 1) for name, part in body.items()} if depth else None
         return body
 
+
+# %% ../../nbs/engine/12_http.ipynb #0f6a8b0f
+def key_in_environment(
+    who: str,                   # Whose key it is, for the error
+    variables: Sequence[str],   # That may hold it, the first that is set counts; none: no key is needed
+) -> str | None:
+    "The key, None where none is needed; raises `AuthenticationError` with the variables that may hold it"
+    key = next(filter(None, (os.environ.get(name, "").strip() for name in variables)), None)
+    if key is None and variables: raise AuthenticationError(f"no key for {who}: pass api_key=, or set {' or '.join(variables)}")
+    return key
+
+# %% ../../nbs/engine/12_http.ipynb #ce2e4f76
 class Posted(NamedTuple):
     "An answer, and what it took"
     body: Any       # The JSON
     retries: int    # Attempts before the one that worked
 
-# %% ../../nbs/engine/12_http.ipynb #ce2e4f76
-def close_client(client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+def close_client(
+    client: httpx.AsyncClient,          # Whose connections they are
+    loop: asyncio.AbstractEventLoop,    # Where they were made
+) -> None:
     "Give the connections back, in the loop they belong to"
     if loop is BACKGROUND.loop and loop.is_running(): asyncio.run_coroutine_threadsafe(client.aclose(), loop)
 
-def checked_address(base_url: Any) -> str:
+def checked_address(
+    base_url: Any,  # What the caller gave
+) -> str:
     "An address that can be asked, or `InputError`"
     try: sound = isinstance(base_url, str) and re.match(r"https?://[^/\s]+", base_url) and (urlsplit(base_url).port or True)
     except ValueError: sound = False    # a port that is none
     if not sound: raise InputError(f"base_url={base_url!r}: give an address that begins with http:// or https://")
     return base_url
 
+
+# %% ../../nbs/engine/12_http.ipynb #0f6a8c02
 class Server:
     "A service that takes and gives JSON over HTTP"
 

@@ -66,7 +66,10 @@ class Provider:
         for name in ("limit", "room"): check_positive(f"{self.name}: {name}", getattr(self, name))
         for pattern, _ in self.variants: self.for_model(pattern)
 
-    def for_model(self, model: str) -> Provider:
+    def for_model(
+        self,
+        model: str,     # As the provider calls it
+    ) -> Provider:
         "The row as it is for one model"
         changes = next((changes for pattern, changes in self.variants if fnmatchcase(model.lower(), pattern.lower())), None)
         try: return self if changes is None else replace(self, variants=(), **changes)
@@ -77,20 +80,26 @@ class Provider:
         "Is there a field or a documented way?"
         return bool(self.prepend) or "{instruction}" in words_in(self.request)
 
-def words_in(template: Any) -> set[str]:
+def words_in(
+    template: Any,  # JSON with words in braces
+) -> set[str]:
     "The words in braces of a template"
     if isinstance(template, str): return set(WORD.findall(template))
     parts = template.values() if isinstance(template, Mapping) else template if isinstance(template, (list, tuple)) else ()
     return {word for part in parts for word in words_in(part)}
 
-def has_list(template: Any) -> bool:
+def has_list(
+    template: Any,  # JSON with words in braces
+) -> bool:
     "Is there a list of documents in a template?"
     if isinstance(template, Mapping): return any(map(has_list, template.values()))
     return isinstance(template, (list, tuple)) and "{text}" in words_in(template)
 
 LISTS = ("domains", "spelled", "keys", "key_files", "elsewhere", "variants", "tokens", "units", "also", "prefixes", "begins")
 
-def mistakes(row: Provider) -> list[tuple[bool, str]]:
+def mistakes(
+    row: Provider,  # As somebody wrote it
+) -> list[tuple[bool, str]]:
     "What would make a row fail without a word, each with whether it is so"
     words = words_in(row.request)
     texts = [(isinstance(value := getattr(row, name), str), f"{name}={value!r}: give a tuple of texts, such as ({value!r},)") for name in LISTS]
@@ -153,7 +162,11 @@ def address_of(
     for old, new in provider.spelled: model = model.replace(old, new)
     return joined(base, provider.path.replace("{model}", model))
 
-def domain_of(host: str) -> str:
+
+# %% ../../nbs/engine/15_providers.ipynb #0a7b9c06
+def domain_of(
+    host: str,  # Of an address
+) -> str:
     "The domain that a provider's host belongs to: of api.jina.ai it is jina.ai, of a number or a plain name the whole"
     first, _, rest = host.partition(".")
     return rest if "." in rest and not host.replace(".", "").isdigit() else host
@@ -169,7 +182,9 @@ def same_owner(
     safe = asked.scheme == "https" or own.scheme == asked.scheme
     return safe and any(host == d or host.endswith("." + d) for d in (domain_of(own.hostname or ""), *domains) if d)
 
-def key_in_file(variable: str) -> str | None:
+def key_in_file(
+    variable: str,  # Of the environment
+) -> str | None:
     "The key in the file that a variable names, None where it names none; raises `AuthenticationError` for a file that cannot be read"
     if not (path := os.environ.get(variable, "").strip()): return None
     try: return Path(path).read_text(encoding="utf-8").strip()
@@ -181,13 +196,11 @@ def find_key(
     address: str | None = None,     # The caller's own address, where there is one
 ) -> Any:
     "The key, None for a server that needs none; raises `AuthenticationError` with the variables that may hold it"
+    from rerankers.engine.http import key_in_environment
     homes = [provider.base_url, *(base for _, base in provider.elsewhere)]
     foreign = address and provider.base_url and not any(same_owner(address, home, provider.domains) for home in homes)
     if given and (not isinstance(given, str) or given.strip()) or foreign: return given
-    found = [*map(key_in_file, provider.key_files), *(os.environ.get(name, "").strip() for name in provider.keys)]
-    key = next(filter(None, found), None)
-    if key is None and provider.keys: raise AuthenticationError(f"no key for {provider.name}: pass api_key=, or set {' or '.join(provider.keys)}")
-    return key
+    return next(filter(None, map(key_in_file, provider.key_files)), None) or key_in_environment(provider.name, provider.keys)
 
 # %% ../../nbs/engine/15_providers.ipynb #df6d4f0b
 def dig(
@@ -198,7 +211,9 @@ def dig(
     for name in filter(None, path.split(".")): body = body.get(name) if isinstance(body, Mapping) else None
     return body
 
-def is_number(value: Any) -> bool:
+def is_number(
+    value: Any,     # From JSON
+) -> bool:
     "A finite number?"
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max     # comparing is exact, converting overflows
 

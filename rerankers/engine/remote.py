@@ -17,7 +17,9 @@ __all__ = ['Found', 'called_off', 'together', 'RemoteRanker']
 # %% ../../nbs/engine/14_remote.ipynb #77afe7a6
 Found = TypeVar("Found")
 
-async def called_off(tasks: Iterable[Any]) -> None:
+async def called_off(
+    tasks: Iterable[Any],   # Of the running loop
+) -> None:
     "Cancel, and wait until all have ended"
     import asyncio
     for task in tasks: task.cancel()
@@ -49,7 +51,13 @@ class RemoteRanker(BaseRanker):
     ) -> Ranking:
         "One query's ranking"
 
-    def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
+    def answer(
+        self,
+        tasks: list[Task],          # Queries, each with its documents
+        *,
+        batch_size: int | None,     # Requests of this call under way at once; None leaves it to the server's own limit
+        progress: bool | None,      # Progress bar
+    ) -> list[Ranking]:
         "All queries side by side"
         from rerankers.engine.http import wait_for
         return wait_for(self._play(tasks, batch_size, progress))

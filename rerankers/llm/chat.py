@@ -50,13 +50,18 @@ class Reply:
     finish: str = "stop"                        # Why it ended: "stop", "length", or a server's own word such as "content_filter"
 
 # %% ../../nbs/llm/10_chat.ipynb #b28d39ae
-def same_answer(token: str, choice: str) -> bool:
+def same_answer(
+    token: str,     # As the model writes it
+    choice: str,    # As the caller does
+) -> bool:
     "Is a token one way to write the choice? Words in any case, single characters as they are, what begins or ends with a blank to the letter"
     if choice != choice.strip(): return token == choice
     token, choice = token.strip(), choice.strip()
     return token == choice or (len(choice) > 1 and token.lower() == choice.lower())
 
-def log_sum(logprobs: Sequence[float]) -> float:
+def log_sum(
+    logprobs: Sequence[float],  # Of what cannot be true together
+) -> float:
     "Logarithm of the sum of probabilities given as logarithms"
     most = max(logprobs, default=-math.inf)
     return most if math.isinf(most) else most + math.log(math.fsum(math.exp(p - most) for p in logprobs))
@@ -93,10 +98,16 @@ class ChatClient(ABC):
     stays: bool = False             # Is it at home in the caller's event loop?
 
     @abstractmethod
-    async def reply(self, request: ChatRequest) -> Reply:
+    async def reply(
+        self,
+        request: ChatRequest,   # What is asked
+    ) -> Reply:
         "Its answer; raises `ProviderError` or `UnusableAnswer`"
 
-    def count(self, messages: Sequence[Message]) -> int:
+    def count(
+        self,
+        messages: Sequence[Message],    # A conversation
+    ) -> int:
         "Tokens of a conversation: an estimate on the safe side, unless the client has the tokenizer"
         return estimate_tokens(messages)
 
@@ -146,11 +157,18 @@ HOPELESS = (AuthenticationError, NotFoundError, InputError)     # What no other 
 class Ledger:
     "What was used and what went wrong while one query was ranked"
 
-    def __init__(self, n: int):
+    def __init__(
+        self,
+        n: int,     # Documents of the query
+    ):
         self.usage, self.faults = Usage(), Counter[str]()
         self.cut, self.notes = [False] * n, list[str | None]([None] * n)
 
-    def enter(self, request: Request, answer: Answer) -> None:
+    def enter(
+        self,
+        request: Request,   # Positions of the documents that were shown
+        answer: Answer,     # To it
+    ) -> None:
         "Keep what an answer says of its documents"
         if answer.status != "ok": self.faults[answer.status] += 1
         for i, lost in zip(request, answer.cut or ()): self.cut[i] = self.cut[i] or bool(lost)
@@ -173,11 +191,17 @@ class ChatRanker(RemoteRanker):
         return self.client.stays
 
     @abstractmethod
-    def talk(self, window: Window) -> Talk:
+    def talk(
+        self,
+        window: Window,     # A query and the documents that are shown together
+    ) -> Talk:
         "Ask about a window and read the answer, in the form that `gives` names"
 
     @abstractmethod
-    def unanswered(self, window: Window) -> Answer:
+    def unanswered(
+        self,
+        window: Window,     # A query and the documents that were shown together
+    ) -> Answer:
         "What counts where there is no usable answer"
 
     async def rank_task(self, task: Task, limit: Any, done: Callable[[int], Any]) -> Ranking:
@@ -230,7 +254,9 @@ class ChatRanker(RemoteRanker):
         return Answer.of(self.unanswered(window), status=status, named=0)
 
 # %% ../../nbs/llm/10_chat.ipynb #164b1394
-def check_on_error(value: str) -> str:
+def check_on_error(
+    value: str,     # What the caller gave
+) -> str:
     "One of the words for what happens without a usable answer, or `InputError`"
     if value not in ON_ERROR: raise InputError(f"on_error={value!r}. {did_you_mean(str(value), ON_ERROR)}")
     return value

@@ -11,8 +11,8 @@ from random import Random
 from typing import TypeVar
 
 from ..errors import InputError, did_you_mean
-from .comparisons import Asking, count_of
-from .strategies import Strategy, named, spans
+from .comparisons import Asking
+from .strategies import Strategy, count_of, named, spans
 from ..rankers import Ranking
 
 # %% auto #0
@@ -23,7 +23,7 @@ __all__ = ['D', 'Against', 'EXACT', 'AGGREGATES', 'places', 'borda', 'rrf', 'cou
 D = TypeVar("D", bound=Hashable)
 
 def places(
-    orders: Sequence[Sequence[D]],
+    orders: Sequence[Sequence[D]],  # Best first
 ) -> dict[D, list[int]]:
     "Where each document is, from 1; those of the first order first"
     found: dict[D, list[int]] = {d: [] for d in chain.from_iterable(orders)}
@@ -52,15 +52,15 @@ Against = list[list[int]]   # [i][j]: answers that have i before j, against an o
 
 def count_pairs(
     at: Sequence[dict[D, int]],     # Of each answer, the place of each document
-    items: Sequence[D],
+    items: Sequence[D],             # Documents to compare
 ) -> Against:
     "For every two documents, how many answers have the one before the other; answers that lack one of them say nothing"
     def before(a: D, b: D) -> int: return sum(a in p and b in p and p[a] < p[b] for p in at)
     return [[before(a, b) for b in items] for a in items]
 
 def disagreement(
-    order: Sequence[int],
-    against: Against,
+    order: Sequence[int],   # Of positions in `against`, best first
+    against: Against,       # As of `count_pairs`
 ) -> int:
     "How often answers have two documents the other way round"
     return sum(against[j][i] for i, j in combinations(order, 2))
@@ -68,7 +68,7 @@ def disagreement(
 # %% ../../nbs/llm/04_consensus.ipynb #8ccae549
 def undisputed(
     items: Sequence[int],   # Of equals, the first stays first
-    against: Against,
+    against: Against,       # As of `count_pairs`
 ) -> list[list[int]]:
     "Parts of which each is, document by document, at least as often before the next parts as after"
     def margin(i: int, j: int) -> int: return against[i][j] - against[j][i]
@@ -79,7 +79,7 @@ def undisputed(
 # %% ../../nbs/llm/04_consensus.ipynb #1c5a63b3
 def solve(
     part: Sequence[int],    # At most a dozen
-    against: Against,
+    against: Against,       # As of `count_pairs`
 ) -> list[int]:
     "The order with the fewest disagreements, exactly: 2ⁿ n steps"
     n = len(part)
@@ -100,7 +100,7 @@ def solve(
 
 def improve(
     part: Sequence[int],    # The order to begin with
-    against: Against,
+    against: Against,       # As of `count_pairs`
 ) -> list[int]:
     "No document can move alone and lessen the disagreements"
     order, moved = list(part), True
@@ -116,7 +116,7 @@ def improve(
     return order
 
 # %% ../../nbs/llm/04_consensus.ipynb #ef32bc92
-EXACT = 12  # documents of a disputed part that are solved exactly, in about 30 ms; each one more doubles it
+EXACT = 12  # documents of a disputed part that are solved exactly; each one more doubles the time
 
 def kemeny(
     orders: Sequence[Sequence[D]],  # Best first

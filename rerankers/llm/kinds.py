@@ -35,14 +35,23 @@ class Answer(list[Any]):
     named: int | None = None                    # As `Order` has it: the first so many were named; None: all
 
     @classmethod
-    def of(cls, values: Iterable[Any], cut: Sequence[bool] | None = None, status: str = "ok", notes: Sequence[str | None] | None = None,
-           named: int | None = None) -> Answer:
+    def of(
+        cls,
+        values: Iterable[Any],                          # Positions, best first, or preferences
+        cut: Sequence[bool] | None = None,              # One a text
+        status: str = "ok",                             # As `repair` has it
+        notes: Sequence[str | None] | None = None,      # One a text
+        named: int | None = None,                       # How many were named; as the values have it by default
+    ) -> Answer:
         "An answer with all that is known of it; values that know how many are named pass it on"
         made = cls(values)
         made.cut, made.status, made.notes, made.named = cut, status, notes, getattr(values, "named", None) if named is None else named
         return made
 
-    def marked(self, status: str) -> Answer:
+    def marked(
+        self,
+        status: str,    # As `repair` has it
+    ) -> Answer:
         "The same with another status"
         return Answer.of(self, self.cut, status, self.notes)
 
@@ -53,7 +62,13 @@ class StrategyRanker(BaseRanker):
     workers: int | None = None              # Windows under way at once, each a call of its own; None: all that are ready in one call
 
     @abstractmethod
-    def judge(self, windows: list[Window], *, batch_size: int | None, progress: bool | None) -> Sequence[Answer]:
+    def judge(
+        self,
+        windows: list[Window],      # Different queries are mixed
+        *,
+        batch_size: int | None,     # Windows a step; `None` is automatic
+        progress: bool | None,      # Progress bar
+    ) -> Sequence[Answer]:
         "One answer a window, in the form that strategies take"
 
     def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
@@ -115,7 +130,10 @@ class ComparisonRanker(StrategyRanker):
         found = self.compare(windows, batch_size=batch_size, progress=progress)
         return [Answer.of(check_shares(shares, window), getattr(shares, "cut", None)) for shares, window in zip(found, windows)]
 
-def check_shares(shares: Sequence[float], window: Window) -> list[float]:
+def check_shares(
+    shares: Sequence[float],    # What the backend said
+    window: Window,             # Of what
+) -> list[float]:
     "One finite number a document, or `UnusableAnswer`"
     values = [float(s) for s in shares]
     if len(values) != len(window.texts) or not all(map(math.isfinite, values)):

@@ -25,7 +25,9 @@ __all__ = ['REFUSED', 'SECRETIVE', 'LONG', 'KEYLESS', 'LISTED', 'check_version',
 # %% ../../nbs/llm/12_litellm.ipynb #917368c3
 REFUSED = ("1.82.7", "1.82.8", "1.107.")    # beginnings of versions that are not to be run
 
-def check_version(found: str) -> None:
+def check_version(
+    found: str,     # Of the installed package
+) -> None:
     "Raise `MissingDependency` for a release that was compromised or withdrawn"
     if found.startswith(REFUSED): raise MissingDependency(f"litellm {found} was compromised or withdrawn: pip install -U 'rerankers[litellm]'")
 
@@ -39,7 +41,10 @@ def litellm_module() -> ModuleType:
     return found
 
 # %% ../../nbs/llm/12_litellm.ipynb #5a3542e7
-def heard(error: Exception, key: Secret) -> str:
+def heard(
+    error: Exception,   # litellm's
+    key: Secret,        # Taken out
+) -> str:
     "What the server said, which litellm's message may leave out"
     from rerankers.engine.http import words_of
     try: text = getattr(getattr(error, "response", None), "text", None)
@@ -48,9 +53,12 @@ def heard(error: Exception, key: Secret) -> str:
 
 SECRETIVE = re.compile(r"key|token|secret|password|credential", re.I)     # names of variables whose values are nobody's business
 LONG = 8                                                                  # letters of a value that is hidden; "true" is no secret
-KEYLESS = re.compile(r"api.?key\b.{0,30}(?:required|missing|not (?:set|found|provided))|(?:missing|no|set (?:the|your)?) ?\w* ?api.?key", re.I)
+KEYLESS = re.compile(r"missing credentials|api.?key\b.{0,30}(?:required|missing|must be set|not (?:set|found|provided))|"
+                     r"(?:missing|no|set (?:the|your)?) ?\w* ?api.?key", re.I)
 
-def with_environment(key: Secret) -> Secret:
+def with_environment(
+    key: Secret,    # The caller's
+) -> Secret:
     "The key, and whatever else litellm may have found in the environment"
     from rerankers.engine.http import Secret
     return Secret(key.value or None, *key.others, *(value for name, value in os.environ.items() if SECRETIVE.search(name) and len(value) >= LONG))
@@ -73,6 +81,8 @@ def as_ours(
     body = key.hidden(json.loads(json.dumps(getattr(error, "body", None), default=str)))
     return failure(status)(said, status=status, retry_after=seconds_asked(headers), body=body)
 
+
+# %% ../../nbs/llm/12_litellm.ipynb #0c9dcf04
 LISTED = {"logprobs", "top_logprobs"}   # what litellm must know a model to take: without the second it would list one token
 
 class LiteLLMClient(NetworkClient):

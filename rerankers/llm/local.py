@@ -25,7 +25,9 @@ __all__ = ['Queued', 'Answered', 'QUEUES', 'HONOURED', 'SPARED', 'WRITTEN', 'fol
            'LocalClient']
 
 # %% ../../nbs/llm/13_local.ipynb #3bcfb4a6
-def folded(messages: Sequence[Message]) -> list[Message]:
+def folded(
+    messages: Sequence[Message],    # The conversation
+) -> list[Message]:
     "The conversation with the system's words at the head of the first user message"
     system = [m["content"] for m in messages if m["role"] == "system"]
     first, *rest = [m for m in messages if m["role"] != "system"] or [{"role": "user", "content": ""}]
@@ -50,12 +52,17 @@ def in_format(
     except TemplateError as error: raise ModelLoadError(f"{source or 'the model'}: its chat format cannot be used: {error}; pass template= (Jinja)") from None
 
 # %% ../../nbs/llm/13_local.ipynb #da381908
-def spellings(choice: str) -> list[str]:
+def spellings(
+    choice: str,    # A word, a letter, a digit
+) -> list[str]:
     "Ways to write a choice that count as the same"
     words = dict.fromkeys([choice, choice.lower(), choice.upper(), choice.capitalize()]) if len(choice.strip()) > 1 else [choice]
     return [blank + word for word in words for blank in ("", " ", "▁")]
 
-def piece_id(tokenizer: Any, piece: str) -> int | None:
+def piece_id(
+    tokenizer: Any,     # Of transformers
+    piece: str,         # As the vocabulary has it
+) -> int | None:
     "The id of one piece of the vocabulary, None where it lacks it; copying a whole vocabulary for that takes a tenth of a second"
     found = tokenizer.convert_tokens_to_ids(piece)
     return found if found is not None and tokenizer.convert_ids_to_tokens(found) == piece else None
@@ -96,7 +103,10 @@ class Queue:
     def __getstate__(self) -> dict[str, Any]: return {"answer": self.answer}
     def __setstate__(self, state: dict[str, Any]) -> None: self.__init__(state["answer"])   # type: ignore[misc]
 
-    def join(self, request: ChatRequest) -> Future[Reply]:
+    def join(
+        self,
+        request: ChatRequest,   # To be answered
+    ) -> Future[Reply]:
         "Its place in the queue"
         future: Future[Reply] = Future()
         with self.lock: self.waiting.append((request, future))
@@ -137,23 +147,33 @@ if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=forget_qu
 # %% ../../nbs/llm/13_local.ipynb #869af3bc
 HONOURED, SPARED = ("top_p", "top_k"), ("response_format",)     # options that `generate` takes; those a model can do without
 
-def check_options(options: Mapping[str, Any]) -> None:
+def check_options(
+    options: Mapping[str, Any],     # Of a request
+) -> None:
     "Raise `InputError` for what a model in this process has no use for"
     odd = [name for name, value in options.items() if name not in (*HONOURED, *SPARED) and value is not None]
     if odd: raise InputError(f"a model in this process has no use for {odd[0]!r}; it takes {' and '.join(HONOURED)}. A server may: say base_url=")
 
-def sampled(request: ChatRequest, tokenizer: Any) -> dict[str, Any]:
+def sampled(
+    request: ChatRequest,   # What is asked
+    tokenizer: Any,         # `generate` needs it to find a stop
+) -> dict[str, Any]:
     "The request's wishes as arguments of `generate`"
     plain = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     how: dict[str, Any] = {} if request.temperature is None else plain if request.temperature == 0 else {"do_sample": True, "temperature": request.temperature}
     how |= {name: request.options[name] for name in HONOURED if name in request.options and request.temperature != 0}
     return {**how, **({"stop_strings": list(request.stop), "tokenizer": tokenizer} if request.stop else {})}
 
-WRITTEN = 65_536    # token slots of a batch that writes, on an accelerator; each keeps its keys and values
-
-def up_to(text: str, stops: Iterable[str]) -> str:
+def up_to(
+    text: str,              # An answer
+    stops: Iterable[str],   # Texts that end it
+) -> str:
     "What stands before the first stop"
     return text[:min((text.find(s) for s in stops if s in text), default=len(text))]
+
+
+# %% ../../nbs/llm/13_local.ipynb #0daee105
+WRITTEN = 65_536    # token slots of a batch that writes, on an accelerator; each keeps its keys and values
 
 @dataclass(frozen=True)
 class Ready:
@@ -196,7 +216,10 @@ class LocalClient(ChatClient):
         self.spelled, self.spared = dict[tuple[str, str], list[int]](), set[str]()
         self.queue = Queue(self.answer_all)
 
-    def prompt(self, request: ChatRequest) -> list[int]:
+    def prompt(
+        self,
+        request: ChatRequest,   # What is asked
+    ) -> list[int]:
         "Token ids of all that the model reads"
         if request.raw: return list(self.tokenizer(request.messages[0]["content"] + request.begin, verbose=False)["input_ids"])
         text = in_format(self.tokenizer, request.messages, self.template, self.settings, self.model)

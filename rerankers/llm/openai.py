@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ..engine.providers import is_number, same_owner
-from ..errors import AuthenticationError, InputError, ProviderError, UnusableAnswer, did_you_mean, logger
+from ..errors import InputError, ProviderError, UnusableAnswer, did_you_mean, logger
 from .chat import ChatClient, ChatRequest, Reply, chances_of
 from ..results import Usage
 if TYPE_CHECKING: from rerankers.engine.http import Posted, WebOptions
@@ -67,17 +67,23 @@ def base_of(
     path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat")
     return urlunsplit(parts._replace(path=path))
 
-def endpoint_at(base_url: str) -> Endpoint:
+def endpoint_at(
+    base_url: str,  # As a user gives it
+) -> Endpoint:
     "The row whose server this address is; a server that nobody listed needs no key and has no peculiarities"
     host = urlsplit(base_url).hostname or ""
     known = (e for e in ENDPOINTS.values() if e.keys and (urlsplit(e.base_url).hostname == host or any(fnmatchcase(host, p) for p in e.hosts)))
     return next(known, Endpoint(base_url))
 
-def endpoint_for(model: str) -> Endpoint:
+def endpoint_for(
+    model: str,     # Its name
+) -> Endpoint:
     "The provider that a model's name belongs to; OpenAI where it tells nothing"
     return next((e for e in ENDPOINTS.values() if any(fnmatchcase(model.lower(), p) for p in e.models)), ENDPOINTS["openai"])
 
-def endpoint_named(name: str) -> Endpoint:
+def endpoint_named(
+    name: str,      # A key of `ENDPOINTS`
+) -> Endpoint:
     "The row of a name, or `InputError` with the nearest ones"
     if name not in ENDPOINTS: raise InputError(f"no endpoint is called {name!r}. {did_you_mean(name, ENDPOINTS)} Or pass base_url=")
     return ENDPOINTS[name]
@@ -89,14 +95,14 @@ def find_key(
     address: str | None = None,     # The caller's own address, where there is one
 ) -> str | None:
     "The key, None for a server that needs none; raises `AuthenticationError`"
+    from rerankers.engine.http import key_in_environment
     if given or (address and endpoint.base_url and not same_owner(address, endpoint.base_url)): return given
-    found = next((value for name in endpoint.keys if (value := os.environ.get(name))), None)
-    if found is None and endpoint.keys:
-        raise AuthenticationError(f"no key for {address or endpoint.base_url}: pass api_key=, or set {' or '.join(endpoint.keys)}")
-    return found
+    return key_in_environment(address or endpoint.base_url, endpoint.keys)
 
 # %% ../../nbs/llm/11_openai.ipynb #a44ffd7d
-def sampling(request: ChatRequest) -> dict[str, Any]:
+def sampling(
+    request: ChatRequest,   # What is asked
+) -> dict[str, Any]:
     "The part of a body that is the same for both paths"
     wanted = {"temperature": request.temperature, "max_tokens": 1 if request.choices else request.max_tokens, "stop": list(request.stop) or None}
     return {name: value for name, value in wanted.items() if value is not None} | dict(request.options)
@@ -112,7 +118,10 @@ def chat_body(
     if begun: body |= {"continue_final_message": True, "add_generation_prompt": False}     # vLLM's and SGLang's words for it
     return body
 
-def raw_body(request: ChatRequest, listed: int = 20) -> dict[str, Any]:
+def raw_body(
+    request: ChatRequest,       # What is asked
+    listed: int = 20,           # Likeliest tokens that the server lists
+) -> dict[str, Any]:
     "The body of a plain completion, without the model"
     body = {"prompt": request.messages[0]["content"] + request.begin, **sampling(request)}
     return {**body, "logprobs": listed} if request.choices and listed else body
@@ -120,29 +129,41 @@ def raw_body(request: ChatRequest, listed: int = 20) -> dict[str, Any]:
 # %% ../../nbs/llm/11_openai.ipynb #df2480c4
 SPOKEN_PARTS = (None, "text", "output_text")    # types of a content's parts that are the answer; others are thoughts
 
-def text_of(message: Mapping[str, Any]) -> str:
+def text_of(
+    message: Mapping[str, Any],     # Of a choice
+) -> str:
     "A message's words, its refusal where there is nothing else"
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping) and part.get("type") in SPOKEN_PARTS)
     return str(content or message.get("refusal") or "")
 
-def listed_tokens(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
+def listed_tokens(
+    choice: Mapping[str, Any],  # Of an answer
+) -> list[tuple[str, float]]:
     "The tokens listed for the first position, in either path's form"
     logprobs = choice.get("logprobs") or {}
     first = (logprobs.get("content") or [None])[0]
     if first: return [(str(t["token"]), float(t["logprob"])) for t in first.get("top_logprobs") or [first]]
     return [(str(token), float(p)) for token, p in ((logprobs.get("top_logprobs") or [None])[0] or {}).items()]
 
-def mapped(value: Any) -> Mapping[str, Any]:
+def mapped(
+    value: Any,     # From JSON
+) -> Mapping[str, Any]:
     "A JSON object, the empty one for anything else"
     return value if isinstance(value, Mapping) else {}
 
-def amount(value: Any) -> float | None:
+def amount(
+    value: Any,     # From JSON, or from a caller
+) -> float | None:
     "A number of tokens or an amount of money, None for what is neither"
     return value if is_number(value) and value >= 0 else None
 
-def used(body: Mapping[str, Any], retries: int, prices: tuple[float, float] | None) -> Usage:
+def used(
+    body: Mapping[str, Any],                # An answer
+    retries: int,                           # Attempts before the one that worked
+    prices: tuple[float, float] | None,     # Per million tokens, read and written
+) -> Usage:
     "What one answer took; the cost where the server or the user names prices"
     told = mapped(body.get("usage"))
     tokens = int(amount(told.get("prompt_tokens")) or 0), int(amount(told.get("completion_tokens")) or 0)
@@ -168,7 +189,9 @@ def read_reply(
         raise UnusableAnswer(f"{who}: the answer is no chat completion: {hide(str(body))[:300]}") from None
 
 # %% ../../nbs/llm/11_openai.ipynb #7b9e24d1
-def hidden_error(body: Any) -> Mapping[str, Any]:
+def hidden_error(
+    body: Any,  # JSON that came with status 200
+) -> Mapping[str, Any]:
     "The error in an answer's JSON, or in its choice; empty where there is none"
     choices = mapped(body).get("choices")
     if not choices: told = mapped(body).get("error")
@@ -193,9 +216,6 @@ def disguised(
 SUBSTITUTES: dict[str, str | None] = {"max_tokens": "max_completion_tokens", "temperature": None, "top_p": None, "top_k": None, "response_format": None,
                                       "logprobs": None, "top_logprobs": None, "stop": None}
 LENGTHS, LISTINGS = {"max_tokens", "max_completion_tokens"}, {"logprobs", "top_logprobs"}     # two names for one thing; two that go together
-REFUSING = re.compile(r"unsupported|not support|unknown|unrecognized|deprecated|not (?:allowed|permitted|available|enabled)|only the default", re.I)
-TOO_MANY = re.compile(r"greater|less|fewer|above|exceed|maximum|\bmax\b|at most|up to|between|range|within|limit|<=|too (?:many|large|high)", re.I)
-NUMBER = re.compile(r"(?<![\w.])(?<![a-z]-)\d+(?!\.?\w)", re.I)     # not that of a model such as gpt-4.1
 
 def fields_sent(
     own: Mapping[str, Any],     # What the method asks for
@@ -208,12 +228,23 @@ def fields_sent(
     named = {(SUBSTITUTES[name] or "" if name in refused else name): value for name, value in whole.items()}
     return {name: value for name, value in named.items() if name and value is not None}
 
-def words_in(error: ProviderError) -> str:
+
+# %% ../../nbs/llm/11_openai.ipynb #0b8cae08
+REFUSING = re.compile(r"unsupported|not support|unknown|unrecognized|deprecated|not (?:allowed|permitted|available|enabled)|only the default", re.I)
+TOO_MANY = re.compile(r"greater|less|fewer|above|exceed|maximum|\bmax\b|at most|up to|between|range|within|limit|<=|too (?:many|large|high)", re.I)
+NUMBER = re.compile(r"(?<![\w.])(?<![a-z]-)\d+(?!\.?\w)", re.I)     # not that of a model such as gpt-4.1
+
+def words_in(
+    error: ProviderError,   # Of an attempt
+) -> str:
     "All that the server said, else the message, which may have been cut"
     from rerankers.engine.http import spoken
     return spoken(error.body) or str(error)
 
-def refused_field(error: ProviderError, body: Mapping[str, Any]) -> str | None:
+def refused_field(
+    error: ProviderError,       # What the server said
+    body: Mapping[str, Any],    # What it was sent
+) -> str | None:
     "The field that a server will not have, if that is what it says and the request can do without it"
     said, told = words_in(error), mapped(error.body)
     if not REFUSING.search(said): return None
@@ -221,7 +252,10 @@ def refused_field(error: ProviderError, body: Mapping[str, Any]) -> str | None:
     mentioned = [f for f in sorted(SUBSTITUTES, key=len, reverse=True) if f in body and re.search(rf"\b{f}\b", said, re.I)]
     return named if isinstance(named, str) and named in SUBSTITUTES and named in body else next(iter(mentioned), None)
 
-def fewer_listed(error: ProviderError, body: Mapping[str, Any]) -> int | None:
+def fewer_listed(
+    error: ProviderError,       # What the server said
+    body: Mapping[str, Any],    # What it was sent
+) -> int | None:
     "How many likeliest tokens a server lists at most, if it says that too many were asked for"
     said, asked = words_in(error), body.get("top_logprobs", body.get("logprobs"))
     if type(asked) is not int or not ("logprobs" in said.lower() and TOO_MANY.search(said)): return None
@@ -295,7 +329,9 @@ class NetworkClient(ChatClient):
         return True
 
 # %% ../../nbs/llm/11_openai.ipynb #39be61df
-def checked_prices(prices: Any) -> tuple[float, float] | None:
+def checked_prices(
+    prices: Any,    # What the caller gave
+) -> tuple[float, float] | None:
     "Two amounts of money, or `InputError`"
     if prices is None: return None
     pair = tuple(prices) if isinstance(prices, Sequence) and not isinstance(prices, str) else ()

@@ -67,21 +67,33 @@ class Naming(NamedTuple):
     chain: re.Pattern[str]
     listed: re.Pattern[str]
 
-def naming(position: Callable[[str], int], identifier: str, *forms: re.Pattern[str]) -> Naming:
+def naming(
+    position: Callable[[str], int],     # An identifier's position
+    identifier: str,                    # An expression for it, with one group
+    *forms: re.Pattern[str],            # Of identifiers that stand anywhere, the surest first
+) -> Naming:
     "What finds identifiers, chains and lists of them"
     one = NAME + identifier + ASIDE
     runs = one, rf"{one}(?:{MORE}{one})+", rf"{one}(?:{COMMA}{one}|{LINE}{one}{ALONE})+(?:{AND}{one})?"
     return Naming(position, forms, *map(re.compile, runs))
 
-def chains(said: str, names: Naming) -> list[list[int]]:
+def chains(
+    said: str,      # An answer
+    names: Naming,  # How documents are named
+) -> list[list[int]]:
     "Positions in each chain"
     return [[names.position(i) for i in names.one.findall(run[0])] for run in names.chain.finditer(said) if ">" in run[0]]
 
-def lists(said: str, names: Naming) -> list[list[int]]:
+def lists(
+    said: str,      # An answer
+    names: Naming,  # How documents are named
+) -> list[list[int]]:
     "Positions in each list"
     return [[names.position(i) for i in names.one.findall(run[0])] for run in names.listed.finditer(said)]
 
-def longest(runs: Sequence[list[int]]) -> list[int]:
+def longest(
+    runs: Sequence[list[int]],  # Chains, or lists
+) -> list[int]:
     "The longest run, of equally long ones the last, which a model writes after its drafts"
     return max(reversed(runs), key=len, default=[])
 
@@ -94,17 +106,26 @@ def without_list_numbers(said: str) -> str:
     items = [int(i) for i in LIST_ITEM.findall(said)]
     return LIST_ITEM.sub("", said) if len(items) > 1 and items == list(range(1, len(items) + 1)) else said
 
-def named(said: str, names: Naming) -> list[int]:
+def named(
+    said: str,      # An answer
+    names: Naming,  # How documents are named
+) -> list[int]:
     "Positions in the order in which they come, of the first form that is found"
     return next(filter(None, ([names.position(i) for i in form.findall(said)] for form in names.forms)), [])
 
-def ranked(said: str, names: Naming) -> list[int]:
+def ranked(
+    said: str,      # An answer
+    names: Naming,  # How documents are named
+) -> list[int]:
     "Positions in chains, or in a list of everything that is named"
     if not (found := chains(said, names)): return listed if set(listed := longest(lists(said, names))) >= set(named(said, names)) else []
     best = set(final := longest(found))
     return [i for chain in found for i in chain if chain is final or i not in best]
 
-def in_order(said: str, names: Naming) -> list[int]:
+def in_order(
+    said: str,      # An answer
+    names: Naming,  # How documents are named
+) -> list[int]:
     "Positions of what a text names: as it ranks them, else as they come"
     said = without_list_numbers(said)
     if not (order := ranked(said, names)): return named(said, names)
@@ -120,7 +141,9 @@ IN_BRACKETS = re.compile(r"[\[［【]\s*(\d{1,4})\s*[\]］】]")
 BARE        = re.compile(r"(?<!\d)(?<!\d\.)(\d{1,4})(?!\.?\d)")
 NUMBERS     = naming(by_number, BARE.pattern, IN_BRACKETS, BARE)
 
-def numbers(said: str) -> list[int]:
+def numbers(
+    said: str,  # An answer without thoughts and tags
+) -> list[int]:
     "Positions that are named by number: `[1]` or `1` is 0"
     return in_order(said, NUMBERS)
 
@@ -134,7 +157,9 @@ BARE_LETTER = re.compile(r"(?<![\w'’])([A-Za-z])(?![\w'’])")
 CAPITAL     = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])")
 LETTERS     = naming(by_letter, BARE_LETTER.pattern, LETTER, CAPITAL, BARE_LETTER)
 
-def letters(said: str) -> list[int]:
+def letters(
+    said: str,  # An answer without thoughts and tags
+) -> list[int]:
     "Positions that are named by letter: `[A]`, `a` or `A` is 0"
     return in_order(said, LETTERS)
 
@@ -142,11 +167,15 @@ def letters(said: str) -> list[int]:
 WORD  = re.compile(r"PASSAGE[ _]?(\d{1,4})", re.I)
 WORDS = naming(by_number, BARE.pattern, WORD, IN_BRACKETS, BARE)
 
-def words(said: str) -> list[int]:
+def words(
+    said: str,  # An answer without thoughts and tags
+) -> list[int]:
     "Positions that are named `PASSAGE1`"
     return in_order(said, WORDS)
 
-def ties(said: str) -> list[int]:
+def ties(
+    said: str,  # An answer without thoughts and tags
+) -> list[int]:
     "Positions in chains, in a list of everything, or on the last line that names any; up to the first repetition"
     said = without_list_numbers(said)
     order = ranked(said, NUMBERS) or next((found for line in reversed(said.splitlines()) if (found := numbers(line))), [])
@@ -182,7 +211,9 @@ def likely(key: str, found: list[int | None]) -> tuple[bool, int]:
     identifiers = len(found) - found.count(None)
     return bool(identifiers and RANKS.search(key)), identifiers
 
-def in_json(said: str) -> list[int | None]:
+def in_json(
+    said: str,  # An answer without thoughts and tags
+) -> list[int | None]:
     "Positions in the list that is called a ranking, or in the one with most of them; what is no identifier is None"
     arrays = [(key, [as_position(item) for item in value]) for found in objects(said) for key, value in found.items() if isinstance(value, list)]
     return max(arrays, key=lambda array: likely(*array), default=("", []))[1] or list(numbers(said))
@@ -237,7 +268,9 @@ def parse_label(
 DOCUMENT  = re.compile(r"Document\s*\W?\s*(\d{1,4})(?!\d)", re.I)
 DOCUMENTS = naming(by_number, BARE.pattern, DOCUMENT)
 
-def documents(said: str) -> list[int]:
+def documents(
+    said: str,  # An answer without thoughts and tags
+) -> list[int]:
     "Positions on the last line that names documents, or on all lines that name one each"
     lines = [[by_number(i) for i in found] for line in said.splitlines() if (found := DOCUMENT.findall(line))]
     return [i for line in lines for i in line] if lines and len(lines[-1]) == 1 else lines[-1] if lines else []

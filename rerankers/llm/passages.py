@@ -48,6 +48,8 @@ def first_words(
         most -= size
     return " ".join(kept), False
 
+
+# %% ../../nbs/llm/07_passages.ipynb #0daecf03
 @dataclass(frozen=True)
 class PassageText:
     "How much of a document a prompt shows, and what is changed in it"
@@ -59,16 +61,25 @@ class PassageText:
         if self.by not in ("words", "characters"): raise InputError(f"by={self.by!r}: count 'words' or 'characters'")
         if self.hide not in LOOKALIKES: raise InputError(f"hide={self.hide!r}: one of {', '.join(map(repr, LOOKALIKES))}")
 
-    def for_language(self, lang: str) -> PassageText:
-        "The same, counted in characters where the language (\"zh\", \"zh-TW\", \"zh_TW\") has no spaces"
+    def for_language(
+        self,
+        lang: str,  # As "zh", "zh-TW" or "zh_TW"
+    ) -> PassageText:
+        "The same, counted in characters where the language has no spaces"
         return replace(self, by="characters") if re.split("[-_]", lang.lower())[0] in UNSPACED else self
 
-    def plain(self, text: str) -> str:
+    def plain(
+        self,
+        text: str,  # A document or a query
+    ) -> str:
         "A text without what looks like an identifier; for queries too"
         pattern, instead = LOOKALIKES[self.hide]
         return pattern.sub(instead, text)
 
-    def shorten(self, text: str) -> tuple[str, bool]:
+    def shorten(
+        self,
+        text: str,  # A document
+    ) -> tuple[str, bool]:
         "What the prompt shows of a document, and whether some of it was cut"
         whole = text.replace("Title: Content: ", "").strip()     # an empty title in the data sets of the authors
         if self.most is None: return self.plain(whole), False      # as it is, line breaks too

@@ -53,15 +53,15 @@ PLANS: dict[str, Plan] = {
         "A graph of all answers, nothing asked that follows from it; the first `top` exact"),
     "consistency": Plan(self_consistency, "order", "samples × (1 + ⌈(n - window) / stride⌉), without windows of one document", "samples",
         "Shuffles of each window, and their consensus; the first `window - stride` exact"),
-    "tournament": Plan(tournament, "order", "about 90 for n = 100", "20, 8, 4 … then 1",
+    "tournament": Plan(tournament, "order", "85 to 110 for n = 100", "20, 8, 4 … then 1",
         "Groups of five, winners against winners; the first `top` exact"),
-    "setwise": Plan(setwise_heap, "shares", "about 80 for n = 100; 22 with children=19", "the levels of a heap, then 1",
+    "setwise": Plan(setwise_heap, "shares", "65 to 85 for n = 100; 15 to 25 with children=19", "the levels of a heap, then 1",
         "Heap sort by the best of a few; the first `top` exact"),
     "setwise-bubble": Plan(setwise_bubble, "shares", "at most top × ⌈(n - 1) / children⌉", "up to top",
         "Bubble sort by the best of a few; the first `top` exact"),
     "pairs": Plan(all_pairs, "shares", "n(n - 1)", "all",
         "Everybody against everybody, in both orders; all exact"),
-    "pairs-sorting": Plan(pairwise_sorting, "shares", "about 520 for n = 100", "the levels of a heap, then 2",
+    "pairs-sorting": Plan(pairwise_sorting, "shares", "390 to 570 for n = 100", "the levels of a heap, then 2",
         "Heap sort by duels in both orders; the first `top` exact"),
     "pairs-sliding": Plan(pairwise_sliding, "shares", "at most 2 × top × (n - 1)", "up to 2 × top",
         "Passes of duels between neighbours; the first `top` exact"),
@@ -69,7 +69,7 @@ PLANS: dict[str, Plan] = {
 
 # %% ../../nbs/llm/05_plans.ipynb #f11a3f21
 def options_of(
-    make: Callable[..., Strategy],
+    make: Callable[..., Strategy],  # Number of documents, options -> what to ask
 ) -> list[str] | None:
     "The names that may be given after the number of documents; None when it takes any"
     found = list(signature(make).parameters.values())[1:]
@@ -111,9 +111,9 @@ def as_order(
 ADAPTERS: dict[tuple[str, str], Callable[[Sequence[Any]], list[Any]]] = {("order", "shares"): as_shares, ("shares", "order"): as_order}
 
 def adapt(
-    answer: Sequence[Any],
-    given: str,     # What it is: "order" or "shares"
-    wanted: str,    # What the strategy takes
+    answer: Sequence[Any],  # To one request
+    given: str,             # What it is: "order" or "shares"
+    wanted: str,            # What the strategy takes
 ) -> Sequence[Any]:
     "The answer in the form that is wanted"
     return answer if given == wanted else ADAPTERS[given, wanted](answer)
@@ -121,13 +121,13 @@ def adapt(
 # %% ../../nbs/llm/05_plans.ipynb #64c681a1
 class Rehearsal(NamedTuple):
     "What a strategy found and how"
-    ranking: Ranking
+    ranking: Ranking    # What came out
     calls: int          # Requests altogether
     steps: int          # Rounds of requests, each after the answers to the one before
     at_once: int        # Requests of the largest round
 
 def rehearse(
-    strategy: Strategy,
+    strategy: Strategy,                         # A generator that was not played yet
     ask: Callable[[Request], Sequence[Any]],    # Answers one request
 ) -> Rehearsal:
     "Play and count"
@@ -137,6 +137,8 @@ def rehearse(
         game.tell([ask(request) for request in game.requests])
     return Rehearsal(result(game), sum(rounds), len(rounds), max(rounds, default=0))
 
-def best_first(ranking: Ranking) -> list[int]:
+def best_first(
+    ranking: Ranking,   # Of a strategy
+) -> list[int]:
     "Positions of documents, by order or by scores; of equal scores the earlier one first"
     return as_order(ranking.scores or ()) if ranking.order is None else list(ranking.order)

@@ -68,7 +68,10 @@ class ChatPrompt:
         examples = [turn for asked, answer in self.examples for turn in (("user", asked), ("assistant", answer))]
         return [{"role": role, "content": content} for role, content in [*system, *examples, *turns]]
 
-    def names(self, n: int) -> list[str]:
+    def names(
+        self,
+        n: int,     # Documents
+    ) -> list[str]:
         "What `n` documents are called"
         if self.labels == "letters" and n > MOST_LETTERS: raise InputError(f"{n} documents and {MOST_LETTERS} letters: choose a smaller window")
         return [LABELS[self.labels](i) for i in range(n)]

@@ -31,7 +31,9 @@ __all__ = ['SCORINGS', 'SIZES', 'model_name', 'find_recipe', 'make_plan', 'Recip
 # %% ../../nbs/llm/15_recipe_rankers.ipynb #5bb5be69
 SCORINGS = ("generation", "likelihood")
 
-def model_name(model: str) -> str:
+def model_name(
+    model: str,     # A name or a folder
+) -> str:
     "What a model is called, in lower case: of a folder the last part, after a slash as names on the hub have one"
     return (f"./{basename(abspath(model))}" if isdir(model) else model).lower()
 
@@ -48,6 +50,8 @@ def find_recipe(
     if name not in recipes: raise InputError(f"recipe={name!r}. {did_you_mean(str(name), recipes)} Or pass a Recipe")
     return recipes[name]
 
+
+# %% ../../nbs/llm/15_recipe_rankers.ipynb #0fc1e403
 SIZES = {"window": 0, "group": 0, "children": -1}   # options that bound how many documents are shown at once -> what to add to that number
 
 def make_plan(
@@ -64,6 +68,7 @@ def make_plan(
     step = {"stride": max((size or usual) // 2, 1)} if "stride" in known else {}
     return plan(strategy, **{**shown, **step, **{name: value for name, value in chosen.items() if value is not None}})
 
+# %% ../../nbs/llm/15_recipe_rankers.ipynb #0fc1e406
 class RecipeRanker(ChatRanker):
     "A chat model, a recipe and a strategy"
     recipes: ClassVar[Mapping[str, Recipe]] = {}            # By name
@@ -122,10 +127,18 @@ class RecipeRanker(ChatRanker):
         return {}
 
     @abstractmethod
-    def read(self, reply: Reply, window: Window) -> Answer:
+    def read(
+        self,
+        reply: Reply,       # What the model said
+        window: Window,     # What it was shown
+    ) -> Answer:
         "A reply in the form that `gives` names, with its status"
 
-    def heard(self, reply: Reply, window: Window) -> Answer:
+    def heard(
+        self,
+        reply: Reply,       # What the model said
+        window: Window,     # What it was shown
+    ) -> Answer:
         "A reply that came to its point, read; one that was cut off in the middle of a thought is no answer"
         return self.unanswered(window).marked("wrong_format") if self.unfinished(reply) else self.read(reply, window)
 
@@ -133,7 +146,10 @@ class RecipeRanker(ChatRanker):
         "Did its room end before its thought did? The tag that begins a thought may be the chat format's, so only the one that ends it tells"
         return bool(self.recipe.thought) and reply.finish == "length" and after_thought(reply.text) in (None, reply.text.strip())
 
-    def labels(self, window: Window) -> tuple[str, ...]:
+    def labels(
+        self,
+        window: Window,     # What is shown
+    ) -> tuple[str, ...]:
         "The answers whose chances are asked for"
         return tuple(self.recipe.prompt.names(len(window.texts)))
 
@@ -143,14 +159,21 @@ class RecipeRanker(ChatRanker):
         wanted = self.scoring or ("likelihood" if self.recipe.prefill or self.recipe.worth else "generation")
         return wanted == "likelihood" and (self.client.tells or self.scoring == "likelihood")
 
-    def request(self, messages: list[Any], window: Window) -> ChatRequest:
+    def request(
+        self,
+        messages: list[Any],    # As the recipe makes them
+        window: Window,         # What they show
+    ) -> ChatRequest:
         "A conversation as a request"
         recipe = self.recipe
         most, choices = self.most or recipe.max_tokens(len(window.texts)), self.labels(window) if self.by_chances else ()
         return ChatRequest(tuple(messages), max_tokens=most, temperature=recipe.temperature, choices=choices, begin=recipe.prefill, options=recipe.options,
                            raw=not recipe.chat)
 
-    def shown(self, window: Window) -> Fitted:
+    def shown(
+        self,
+        window: Window,     # A query and the documents to show
+    ) -> Fitted:
         "The conversation about a window, documents shortened until question and answer fit the model"
         answer = len(self.recipe.prefill) + (self.most or self.recipe.max_tokens(len(window.texts)))
         room = None if self.client.context is None else self.client.context - answer
@@ -229,17 +252,24 @@ class SelectingRanker(RecipeRanker):
         return Answer(range(len(window.texts)))
 
 # %% ../../nbs/llm/15_recipe_rankers.ipynb #d4e62077
-def each_alone(n: int) -> Strategy:
+def each_alone(
+    n: int,     # Documents
+) -> Strategy:
     "A score from one question a document. Calls: n; at once: all"
     if not n: return Ranking(scores=[])
     answers = yield [(i,) for i in range(n)]
     return Ranking(scores=[score for [score] in answers])
 
-def expected(chances: Mapping[str, float], worth: Mapping[str, float]) -> float:
+def expected(
+    chances: Mapping[str, float],   # Answer -> log-probability
+    worth: Mapping[str, float],     # Answers that count -> what each is worth
+) -> float:
     "The mean worth of an answer, given the log-probabilities of the answers that count"
     weights = {answer: math.exp(chances[answer] - max(chances.values())) for answer in worth}
     return math.fsum(weights[a] * worth[a] for a in worth) / math.fsum(weights.values())
 
+
+# %% ../../nbs/llm/15_recipe_rankers.ipynb #0fc1e40c
 class GradingRanker(RecipeRanker):
     "The model grades one document at a time"
     gives, once, order_free, strategy_name = "scores", True, True, ""

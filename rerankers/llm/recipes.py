@@ -55,15 +55,27 @@ class Recipe:
         asked = self.passages.plain(query)
         return fit(lambda shown: self.prompt.messages(asked, shown, **values), texts, passages=self.passages, budget=budget, count=count)
 
-    def messages(self, query: str, texts: Sequence[str], **values: Any) -> list[Message]:
+    def messages(
+        self,
+        query: str,             # The question
+        texts: Sequence[str],   # Whole documents
+        **values: Any,          # Further fields of the prompt
+    ) -> list[Message]:
         "The conversation, documents shortened as the recipe says"
         return self.fitted(query, texts, **values).prompt
 
-    def max_tokens(self, n: int) -> int:
+    def max_tokens(
+        self,
+        n: int,     # Documents shown at once
+    ) -> int:
         "Tokens that an answer about `n` documents may need"
         return self.answer + self.each * n + self.thought
 
-    def with_template(self, template: str, **fields: Any) -> Recipe:
+    def with_template(
+        self,
+        template: str,  # With {query} and {passages}, or {text} where one document is shown at a time
+        **fields: Any,  # Further fields of `ChatPrompt`
+    ) -> Recipe:
         "The same with a prompt of one's own, see `ChatPrompt.of`; documents are named as before, so the reply is read as before"
         if self.window > 1 and not PLACE.search(template): raise InputError("this method shows several documents at once: put {passages} into the template")
         return replace(self, prompt=ChatPrompt.of(template, **{"labels": self.prompt.labels, "passage": self.prompt.passage.strip(), "joiner": "\n"} | fields))

@@ -17,7 +17,7 @@ from ..errors import InputError, UnusableAnswer
 from ..rankers import Ranking, check_positive
 
 # %% auto #0
-__all__ = ['Request', 'Strategy', 'Known', 'STAND_IN', 'Asked', 'Order', 'named', 'Repaired', 'repair', 'check_count',
+__all__ = ['Request', 'Strategy', 'Known', 'STAND_IN', 'Asked', 'Order', 'named', 'Repaired', 'repair', 'count_of',
            'check_window', 'spans', 'sliding_window', 'all_pairs', 'filled', 'played', 'knockout', 'check_tournament',
            'tournament', 'Game', 'result', 'play', 'lockstep', 'threaded', 'Oracle', 'started']
 
@@ -31,7 +31,11 @@ class Order(list[int]):
     named: int | None = None    # How many were named; None: all of them
 
     @classmethod
-    def of(cls, positions: Iterable[int], named: int) -> Order:
+    def of(
+        cls,
+        positions: Iterable[int],   # Best first
+        named: int,                 # The first so many were named, the others only follow
+    ) -> Order:
         "An order of which the first were named"
         made = cls(positions)
         made.named = named
@@ -62,9 +66,14 @@ def repair(
     return Repaired(Order.of([*kept, *(i for i in range(n) if i not in set(kept))], len(kept)), status)
 
 # %% ../../nbs/llm/00_strategies.ipynb #0e48003b
-def check_count(name: str, value: Any) -> None:
-    "Raise `InputError` for anything but a whole number above zero"
-    if check_positive(name, value) is None: raise InputError(f"{name}={value!r}: give a whole number of at least 1")
+def count_of(
+    name: str,      # Of the option, for the error
+    value: Any,     # What the caller gave
+) -> int:
+    "A whole number of at least 1, or `InputError`"
+    number = check_positive(name, value)
+    if number is None: raise InputError(f"{name}=None: give a whole number of at least 1")
+    return number
 
 def check_window(
     window: Any,    # Documents shown at once
@@ -75,6 +84,7 @@ def check_window(
     if check_positive("stride", stride) is None or stride > window:
         raise InputError(f"stride={stride!r} with window={window}: give a number from 1 to {window}, or documents between two windows would never be looked at")
 
+# %% ../../nbs/llm/00_strategies.ipynb #0a1f3c04
 def spans(
     n: int,         # Documents
     window: int,    # Documents shown at once
@@ -96,7 +106,7 @@ def sliding_window(
     passes: int = 1,    # How often the window goes through the list
 ) -> Strategy:
     "An order from windows that move up. Calls: `passes` × (1 + ⌈(n - window) / stride⌉), without windows of one document; at once: 1"
-    check_count("passes", passes)
+    count_of("passes", passes)
     order = list(range(n))
     for start, end in spans(n, window, stride) * passes:
         if end - start < 2: continue    # one document is in order; that happens where stride = window
@@ -130,7 +140,10 @@ def filled(
 
 Known = dict[frozenset[int], list[int]]     # A group's members -> its documents, best first
 
-def played(groups: list[Request], known: Known) -> Generator[list[Request], list[Sequence[Any]], list[list[int]]]:
+def played(
+    groups: list[Request],  # That meet at the same time
+    known: Known,           # What was found before; grows
+) -> Generator[list[Request], list[Sequence[Any]], list[list[int]]]:
     "Each group's documents, best first; asks only for groups that were not played yet, and for nothing where there is one contender"
     new: dict[frozenset[int], Request] = {}
     for g in groups:
@@ -140,7 +153,12 @@ def played(groups: list[Request], known: Known) -> Generator[list[Request], list
         known.update({key: [g[i] for i in answer] for (key, g), answer in zip(new.items(), answers, strict=True)})
     return [known[frozenset(g)] if len(set(g)) > 1 else [g[0]] for g in groups]
 
-def knockout(slots: list[int], group: int, keep: int, known: Known) -> Generator[list[Request], list[Sequence[Any]], int]:
+def knockout(
+    slots: list[int],   # Documents of the first level
+    group: int,         # Documents shown at once
+    keep: int,          # Who go on from a group
+    known: Known,       # What was found before; grows
+) -> Generator[list[Request], list[Sequence[Any]], int]:
     "The document that wins against all others"
     below, level = slots, slots
     while len(level) > group:
@@ -151,11 +169,15 @@ def knockout(slots: list[int], group: int, keep: int, known: Known) -> Generator
     return final[0]
 
 # %% ../../nbs/llm/00_strategies.ipynb #155c518d
-def check_tournament(group: Any, keep: Any, top: Any) -> None:
+def check_tournament(
+    group: Any,     # Documents shown at once
+    keep: Any,      # Who go on from a group
+    top: Any,       # Places to find
+) -> None:
     "Raise `InputError` for a tournament without an end"
     check_window(group, 1)
-    check_count("keep", keep)
-    check_count("top", top)
+    count_of("keep", keep)
+    count_of("top", top)
     if 2 * keep > group: raise InputError(f"keep={keep!r} of group={group}: at most half of a group can go on, or nobody would ever be out")
 
 STAND_IN = 21   # the authors' figure: a winner's slot goes to the document so many places further down, or the next one that has not won
@@ -167,7 +189,7 @@ def tournament(
     keep: int = 2,      # Who go on from a group; fewer than half of it
     top: int = 10,      # Places to find; the rest follow in the order they had
 ) -> Strategy:
-    "A top list from groups that play again and again. Calls: for 100 documents and ten places about 90; at once: the groups of a level, 20, 8, 4 …"
+    "A top list from groups that play again and again. Calls: for 100 documents and ten places 85 to 110; at once: the groups of a level, 20, 8, 4 …"
     check_tournament(group, keep, top)
     slots, won, known = list(range(n)), list[int](), dict[frozenset[int], list[int]]()
     if 1 < n <= group: [won] = yield from played([filled(slots, slots, group)], known)     # one group tells the whole order
@@ -182,7 +204,10 @@ def tournament(
 class Game:
     "A strategy at work: what it wants to know, and in the end what it found"
 
-    def __init__(self, strategy: Strategy):
+    def __init__(
+        self,
+        strategy: Strategy,     # A generator that was not played yet
+    ):
         if not hasattr(strategy, "send"): raise InputError(f"a strategy is a generator, and this is a {type(strategy).__name__}: {strategy!r}")
         self.strategy = strategy
         self.requests: list[Request] = []           # Wanted now; empty when the game is over
@@ -269,13 +294,19 @@ class Oracle:
     ):
         self.worth, self.calls, self.sizes = worth, 0, Counter[int]()
 
-    def order(self, request: Request) -> list[int]:
+    def order(
+        self,
+        request: Request,   # Positions of documents
+    ) -> list[int]:
         "The window's positions, best first"
         self.calls += 1
         self.sizes[len(request)] += 1
         return self._best(request)
 
-    def prefer(self, request: Request) -> list[float]:
+    def prefer(
+        self,
+        request: Request,   # Positions of documents
+    ) -> list[float]:
         "1 for the best of the few, 0 for the others"
         best = self.order(request)[0]
         return [float(i == best) for i in range(len(request))]

@@ -10,8 +10,8 @@ from math import ceil
 from random import Random
 
 from ..errors import InputError
-from .comparisons import Asking, count_of, together
-from .strategies import Request, Strategy, check_window, named
+from .comparisons import Asking, together
+from .strategies import Request, Strategy, check_window, count_of, named
 from ..rankers import Ranking
 
 # %% auto #0
@@ -97,14 +97,14 @@ def ordered(
     return [[window[place] for place in answer if named(answer)] for window, answer in zip(windows, answers, strict=True)]
 
 def interleave(
-    lists: Iterable[Sequence[int]],
+    lists: Iterable[Sequence[int]],     # Of different lengths
 ) -> list[int]:
     "The first of each, then the second of each …"
     return [i for row in zip_longest(*lists) for i in row if i is not None]
 
 def split(
     field: list[int],   # More documents than a window holds
-    window: int,
+    window: int,        # Documents shown at once
     cutoff: int,        # The pivot is on this place of the first window
 ) -> Asking[tuple[list[int], list[int], bool]]:
     "Candidates; the pivot and those below it; and whether the candidates are in order already, as nobody new is among them"
@@ -125,7 +125,7 @@ def partition(
     top: int = 10,      # Places to find. No more than `window` - 1 can be exact
     cutoff: int | None = None,  # The pivot is the document on this place of the first window; `top` by default, or the last place but one
 ) -> Strategy:
-    "A top list from windows with a pivot. Calls: for 100 documents 6 or 7 in a good order, about 9 in none; at once: all windows but the first; 2 steps and on"
+    "A top list from windows with a pivot. Calls: for 100 documents 6 or 7 in a good order, 8 to 11 in none; at once: all windows but the first; 2 steps and on"
     check_window(window, 1)
     cutoff = min(count_of("top", top), window - 1) if cutoff is None else count_of("cutoff", cutoff)
     if cutoff >= window: raise InputError(f"cutoff={cutoff} with window={window}: the pivot must be inside the first window")
@@ -142,15 +142,25 @@ def partition(
 class Standings:
     "Who is known to be above whom, directly or by conclusion; a set of documents is the bits of a number"
 
-    def __init__(self, n: int):
+    def __init__(
+        self,
+        n: int,     # Documents
+    ):
         self.above, self.below = [0] * n, [0] * n
 
-    def add(self, order: Sequence[int]) -> None:
+    def add(
+        self,
+        order: Sequence[int],   # Documents, best first
+    ) -> None:
         "Each of these documents beats the next"
         for better, worse in pairwise(order):
             if not self.below[better] >> worse & 1: self.link(better, worse)
 
-    def link(self, better: int, worse: int) -> None:
+    def link(
+        self,
+        better: int,    # A document
+        worse: int,     # One that it beats
+    ) -> None:
         "One beats the other, so whoever is above the one is above all below the other"
         upper, lower = self.above[better] | 1 << better, self.below[worse] | 1 << worse
         for i in range(len(self.above)):
@@ -171,9 +181,9 @@ class Standings:
 
 # %% ../../nbs/llm/03_tournaments.ipynb #6bd63d6b
 def next_window(
-    standings: Standings,
-    window: int,    # Documents shown at once, at the most
-    top: int,       # Places to settle
+    standings: Standings,   # What is known
+    window: int,            # Documents shown at once, at the most
+    top: int,               # Places to settle
 ) -> list[int]:
     "Whom to ask about next, best first as far as known; nobody when the top is settled"
     line = sorted(range(len(standings.above)), key=standings.key)       # stable, so ties keep the first stage's order
