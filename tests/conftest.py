@@ -28,6 +28,16 @@ def smollm2():
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype=torch.float32).eval()
     return model, AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
 
+@pytest.fixture(scope="session")
+def smollm2_folder(smollm2, tmp_path_factory):
+    "The same as an ordinary folder, which opens at once"
+    net, tokenizer = smollm2
+    config = type(net.config)(**{name: value for name, value in net.config.to_dict().items() if name != "quantization_config"})
+    plain, folder = type(net)(config), tmp_path_factory.mktemp("smollm2")
+    plain.load_state_dict(net.state_dict())
+    for part in (plain, tokenizer): part.save_pretrained(folder)
+    return folder
+
 try: from hypothesis import settings
 except ModuleNotFoundError: pass  # the parity tests alone run without it, see oldest_transformers.sh
 else:

@@ -56,7 +56,7 @@ SHAPES = {
     "fireworks": ("data", "relevance_score"),
     "nvidia": ("rankings", "logit"),
     "siliconflow": ("results", "relevance_score"),
-    "dashscope": ("results", "relevance_score"),
+    "dashscope": ("output.results", "relevance_score"),  # the native service, for a model that no page names
     "scaleway": ("results", "relevance_score"),
     "azure": ("results", "relevance_score"),
     "vercel": ("results", "relevance_score"),
@@ -79,11 +79,17 @@ def test_every_provider_is_here():
 PAIRS = tuple(enumerate(SCORES))
 
 
+def around(name, found, **more):
+    "A provider's answer with this where its list is"
+    for key in reversed(SHAPES[name][0].split(".") if SHAPES[name][0] else []):
+        found = {key: found}
+    return {**found, **more} if SHAPES[name][0] else found
+
+
 def answer(name, pairs=PAIRS, **more):
     "A provider's answer with these positions and scores, in this order"
-    where, score = SHAPES[name]
-    items = [{"index": i, score: s, "object": "rank"} if score else s for i, s in pairs]
-    return {where: items, "id": "r-1", **more} if where else items
+    score = SHAPES[name][1]
+    return around(name, [{"index": i, score: s, "object": "rank"} if score else s for i, s in pairs], id="r-1", **more)
 
 
 def refusal(status, message="", **headers):
@@ -166,8 +172,8 @@ FAULTS = {
     "null": other(Say("null")),
     "an error with status 200": other({"error": {"message": f"upstream is down {KEY}"}}, "upstream is down"),
     "no list": Fault(lambda name: [{"found": answer(name)}], UnusableAnswer),
-    "null for the list": Fault(lambda name: [{SHAPES[name][0] or "results": None}], UnusableAnswer),
-    "an object for the list": Fault(lambda name: [{SHAPES[name][0] or "results": {"0": 0.5}}], UnusableAnswer),
+    "null for the list": Fault(lambda name: [around(name, None) or {"results": None}], UnusableAnswer),
+    "an object for the list": Fault(lambda name: [around(name, {"0": 0.5})], UnusableAnswer),
     # a list, but no ranking
     "empty": broken("0 results for 4 documents", pairs=[]),
     "short": broken("3 results for 4 documents", pairs=changed()[:-1]),
@@ -186,7 +192,7 @@ FAULTS = {
     "a score in quotes": broken("document 1 is '0.875'", pairs=changed(_1=(1, "0.875"))),
     "true for a score": broken("document 1 is True", pairs=changed(_1=(1, True))),
     "the key for a score": broken("document 1", pairs=changed(_1=(1, KEY))),
-    "results of nothing": Fault(lambda name: [{SHAPES[name][0]: [None] * 4} if SHAPES[name][0] else [None] * 4], UnusableAnswer),
+    "results of nothing": Fault(lambda name: [around(name, [None] * 4)], UnusableAnswer),
     # all is well
     "unsorted": Fault(lambda name: [answer(name, [(2, 0.5), (0, 0.25), (3, 0.75), (1, 0.875)])], positions=True),
     "the best one last": Fault(lambda name: [answer(name, sorted(enumerate(SCORES), key=lambda pair: pair[1]))], positions=True),

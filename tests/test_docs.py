@@ -19,7 +19,7 @@ import entries  # noqa: E402
     ("backends.t5", "T5Ranker", "    revision: str | None = None,  # Branch, tag or commit of a hub repository"),       # delegated to a dataclass
     ("backends.rankgpt", "LRLRanker", "class LRLRanker(RankGPTRanker)"),                                       # made as its base class is
     ("engine.local", "Runtime", "class Runtime(Protocol)"),
-    ("llm.chat", "Ledger", "def Ledger.enter(request: Request, answer: Answer) -> None"),                  # a method
+    ("engine.http", "Background", "def Background.running() -> asyncio.AbstractEventLoop"),                             # a method
     ("engine.providers", "Provider", "Provider.takes_instruction: bool"),
 ])
 def test_an_entry_says_what_the_source_says(module, name, line):

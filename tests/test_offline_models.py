@@ -209,7 +209,7 @@ def test_the_language_model_says_yes_as_it_does_in_plain_transformers(smollm2):
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_the_language_models_likelihood_is_that_of_plain_transformers(smollm2, chat):
+def test_the_language_models_likelihood_is_that_of_plain_transformers(smollm2, smollm2_folder, chat):
     import torch
     model, tokenizer = smollm2
     expected = {}
@@ -220,7 +220,7 @@ def test_the_language_models_likelihood_is_that_of_plain_transformers(smollm2, c
         before, asked = first + tokenizer.encode(prompt, add_special_tokens=False), tokenizer.encode(QUERY, add_special_tokens=False)
         with torch.no_grad(): logprobs = model(torch.tensor([before + asked])).logits[0].log_softmax(-1)
         expected[planet] = sum(logprobs[len(before) - 1 + i, token].item() for i, token in enumerate(asked))
-    ranker = Reranker("offline-llm", model_type="query-likelihood", device="cpu", chat=chat)
+    ranker = Reranker(smollm2_folder, model_type="query-likelihood", device="cpu", chat=chat)
     found = ranker.rank(QUERY, list(PLANETS.values()), doc_ids=list(PLANETS))
     assert {planet: found.get_score_by_docid(planet) for planet in PLANETS} == pytest.approx(expected, rel=1e-5, abs=1e-3)
     assert found[0].doc_id == "Mars"

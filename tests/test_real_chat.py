@@ -5,7 +5,6 @@ import csv
 import json
 import math
 from importlib.util import find_spec
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -27,16 +26,9 @@ CLIENTS = ["http", pytest.param("litellm", marks=needs_litellm)]
 
 
 @pytest.fixture(scope="module")
-def local(smollm2):
-    "The same weights in a client of ours; they are unpacked once, which takes longer than all the rest"
-    net, tokenizer = smollm2
-    config = type(net.config)(**{name: value for name, value in net.config.to_dict().items() if name != "quantization_config"})
-    plain = type(net)(config)
-    plain.load_state_dict(net.state_dict())
-    with TemporaryDirectory() as folder:
-        for part in (plain, tokenizer):
-            part.save_pretrained(folder)
-        yield LocalClient(folder, device="cpu", dtype="float32")
+def local(smollm2_folder):
+    "The same weights in a client of ours"
+    return LocalClient(str(smollm2_folder), device="cpu", dtype="float32")
 
 
 @pytest.fixture
