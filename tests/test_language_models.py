@@ -1,4 +1,5 @@
 "Scoring with language models: recipes, padding, instructions, truncation, memory of the head, and what is refused"
+import warnings
 import json
 from pathlib import Path
 
@@ -207,3 +208,12 @@ def test_a_sentencepiece_word_is_looked_up_with_its_blank():
 def test_a_gguf_file_that_is_not_there():
     folder = Path(tiny_language_model("llama"))
     with pytest.raises(ModelLoadError): Reranker(str(folder), model_type="llm-pointwise", gguf_file="no.gguf", **CPU)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama"])
+def test_a_shared_prefix_uses_no_name_that_transformers_gives_up(family):
+    "5.24 calls the state `cache`; the older name still works there, with a warning at each user's first ranking"
+    ranker = Reranker(tiny_language_model(family), model_type="llm-pointwise", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        assert len(ranker.rank("who wrote hamlet ?", [f"hamlet was written by shakespeare in {i}" for i in range(8)])) == 8

@@ -6,6 +6,7 @@
 from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
+from inspect import signature
 from typing import Any
 
 from .hub import LoadOptions
@@ -13,8 +14,8 @@ from .pytorch import torch_module
 from ..errors import ModelLoadError
 
 # %% auto #0
-__all__ = ['SHARED_FROM', 'T5_FAMILY', 'answer_id', 'keep_answers', 'call_decoder', 'read_last', 'shared_length', 'SharedPrefix',
-           't5_config', 'call_first_step', 'read_first']
+__all__ = ['SHARED_FROM', 'T5_FAMILY', 'answer_id', 'keep_answers', 'call_decoder', 'read_last', 'shared_length', 'state_name',
+           'SharedPrefix', 't5_config', 'call_first_step', 'read_first']
 
 # %% ../../nbs/engine/08_answers.ipynb #15947752
 def answer_id(
@@ -73,13 +74,20 @@ def shared_length(
     shared = next((i for i in range(most) if low[i] != high[i]), max(most, 0))
     return shared if shared * (len(rows) - 1) >= SHARED_FROM * sum(map(len, rows)) else 0
 
+def state_name(
+    model: Any,     # A decoder of transformers
+) -> str:
+    "What it calls the keys and values that it keeps: `cache` since transformers 5.24, where the older name brings a warning"
+    return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
+
 class SharedPrefix:
     "A decoder's state after tokens that all items begin with; asks the model for the rest of a batch, on either side padded"
 
     def __init__(self, model: Any, ids: Sequence[int]):
         torch, device = torch_module(), next(model.parameters()).device
-        with torch.inference_mode(): self.state = model(input_ids=torch.tensor([list(ids)], device=device), use_cache=True).past_key_values
-        self.length = len(ids)
+        with torch.inference_mode(): output = model(input_ids=torch.tensor([list(ids)], device=device), use_cache=True)
+        self.name, self.length = state_name(model), len(ids)
+        self.state = getattr(output, self.name)
 
     @property
     def usable(self) -> bool:
@@ -92,7 +100,7 @@ class SharedPrefix:
         state.batch_repeat_interleave(len(mask))
         whole = torch_module().cat([mask.new_ones(len(mask), self.length), mask], dim=1)    # (items, shared + tokens)
         positions = self.length + (mask.cumsum(-1) - 1).clamp(min=0)
-        return model(input_ids=inputs["input_ids"], attention_mask=whole, position_ids=positions, past_key_values=state, use_cache=True)
+        return model(input_ids=inputs["input_ids"], attention_mask=whole, position_ids=positions, use_cache=True, **{self.name: state})
 
 # %% ../../nbs/engine/08_answers.ipynb #fc2f4e83
 T5_FAMILY = ("t5", "mt5", "umt5", "longt5", "switch_transformers")     # `model_type` in config.json
