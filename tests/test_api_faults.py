@@ -70,7 +70,7 @@ KEY_HEADERS = {"pinecone": ("api-key", KEY)}
 
 
 def test_every_provider_is_here():
-    assert set(SHAPES) == set(PROVIDERS) and len(FIRST) == 8 and set(FAULTS) > BRIEF
+    assert set(SHAPES) == set(PROVIDERS) and len(FIRST) == 9 and set(FAULTS) > BRIEF
 
 
 # ---- what a server may do, and what has to come of it
