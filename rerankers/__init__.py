@@ -2,11 +2,12 @@
 __version__ = "0.11.0"
 
 from rerankers.documents import Document
-from rerankers.errors import (InputError, MissingDependency, ModelLoadError, RerankersError, UnknownDocument, UnknownModel,
-                              UnusableAnswer)
+from rerankers.errors import (AuthenticationError, BadRequestError, InputError, MissingDependency, ModelLoadError, NotFoundError, ProviderError,
+                              ProviderTimeoutError, RateLimitError, RerankersError, ServerError, Stopped, UnknownDocument, UnknownModel, UnusableAnswer)
 from rerankers.rankers import BaseRanker
 from rerankers.reranker import Reranker
-from rerankers.results import RankedResults, Result
+from rerankers.results import RankedResults, Result, Usage
 
-__all__ = ["BaseRanker", "Document", "InputError", "MissingDependency", "ModelLoadError", "RankedResults", "RerankersError", "Reranker",
-           "Result", "UnknownDocument", "UnknownModel", "UnusableAnswer"]
+__all__ = ["AuthenticationError", "BadRequestError", "BaseRanker", "Document", "InputError", "MissingDependency", "ModelLoadError", "NotFoundError",
+           "ProviderError", "ProviderTimeoutError", "RankedResults", "RateLimitError", "RerankersError", "Reranker", "Result", "ServerError", "Stopped",
+           "UnknownDocument", "UnknownModel", "UnusableAnswer", "Usage"]

@@ -27,7 +27,7 @@ from .errors import InputError, MissingDependency, RerankersError, logger
 from .rankers import BaseRanker, check_query
 from .registry import FAMILIES, SHORTCUTS, Shortcut, is_ready, load_backends
 from .reranker import Reranker
-from .results import RankedResults
+from .results import RankedResults, as_json
 
 # %% auto #0
 __all__ = ['STDIN', 'Row', 'READERS', 'SUFFIXES', 'CONTROL', 'Fit', 'DEFAULT', 'EXAMPLES', 'read_bytes', 'decode', 'lines',
@@ -333,7 +333,7 @@ def models_command(args: Namespace) -> str:
     "What `rerankers models` prints"
     load_backends()
     rows = [*map(family_row, FAMILIES), *map(shortcut_row, SHORTCUTS.values())]
-    if args.output == "json": return json.dumps(rows, indent=2) + "\n"
+    if args.output == "json": return as_json(rows, indent=2) + "\n"
     return table(("word", "ready", "what it is"), list(map(model_cells, rows)), fit=wrap)
 
 # %% ../nbs/cli.ipynb #7048fe04

@@ -14,7 +14,7 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['logger', 'RerankersError', 'InputError', 'UnknownDocument', 'UnknownModel', 'MissingDependency', 'ModelLoadError',
-           'UnusableAnswer', 'ProviderError', 'AuthenticationError', 'NotFoundError', 'BadRequestError',
+           'Stopped', 'UnusableAnswer', 'ProviderError', 'AuthenticationError', 'NotFoundError', 'BadRequestError',
            'RateLimitError', 'ProviderTimeoutError', 'ServerError', 'installed', 'need', 'did_you_mean']
 
 # %% ../nbs/00_errors.ipynb #cfbf40e2
@@ -36,6 +36,9 @@ class MissingDependency(RerankersError, ImportError):
 
 class ModelLoadError(RerankersError, OSError):
     "A checkpoint cannot be loaded, or cannot do what is asked of it"
+
+class Stopped(RerankersError):
+    "The work was called off: nobody waits for its result any more"
 
 class UnusableAnswer(RerankersError, ValueError):
     "A model or server answered with something that is no ranking"

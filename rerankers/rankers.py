@@ -12,10 +12,11 @@ from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .calls import check_wanted, in_thread
 from .documents import Document, as_items, is_one, readable, to_documents
 from .errors import InputError, UnusableAnswer
 from .registry import Choice, Claims, register
-from .results import RankedResults, Result, Usage
+from .results import RankedResults, Result, Usage, split
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
@@ -53,8 +54,16 @@ class Ranking:
         "The same for some of the items, in a new order; for rankings with scores"
         def chosen(values: Sequence[Any] | None) -> Any: return None if values is None else [values[i] for i in positions]
         tell = self.explain
-        return Ranking(chosen(self.scores), None, chosen(self.truncated), {name: chosen(values) for name, values in self.sets.items()},
-                       None if tell is None else lambda i: tell(positions[i]), chosen(self.notes))
+        return replace(self, scores=chosen(self.scores), order=None, truncated=chosen(self.truncated), notes=chosen(self.notes),
+                       sets={name: chosen(values) for name, values in self.sets.items()}, explain=None if tell is None else lambda i: tell(positions[i]))
+
+    def shared(self, parts: Sequence[Sequence[int]]) -> list[Ranking]:
+        "`pick` for several queries that were answered at once; each is charged for its number of items, and all charges sum to the whole"
+        sizes = list(map(len, parts))
+        usages = [None] * len(parts) if self.usage is None else self.usage.split(sizes)
+        faults = {what: split(n, sizes) for what, n in self.faults.items()}
+        return [replace(self.pick(positions), usage=usage, faults={what: n[i] for what, n in faults.items() if n[i]})
+                for i, (positions, usage) in enumerate(zip(parts, usages))]
 
 # %% ../nbs/03_rankers.ipynb #bb6c76dd
 def check_query(query: Any) -> str:
@@ -101,9 +110,9 @@ def check_scores(scores: Sequence[float], task: Task) -> list[float]:
     values = [float(s) for s in scores]
     if len(values) != len(task.documents): raise UnusableAnswer(f"{len(values)} scores for {len(task.documents)} documents of the query {task.query!r}")
     for doc, value in zip(task.documents, values):
-        if math.isnan(value):
-            raise UnusableAnswer(f"the score of document {doc.doc_id!r} is NaN for the query {task.query!r}: the model overflowed (try "
-                                 f"dtype='float32') or its weights are damaged")
+        if not math.isfinite(value):
+            raise UnusableAnswer(f"the score of document {doc.doc_id!r} is {'NaN' if math.isnan(value) else value} for the query {task.query!r}: the model "
+                                 f"overflowed (try dtype='float32'), its weights are damaged, or it gives no finite number where there is nothing to score")
     return values
 
 def check_order(order: Sequence[int], task: Task) -> list[int]:
@@ -143,6 +152,7 @@ class BaseRanker(ABC):
     batch_size: int | None = None                   # Items a step; `None` is automatic
     progress: bool | None = None                    # Progress bar; `None` is on for long work where a person watches
     sees: bool = False                              # Does the method look at pictures? Otherwise a document without a text is refused
+    texts_only: ClassVar[bool] = False              # Is the method handed texts, as by most kinds of ranker? Then it cannot see, whatever `sees` says
     takes_instruction: bool = False                 # Does the method follow one?
     instruction: str | None = None                  # What the model is told besides the query; `None` is the method's own default
 
@@ -155,9 +165,8 @@ class BaseRanker(ABC):
         "One `Ranking` a task; each kind of ranker does it in its own way"
 
     async def answer_async(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
-        "`answer` in a thread; a kind that waits for a network rather than for a processor has its own"
-        import asyncio   # costs more than the rest of the library to import
-        return await asyncio.to_thread(self.answer, tasks, batch_size=batch_size, progress=progress)
+        "`answer` in a thread, which ends at its next step when nobody waits any more; a kind that waits for a network rather than for a processor has its own"
+        return await in_thread(partial(self.answer, tasks, batch_size=batch_size, progress=progress))
 
     def rank(
         self,
@@ -236,7 +245,7 @@ class BaseRanker(ABC):
 
     def _full(self, tasks: list[Task], top_k: int | None) -> list[Task]:
         "The tasks that have documents; raises `InputError` for a picture where the method only reads"
-        for i, doc in ((i, doc) for t in tasks for i, doc in enumerate(t.documents) if not self.sees):
+        for i, doc in ((i, doc) for t in tasks for i, doc in enumerate(t.documents) if self.texts_only or not self.sees):
             if doc.text is None and not doc.title:
                 raise InputError(f"document {i} is a picture without a text, and {self!r} only reads: give it a text, or choose a method that sees")
         return [replace(t, top_k=top_k) for t in tasks if t.documents]
@@ -263,6 +272,7 @@ Pair = tuple[str, str]   # (query, text of a document), both readable
 
 class PointwiseRanker(BaseRanker):
     "A method that judges one query and one document at a time"
+    texts_only = True
 
     @abstractmethod
     def score_pairs(
@@ -283,11 +293,12 @@ class PointwiseRanker(BaseRanker):
             given = 0 if scores is None else len(scores)
             if given != len(distinct): raise UnusableAnswer(f"{type(self).__name__} gave {given} scores for {len(distinct)} pairs")
         place = {pair: i for i, pair in enumerate(distinct)}
-        return [found.pick([place[p] for p in row]) for row in pairs]
+        return found.shared([[place[p] for p in row] for row in pairs])
 
 # %% ../nbs/03_rankers.ipynb #149afddb
 class SetwiseRanker(BaseRanker):
     "A method that scores a query's documents together"
+    texts_only = True
 
     @abstractmethod
     def score_documents(
@@ -299,4 +310,8 @@ class SetwiseRanker(BaseRanker):
 
     def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "One set after the other"
-        return [Ranking.of(self.score_documents(readable(t.query), [readable(d.content) for d in t.documents])) for t in tasks]
+        return [self._scored(t) for t in tasks]
+
+    def _scored(self, task: Task) -> Ranking:
+        check_wanted()
+        return Ranking.of(self.score_documents(readable(task.query), [readable(d.content) for d in task.documents]))

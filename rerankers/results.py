@@ -5,17 +5,20 @@
 # %% ../nbs/02_results.ipynb #e1860695
 from __future__ import annotations
 import json
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
+from itertools import accumulate
+from math import isfinite
 from typing import Any, overload
 
 from .documents import Document, readable
 from .errors import InputError, UnknownDocument, need
 
 # %% auto #0
-__all__ = ['BAR', 'ROW', 'TABLE', 'Result', 'Usage', 'RankedResults', 'results_frame', 'frame_columns', 'trec_lines', 'bar_width',
-           'row_html', 'results_html']
+__all__ = ['BAR', 'ROW', 'TABLE', 'Result', 'split', 'Usage', 'finite', 'as_json', 'RankedResults', 'results_frame',
+           'frame_columns', 'trec_lines', 'bar_width', 'row_html', 'results_html']
 
 # %% ../nbs/02_results.ipynb #b7dba218
 @dataclass
@@ -74,6 +77,15 @@ class Result:
         return cls(Document(**{k: v for k, v in row.items() if k not in own}), **own)
 
 # %% ../nbs/02_results.ipynb #1bd1ff1c
+def split(
+    total: float,           # What all parts have together
+    sizes: Sequence[int],   # Of the parts
+) -> list[Any]:
+    "`total` in proportion to the sizes; whole numbers stay whole, and the parts sum to the total"
+    ends, whole = list(accumulate(sizes, initial=0)), sum(sizes) or 1
+    if not isinstance(total, int): return [total * size / whole for size in sizes]
+    return [total * b // whole - total * a // whole for a, b in zip(ends, ends[1:])]
+
 @dataclass(frozen=True)
 class Usage:
     "What a ranking used, summed over its calls"
@@ -87,8 +99,29 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         "Both together; the cost is known only where both are, nothing used costs nothing"
         whole = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "cost"}
-        known = [u.cost for u in (self, other) if u.calls]
+        known = [u.cost for u in (self, other) if u.calls or u.cost is not None]      # a share of one call may have none
         return Usage(**whole, cost=None if None in known or not known else sum(c for c in known if c is not None))
+
+    def split(self, sizes: Sequence[int]) -> list[Usage]:
+        "Shares of several queries that were answered at once, in proportion to the sizes"
+        parts = {f.name: [None] * len(sizes) if (total := getattr(self, f.name)) is None else split(total, sizes) for f in fields(self)}
+        return [Usage(**{name: values[i] for name, values in parts.items()}) for i in range(len(sizes))]
+
+# %% ../nbs/02_results.ipynb #59e86723
+def finite(value: Any) -> Any:
+    "The same without numbers that JSON does not have: NaN and the infinities become None"
+    if isinstance(value, float): return value if isfinite(value) else None
+    if isinstance(value, dict): return {key: finite(part) for key, part in value.items()}
+    return list(map(finite, value)) if isinstance(value, (list, tuple)) else value
+
+def as_json(
+    row: Any,               # Plain dictionaries and lists, with whatever ids and metadata the caller has
+    **kwargs: Any,          # Of `json.dumps`
+) -> str:
+    "JSON that every reader takes; raises `InputError` for what it cannot hold"
+    try: return json.dumps(finite(row), **{"allow_nan": False, **kwargs})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"ids or metadata cannot be written as JSON ({error}); pass `default=str` to write them as text") from None
 
 # %% ../nbs/02_results.ipynb #2513ba57
 @dataclass
@@ -142,9 +175,8 @@ class RankedResults(Sequence):
         return cls([Result.from_dict(r) for r in row["results"]], row["query"], row["has_scores"], usage, dict(row.get("faults") or {}))
 
     def to_json(self, **kwargs) -> str:
-        "`to_dict` as JSON; keyword arguments go to `json.dumps`. Raises `InputError` for ids or metadata that JSON cannot hold"
-        try: return json.dumps(self.to_dict(), **kwargs)
-        except TypeError as error: raise InputError(f"ids or metadata cannot be written as JSON ({error}); pass `default=str` to write them as text") from None
+        "`to_dict` as JSON, `null` where a number is NaN or infinite; keyword arguments go to `json.dumps`. Raises `InputError` for what JSON cannot hold"
+        return as_json(self.to_dict(), **kwargs)
 
     def to_dataframe(self):
         "A pandas data frame, one row a result; raises `MissingDependency` without pandas"
@@ -186,7 +218,8 @@ def trec_lines(
     for name in (str(qid), tag, *ids):
         if not name or name.split() != [name]:
             raise InputError(f"{name!r} cannot stand in a TREC run, whose columns are separated by blanks: give ids without white space")
-    repeated = next((i for i in ids if ids.count(i) > 1), None) if len(set(ids)) < len(ids) else None
+    repeated, odd = next((i for i, n in Counter(ids).items() if n > 1), None), next((r for r in results if not isfinite(r.score or 0)), None)
+    if odd is not None: raise InputError(f"the score of {odd.doc_id!r} is {odd.score}, which is no place in a run")
     if repeated is not None: raise InputError(f"the id {repeated!r} occurs more than once; a TREC run has each document once: give passages ids of their own")
     return "".join(f"{qid} Q0 {i} {r.rank} {r.score if r.score is not None else -(r.rank or 0)} {tag}\n" for i, r in zip(ids, results))
 

@@ -19,7 +19,7 @@ from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, SetwiseRanke
 
 ANY_TEXT = st.text(st.characters(), max_size=40) | st.text(st.characters(categories=["Cs"]), max_size=4)     # lone surrogates too
 QUERIES  = ANY_TEXT.filter(lambda q: q.strip())
-NUMBERS  = st.floats(allow_nan=False)
+NUMBERS  = st.floats(allow_nan=False, allow_infinity=False)
 IDS      = st.recursive(st.integers() | st.text(max_size=8) | st.binary(max_size=4) | st.booleans() | NUMBERS | st.uuids() | st.dates(),
                         lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=2), max_leaves=3)
 JSON     = st.recursive(st.none() | st.booleans() | st.integers() | NUMBERS | st.text(max_size=8),

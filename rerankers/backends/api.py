@@ -137,6 +137,7 @@ def fitting(
 # %% ../../nbs/backends/api.ipynb #fbaf28d6
 class HostedRanker(RemoteRanker):
     "A service that scores a query's documents"
+    texts_only = True
     provider: Provider                      # Its row, as it is for the model
     chunk_size: int | None                  # Documents in one request
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
+from ..calls import check_wanted
 from ..engine.hub import LoadOptions, checkpoint_folder, first_line
 from ..errors import InputError, ModelLoadError, UnusableAnswer
 from ..rankers import Ranking, SetwiseRanker, check_positive
@@ -212,6 +213,7 @@ class JinaV3Ranker(SetwiseRanker):
     def vectors(self, query: str, texts: list[str]) -> np.ndarray:
         "One block's vectors, (documents + 1, dim), the query's last; raises `UnusableAnswer` should the prompt have lost a marker"
         import numpy as np
+        check_wanted()
         ids = np.array(self.encoder.texts([list_prompt(query, texts, self.instruction)])["input_ids"], dtype=np.int64)     # (1, tokens)
         rows = self.runtime({"input_ids": ids})
         if len(rows) != len(texts) + 1: raise UnusableAnswer(f"the prompt has {len(rows)} places to read for {len(texts)} documents and a query")

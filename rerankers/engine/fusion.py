@@ -11,7 +11,8 @@ from typing import Any
 from .answers import t5_config
 from .batching import MAX_TOKENS, make_batch, token_batches
 from .hub import LoadOptions
-from .progress import progress_bar
+from ..calls import check_wanted
+from .progress import each_token, progress_bar
 from .pytorch import BUDGETS, load_model, load_tokenizer, torch_module, transformers_module
 from .tokens import TextEncoder, from_transformers
 from ..rankers import check_positive
@@ -49,6 +50,7 @@ def encode_apart(model: Any, rows: Sequence[list[int]]) -> list[Any]:
     distinct = list(dict.fromkeys(map(tuple, rows)))
     tokens, found = {"input_ids": list(map(list, distinct))}, dict[tuple[int, ...], Any]()
     for chosen in token_batches(list(map(len, distinct)), max_tokens=BUDGETS.get(device.type, MAX_TOKENS), padding=device.type != "cpu"):
+        check_wanted()
         batch = {name: torch.from_numpy(array).to(device) for name, array in make_batch(tokens, chosen, {}).items()}
         states = model.get_encoder()(**batch).last_hidden_state             # (passages, tokens, dim)
         found.update({distinct[i]: row[:len(distinct[i])] for i, row in zip(chosen, states)})
@@ -72,8 +74,9 @@ def write(
     greedy = transformers.GenerationConfig(max_new_tokens=most, do_sample=False, num_beams=1, eos_token_id=end, pad_token_id=config.pad_token_id,
                                            decoder_start_token_id=start)
     read = transformers.modeling_outputs.BaseModelOutput(last_hidden_state=fused.states)
-    written = model.generate(encoder_outputs=read, attention_mask=fused.mask, generation_config=greedy)[:, 1:].tolist()    # without the start
-    return [row[:row.index(end) + 1] if end in row else row for row in written]
+    written = model.generate(encoder_outputs=read, attention_mask=fused.mask, generation_config=greedy, stopping_criteria=[each_token])
+    texts = written[:, 1:].tolist()     # without the start
+    return [row[:row.index(end) + 1] if end in row else row for row in texts]
 
 # %% ../../nbs/engine/09_fusion.ipynb #27bc3c0e
 FUSED_TOKENS = {"cpu": 8192}    # token slots a batch of windows; else MAX_TOKENS

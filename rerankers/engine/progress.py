@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..calls import check_wanted
 from ..errors import installed
 
 # %% auto #0
-__all__ = ['somebody_watches', 'progress_bar']
+__all__ = ['somebody_watches', 'progress_bar', 'each_token']
 
 # %% ../../nbs/engine/13_progress.ipynb #32ec72ac
 def somebody_watches() -> bool:
@@ -26,9 +27,19 @@ def progress_bar(
     progress: bool | None,      # True: now; False: never; None: on long work where a person watches
     unit: str = "pair",         # What an item is
 ) -> Iterator[Callable[[int], Any]]:
-    "Gives a function that takes the number of items just done"
+    "Gives a function that takes the number of items just done, and raises `Stopped` where the call was called off"
+    check_wanted()
     if progress is False or (progress is None and not somebody_watches()) or not installed("tqdm"):
-        yield lambda n: None
+        yield lambda n: check_wanted()
         return
     from tqdm import tqdm
-    with tqdm(total=total, unit=unit, delay=0 if progress else 2, leave=False) as bar: yield bar.update
+    with tqdm(total=total, unit=unit, delay=0 if progress else 2, leave=False) as bar: yield lambda n: (bar.update(n), check_wanted())
+
+def each_token(
+    ids: Any,       # (texts, tokens) tensor, what was read and written so far
+    scores: Any,    # Not looked at
+    **kwargs: Any,  # Not looked at
+) -> Any:           # (texts,) tensor, all False
+    "A stopping criterion for transformers' `generate` that ends no text, but all the work once the call was called off"
+    check_wanted()
+    return ids[:, 0] != ids[:, 0]

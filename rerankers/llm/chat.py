@@ -9,8 +9,10 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
+from ..calls import in_thread
 from ..documents import readable
 from ..engine.remote import RemoteRanker, together
 from ..errors import AuthenticationError, InputError, NotFoundError, ProviderError, UnusableAnswer, did_you_mean, logger
@@ -129,11 +131,10 @@ class FunctionClient(ChatClient):
 
     async def reply(self, request: ChatRequest) -> Reply:
         "What the function says"
-        import asyncio
         import inspect
         messages: list[Message] = [dict(m) for m in request.messages]
         async with self.limit():
-            said = await asyncio.to_thread(self.answer, messages) if not inspect.iscoroutinefunction(self.answer) else self.answer(messages)
+            said = await in_thread(partial(self.answer, messages)) if not inspect.iscoroutinefunction(self.answer) else self.answer(messages)
             if inspect.isawaitable(said): said = await said
         if not isinstance(said, str): raise UnusableAnswer(f"{self.model} answered with a {type(said).__name__}, not with a text: {said!r}")
         return Reply(said)
@@ -177,6 +178,7 @@ class Ledger:
 # %% ../../nbs/llm/10_chat.ipynb #fcbbf9de
 class ChatRanker(RemoteRanker):
     "A method that asks a chat model about some documents at a time; a strategy chooses which"
+    texts_only = True
     client: ChatClient                      # Who answers
     strategy: Callable[[int], Strategy]     # Number of documents -> what to ask; a function with its options filled in
     on_error: str = "raise"                 # "raise", or "keep": where there is no usable answer the window stays as it was, and `results.faults` says so

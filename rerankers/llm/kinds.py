@@ -58,6 +58,7 @@ class Answer(list[Any]):
 # %% ../../nbs/llm/01_kinds.ipynb #eaccb308
 class StrategyRanker(BaseRanker):
     "A method that judges some documents of a query at a time, and an algorithm that chooses which"
+    texts_only = True
     strategy: Callable[[int], Strategy]     # Number of documents -> what to ask; a function with its options filled in
     workers: int | None = None              # Windows under way at once, each a call of its own; None: all that are ready in one call
 

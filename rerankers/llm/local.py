@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastcore.meta import delegates
+from ..calls import Stop, check_wanted, new_stop, under
 from ..engine.hub import LoadOptions
 from ..errors import InputError, ModelLoadError, logger
 from .chat import ChatClient, ChatRequest, Message, Reply, log_sum
@@ -82,7 +83,7 @@ def choice_ids(
     return sorted(found - special)
 
 # %% ../../nbs/llm/13_local.ipynb #dd43ddc2
-Queued = tuple[ChatRequest, "Future[Reply]"]
+Queued = tuple[ChatRequest, "Future[Reply]", Stop]
 Answered = Sequence["Reply | BaseException"]
 
 class Queue:
@@ -106,10 +107,11 @@ class Queue:
     def join(
         self,
         request: ChatRequest,   # To be answered
+        stop: Stop | None = None,   # Does its caller still wait? None: as long as the running call is wanted
     ) -> Future[Reply]:
         "Its place in the queue"
         future: Future[Reply] = Future()
-        with self.lock: self.waiting.append((request, future))
+        with self.lock: self.waiting.append((request, future, stop or new_stop()))
         return future
 
     def wake(self) -> None:
@@ -121,9 +123,10 @@ class Queue:
 
     def _drain(self) -> None:
         with self.lock: batch, self.waiting = self.waiting, []
-        batch = [(request, future) for request, future in batch if future.set_running_or_notify_cancel()]
+        batch = [row for row in batch if row[1].set_running_or_notify_cancel()]
         if not batch: return
-        for (_, future), found in zip(batch, answered(self.answer, [request for request, _ in batch])):
+        together = under(Stop(*(stop for _, _, stop in batch)))     # the model works as long as one of them waits
+        for (_, future, _), found in zip(batch, together.run(answered, self.answer, [request for request, _, _ in batch])):
             future.set_exception(found) if isinstance(found, BaseException) else future.set_result(found)
 
     thread: Any
@@ -232,10 +235,15 @@ class LocalClient(ChatClient):
     async def reply(self, request: ChatRequest) -> Reply:
         "The model's answer; raises `InputError` where it has no room for it"
         import asyncio
-        place = self.queue.join(request)
-        await asyncio.sleep(0)      # whoever is ready at the same moment joins the same batch
-        self.queue.wake()
-        return await asyncio.wrap_future(place)
+        stop = new_stop()
+        place = self.queue.join(request, stop)
+        try:
+            await asyncio.sleep(0)      # whoever is ready at the same moment joins the same batch
+            self.queue.wake()
+            return await asyncio.wrap_future(place)
+        except BaseException:
+            stop.ask()
+            raise
 
     def answer_all(
         self,
@@ -300,6 +308,7 @@ class LocalClient(ChatClient):
         replies: list[Any] = [None] * len(asked)
         alone = 1 if self.runtime.device.type == "cpu" else None
         for chosen in token_batches([len(p) + most for p in prompts], max_items=self.batch_size or alone, max_tokens=None if self.batch_size else WRITTEN):
+            check_wanted()
             for i, reply in zip(chosen, self._generate([prompts[i] for i in chosen], request, most)): replies[i] = reply
         return replies
 
@@ -307,10 +316,12 @@ class LocalClient(ChatClient):
         "One batch through `generate`"
         import torch
         from rerankers.engine.batching import padded
+        from rerankers.engine.progress import each_token
         ids, mask = padded(prompts, self.pad, "left"), padded([[1] * len(p) for p in prompts], 0, "left")
         inputs = {"input_ids": torch.from_numpy(ids).to(self.runtime.device), "attention_mask": torch.from_numpy(mask).to(self.runtime.device)}
         with torch.inference_mode():
-            out = self.net.generate(**inputs, max_new_tokens=most, pad_token_id=self.pad, **sampled(request, self.tokenizer))[:, ids.shape[1]:].tolist()
+            out = self.net.generate(**inputs, max_new_tokens=most, pad_token_id=self.pad, stopping_criteria=[each_token],
+                                    **sampled(request, self.tokenizer))[:, ids.shape[1]:].tolist()
         return [self._reply(row, len(p), most, request) for row, p in zip(out, prompts)]
 
     def _reply(self, row: list[int], read: int, most: int, request: ChatRequest) -> Reply:

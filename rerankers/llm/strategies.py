@@ -13,6 +13,7 @@ from math import fsum
 from numbers import Integral
 from typing import Any, NamedTuple
 
+from ..calls import new_stop, under
 from ..errors import InputError, UnusableAnswer
 from ..rankers import Ranking, check_positive
 
@@ -266,12 +267,13 @@ def threaded(
 ) -> list[Ranking]:
     "All games at once, each going on as soon as its own answers are there"
     from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+    stop = new_stop()
     games, answers = [Game(s) for s in strategies], dict[int, dict[int, Sequence[Any]]]()
     flying: dict[Future, tuple[int, int]] = {}      # -> game, place among its requests
     with ThreadPoolExecutor(workers) as pool:
         def start(i: int) -> None:
             answers[i] = {}
-            flying.update({pool.submit(ask, i, request): (i, place) for place, request in enumerate(games[i].requests)})
+            flying.update({pool.submit(under(stop).run, ask, i, request): (i, place) for place, request in enumerate(games[i].requests)})
         try:
             for i in range(len(games)): start(i)
             while flying:
@@ -281,6 +283,9 @@ def threaded(
                     if len(answers[i]) < len(games[i].requests): continue
                     games[i].tell([answers[i][p] for p in range(len(games[i].requests))])
                     start(i)
+        except BaseException:
+            stop.ask()      # what is under way ends at its next step
+            raise
         finally: pool.shutdown(cancel_futures=True)     # after an error nothing more is sent
     return [result(game) for game in games]
 

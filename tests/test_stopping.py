@@ -1,0 +1,235 @@
+"Who no longer waits for a ranking is not worked for: cancelled, timed out, interrupted or closed, the model stops at its next step"
+import asyncio
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rerankers import Reranker, Stopped
+from rerankers.calls import STOP, Stop, check_wanted, in_thread, under
+from rerankers.llm.strategies import threaded
+from rerankers.rankers import PointwiseRanker, SetwiseRanker
+from rerankers.testing import tiny_checkpoint, tiny_language_model
+
+DOCS = [f"passage {i} of a long list about the prince of denmark" for i in range(40)]
+
+
+class Steps:
+    "Counts the steps of a model, and holds the `at`th until the test has done what it wants in the meantime"
+    def __init__(self, at=2):
+        self.n, self.at, self.reached, self.go = 0, at, threading.Event(), threading.Event()
+
+    def __call__(self, *args, **kwargs):
+        self.n += 1
+        if self.n != self.at: return
+        self.reached.set()
+        assert self.go.wait(60), "the test forgot to let the model go on"
+
+
+def stepping(ranker, module, steps=None):
+    "The ranker, and the count of the forward passes of one of its torch modules"
+    steps = steps or Steps()
+    module.register_forward_pre_hook(steps)
+    return ranker, steps
+
+
+def local(kind="bert", **checkpoint):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    return Reranker(tiny_checkpoint(kind, **checkpoint), device="cpu")
+
+
+def language(architecture, word, **options):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    return Reranker(tiny_language_model(architecture), model_type=word, device="cpu", **options)
+
+
+def of_runtime(ranker): return stepping(ranker, ranker.runtime.model)
+def of_fusion(ranker): return stepping(ranker, ranker.fusion.model.get_encoder())
+
+
+def writing():
+    "RankGPT with a tiny language model in this process"
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from rerankers.llm.local import LocalClient
+    client = LocalClient(tiny_language_model("llama"), template="{% for m in messages %}{{ m.content }} {% endfor %}", device="cpu")
+    short = {"template": "{query} {passages}", "window_size": 4, "max_tokens": 30}
+    return stepping(Reranker("tiny", model_type="rankgpt", client=client, on_error="keep", **short), client.net)
+
+
+KINDS = {
+    "cross-encoder": lambda: of_runtime(local()),
+    "chain": lambda: of_runtime(local("chain")),
+    "biencoder": lambda: of_runtime(local("biencoder")),
+    "t5": lambda: of_runtime(language("t5", "t5")),
+    "query-likelihood": lambda: of_runtime(language("llama", "query-likelihood")),
+    "qwen3-reranker": lambda: of_runtime(language("qwen3", "qwen3-reranker")),
+    "duot5": lambda: of_runtime(language("t5", "duot5")),
+    "listt5": lambda: of_fusion(language("t5", "listt5")),
+    "lit5": lambda: of_fusion(language("t5", "lit5")),
+    "rankgpt, writing": writing,
+}
+
+
+def left_early(ranker, steps, leave):
+    "Begin to rank in a loop, `leave` while the second step is under way, close the loop: how many steps there were in the end"
+    async def main():
+        task = asyncio.ensure_future(ranker.rank_async("who is the prince of denmark", DOCS, batch_size=1))
+        await asyncio.to_thread(steps.reached.wait, 20)
+        await leave(task)
+        steps.go.set()
+    asyncio.run(main())     # closing a loop waits for its threads
+    return steps.n
+
+
+async def cancelled(task):
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def timed_out(task):
+    with pytest.raises(asyncio.TimeoutError): await asyncio.wait_for(task, 0.001)
+
+
+@pytest.mark.parametrize("leave", [cancelled, timed_out])
+@pytest.mark.parametrize("kind", ["cross-encoder", "rankgpt, writing"])
+def test_ways_to_leave(kind, leave):
+    ranker, steps = KINDS[kind]()
+    left_early(ranker, steps, leave)
+    settled(ranker)
+    assert steps.n <= steps.at + 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cancelling_ends_the_work_at_the_next_step(kind):
+    ranker, steps = KINDS[kind]()
+    left_early(ranker, steps, cancelled)
+    settled(ranker)
+    assert steps.n <= steps.at + 1      # a generation may begin one more forward pass before it asks
+
+
+def settled(ranker):
+    "Wait until a model that answers a queue has nothing under way"
+    queue = getattr(getattr(ranker, "client", None), "queue", None)
+    if queue is not None and queue.thread is not None: queue.thread.submit(lambda: None).result(60)
+
+
+def test_a_ranker_is_whole_after_it_was_called_off():
+    ranker, steps = KINDS["cross-encoder"]()
+    before = [r.score for r in local().rank("who is the prince", DOCS)]
+    left_early(ranker, steps, cancelled)
+    assert [r.score for r in ranker.rank("who is the prince", DOCS)] == pytest.approx(before, rel=1e-6)
+    assert asyncio.run(ranker.rank_async("who is the prince", DOCS))[0].rank == 1
+
+
+def test_one_of_two_who_share_a_model_leaves():
+    "The other still gets its answer"
+    ranker, steps = KINDS["rankgpt, writing"]()
+    async def main():
+        leaves, stays = (asyncio.ensure_future(ranker.rank_async("who is the prince", DOCS[:n])) for n in (3, 4))
+        await asyncio.to_thread(steps.reached.wait, 20)
+        await cancelled(leaves)
+        steps.go.set()
+        return await stays
+    assert len(asyncio.run(main())) == 4
+
+
+def test_an_interrupt_ends_the_work_of_other_threads():
+    "Control-C reaches the thread that waits, not the one that computes"
+    ranker, steps = KINDS["rankgpt, writing"]()
+    def interrupt():
+        steps.reached.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+        steps.go.set()
+    helper = threading.Thread(target=interrupt)
+    helper.start()
+    with pytest.raises(KeyboardInterrupt): ranker.rank("who is the prince of denmark", DOCS)
+    helper.join()
+    asyncio.run(asyncio.sleep(0))
+    settled(ranker)
+    assert steps.n <= steps.at + 3      # the signal arrives a little later than the model goes on
+
+
+def test_windows_in_threads_end_with_the_one_that_failed():
+    begun, failed, ended = threading.Barrier(2, timeout=60), threading.Event(), []
+
+    def ask(game, request):
+        begun.wait()
+        if game == 0:
+            failed.set()
+            raise ZeroDivisionError
+        for _ in range(5_000):      # long enough to be told, and to fail where nobody tells
+            try: check_wanted()
+            except Stopped:
+                ended.append(game)
+                raise
+            threading.Event().wait(0.001)
+        return [0.0] * len(request)
+
+    def strategy():
+        yield [(0, 1)]
+
+    with pytest.raises(ZeroDivisionError): threaded([strategy(), strategy()], ask, workers=2)
+    assert failed.is_set() and ended == [1]
+
+
+def test_a_closed_coroutine_stops_its_thread():
+    steps = Steps()
+    def work():
+        for _ in range(1_000):
+            steps()
+            check_wanted()
+
+    async def main():
+        waiting = in_thread(work)
+        waiting.send(None)                  # it has begun
+        await asyncio.to_thread(steps.reached.wait, 20)
+        waiting.close()
+        steps.go.set()
+    asyncio.run(main())
+    assert steps.n == steps.at
+
+
+def test_a_setwise_method_stops_between_queries():
+    class Slow(SetwiseRanker):
+        steps = Steps()
+        def score_documents(self, query, texts):
+            self.steps()
+            return [0.0] * len(texts)
+
+    async def main():
+        task = asyncio.ensure_future(Slow().rank_many_async([f"query {i}" for i in range(30)], ["a", "b"]))
+        await asyncio.to_thread(Slow.steps.reached.wait, 20)
+        await cancelled(task)
+        Slow.steps.go.set()
+    asyncio.run(main())
+    assert Slow.steps.n == Slow.steps.at
+
+
+def test_a_ranker_inside_another_call_ends_with_it():
+    "What a thread begins on behalf of a call that was called off ends too, however deep"
+    class Inner(PointwiseRanker):
+        steps = Steps()
+        def score_pairs(self, pairs, *, batch_size, progress):
+            from rerankers.engine.progress import progress_bar
+            with progress_bar(len(pairs), False) as done:
+                for _ in pairs:
+                    self.steps()
+                    done(1)
+            return [0.0] * len(pairs)
+
+    class Outer(PointwiseRanker):
+        def score_pairs(self, pairs, *, batch_size, progress):
+            return [asyncio.run(Inner().rank_async(pairs[0][0], [text for _, text in pairs]))[0].score] * len(pairs)
+
+    assert left_early(Outer(), Inner.steps, cancelled) == Inner.steps.at
+
+
+def test_nothing_stops_a_call_that_is_waited_for():
+    assert STOP.get() is None and check_wanted() is None
+    with ThreadPoolExecutor(2) as pool: assert list(pool.map(lambda n: under(Stop()).run(check_wanted), range(4))) == [None] * 4
