@@ -1,9 +1,14 @@
-"Run one notebook in this process as `nbdev_test` would: `python tests/nb_exec.py NOTEBOOK [--flags 'slow net'] [--write]`"
+"Run one notebook in this process as `nbdev_test` would: `python tests/nb_exec.py NOTEBOOK [--flags 'slow net'] [--write]`; or many, see `serve`"
 import argparse
+import atexit
+import json
 import os
 import re
+import signal
 import sys
-from contextlib import chdir
+import tempfile
+from contextlib import chdir, suppress
+from importlib import import_module
 from pathlib import Path
 
 from execnb.nbio import read_nb, write_nb
@@ -52,13 +57,13 @@ def write_clean(nb, path):
     write_nb(nb, path)
     return path.read_text(encoding="utf-8") != before
 
-def main():
+def main(words=None):
     "Run the notebook named on the command line"
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--flags", default="", help="words of tst_flags whose cells are to run")
     parser.add_argument("--write", action="store_true", help="keep the outputs in the file")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     path = args.notebook.resolve()
     os.environ["IN_TEST"] = "1"  # what nbdev's own helpers look at
     os.chdir(path.parent)        # where nbdev looks for settings.ini
@@ -67,4 +72,43 @@ def main():
     except CellError as e: sys.exit(str(e))
     if args.write: print("changed" if write_clean(nb, path) else "same", path)
 
-if __name__ == "__main__": main()
+# ---- many notebooks, each in a process of its own that need not import what most of them import
+
+SHARED = ("pandas", "matplotlib.pyplot", "fastcore.test", "torch", "transformers", "transformers.modeling_utils", "transformers.models.auto.modeling_auto",
+          "transformers.models.auto.tokenization_auto")     # imported only: nothing of them has run, so no thread of theirs is lost in a fork
+
+def serve():
+    "Run the notebook of each JSON line of stdin in a fork of this process, and answer with its status and what it printed"
+    for module in SHARED:
+        with suppress(ImportError): import_module(module)
+    for line in sys.stdin:
+        print(json.dumps(run_forked(**json.loads(line))), flush=True)
+
+def run_forked(words, timeout):
+    "`main(words)` in a child: its exit status (negative: the signal that ended it) and its output"
+    with tempfile.TemporaryFile() as said:
+        child = os.fork()
+        if not child: live(words, timeout, said)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        said.seek(0)
+        return {"status": status, "output": said.read().decode(errors="replace")}
+
+def live(words, timeout, said):
+    "The life of a child: never returns"
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for ours, standard in ((nothing, 0), (said.fileno(), 1), (said.fileno(), 2)): os.dup2(ours, standard)
+    signal.setitimer(signal.ITIMER_REAL, timeout)   # its signal ends the process, whatever it does
+    status = 1
+    try:
+        main(words)
+        status = 0
+    except SystemExit as end:
+        if isinstance(end.code, str): print(end.code, file=sys.stderr)
+    except BaseException as error: sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        atexit._run_exitfuncs()     # files that are to go at the end; `_exit` alone would leave them
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+if __name__ == "__main__": serve() if sys.argv[1:] == ["--serve"] else main()

@@ -1,5 +1,7 @@
 "A pytest plug-in: every notebook under nbs/ is one test, run in a process of its own as a reader would run it"
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -40,16 +42,40 @@ def pytest_collection_modifyitems(items):
 class NotebookFailed(Exception):
     "A notebook that did not run to its end, with the report of its process"
 
+class Nursery:
+    "A process that has imported what most notebooks import, and forks one child a notebook; an import of torch and transformers takes seconds"
+    process = None
+
+    def run(self, words, timeout):
+        "What the notebook's process ended with, and what it printed"
+        if not hasattr(os, "fork"):
+            done = subprocess.run([sys.executable, str(runner), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout)
+            return done.returncode, done.stdout + done.stderr
+        if self.process is None:
+            self.process = subprocess.Popen([sys.executable, str(runner), "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdin.write(json.dumps({"words": words, "timeout": timeout}) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer: raise NotebookFailed(f"the process that runs notebooks ended with {self.process.wait()}")
+        return tuple(json.loads(answer).values())
+
+    def close(self):
+        "Let it end"
+        if self.process is not None: self.process.communicate()
+
+NURSERY = Nursery()
+
+def pytest_unconfigure(config): NURSERY.close()
+
 class NotebookFile(pytest.File):
     def collect(self): yield Notebook.from_parent(self, name="notebook")
 
 class Notebook(pytest.Item):
     def runtest(self):
-        command = [sys.executable, str(runner), str(self.path), "--flags", self.config.getoption("--nb-flags")]
         timeout = self.config.getoption("--nb-timeout")
-        try: done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout)
-        except subprocess.TimeoutExpired: raise NotebookFailed(f"{self.path}: not done after {timeout:g} s (--nb-timeout)") from None
-        if done.returncode: raise NotebookFailed(f"{done.stdout}{done.stderr}\n(exit status {done.returncode})")
+        status, output = NURSERY.run([str(self.path), "--flags", self.config.getoption("--nb-flags")], timeout)
+        if status == -signal.SIGALRM: raise NotebookFailed(f"{self.path}: not done after {timeout:g} s (--nb-timeout)")
+        if status: raise NotebookFailed(f"{output}\n(exit status {status})")
 
     def repr_failure(self, excinfo):
         return str(excinfo.value) if isinstance(excinfo.value, NotebookFailed) else super().repr_failure(excinfo)
