@@ -4,6 +4,7 @@
 
 # %% ../../nbs/engine/10_activations.ipynb #cd6ec61d
 from __future__ import annotations
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,10 @@ from ..errors import InputError, did_you_mean
 if TYPE_CHECKING: import numpy as np
 
 # %% auto #0
-__all__ = ['Activation', 'ACTIVATIONS', 'identity', 'sigmoid', 'log_softmax', 'softmax', 'log_sigmoid', 'pick_activation']
+__all__ = ['Activation', 'ACTIVATIONS', 'OVER_LABELS', 'OURS', 'identity', 'sigmoid', 'log_softmax', 'softmax', 'softmin',
+           'softplus', 'log_sigmoid', 'tanh', 'tanh_shrink', 'softsign', 'gelu', 'silu', 'mish', 'elu', 'selu', 'relu',
+           'relu6', 'leaky_relu', 'hard_tanh', 'hard_sigmoid', 'hard_swish', 'hard_shrink', 'soft_shrink',
+           'activation_named', 'function_named', 'pick_activation']
 
 # %% ../../nbs/engine/10_activations.ipynb #4c0b01d9
 def identity(logits: np.ndarray) -> np.ndarray:
@@ -34,17 +38,119 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     import numpy as np
     return np.exp(log_softmax(logits))
 
+def softmin(logits: np.ndarray) -> np.ndarray:
+    "Probabilities over the labels, the smallest logit's the largest"
+    return softmax(-logits)
+
+# %% ../../nbs/engine/10_activations.ipynb #7d1e0b08
+def softplus(logits: np.ndarray) -> np.ndarray:
+    "log(1 + exp(x)), a smooth ReLU"
+    import numpy as np
+    return np.logaddexp(0.0, logits)
+
 def log_sigmoid(logits: np.ndarray) -> np.ndarray:
     "Each logit as a log-probability"
+    return -softplus(-logits)
+
+def tanh(logits: np.ndarray) -> np.ndarray:
+    "Between -1 and 1"
     import numpy as np
-    return -np.logaddexp(0.0, -logits)
+    return np.tanh(logits)
 
+def tanh_shrink(logits: np.ndarray) -> np.ndarray:
+    "What tanh takes away"
+    return logits - tanh(logits)
+
+def softsign(logits: np.ndarray) -> np.ndarray:
+    "Between -1 and 1, slower than tanh"
+    return logits / (1 + abs(logits))
+
+def gelu(logits: np.ndarray) -> np.ndarray:
+    "x times the normal distribution's share below x"
+    import numpy as np
+    return logits * 0.5 * (1 + np.vectorize(math.erf, otypes=[float])(logits / math.sqrt(2)))
+
+def silu(logits: np.ndarray) -> np.ndarray:
+    "x sigmoid(x)"
+    return logits * sigmoid(logits)
+
+def mish(logits: np.ndarray) -> np.ndarray:
+    "x tanh(softplus(x))"
+    return logits * tanh(softplus(logits))
+
+def elu(logits: np.ndarray) -> np.ndarray:
+    "exp(x) - 1 below zero"
+    import numpy as np
+    return np.where(logits > 0, logits, np.expm1(np.minimum(logits, 0)))
+
+def selu(logits: np.ndarray) -> np.ndarray:
+    "A stretched ELU, with the constants of Klambauer et al., 2017"
+    import numpy as np
+    return 1.0507009873554805 * np.where(logits > 0, logits, 1.6732632423543772 * elu(logits))
+
+# %% ../../nbs/engine/10_activations.ipynb #7d1e0b0a
+def relu(logits: np.ndarray) -> np.ndarray:
+    "Zero below zero"
+    return logits.clip(0, None)
+
+def relu6(logits: np.ndarray) -> np.ndarray:
+    "Between 0 and 6"
+    return logits.clip(0, 6)
+
+def leaky_relu(logits: np.ndarray) -> np.ndarray:
+    "A hundredth below zero"
+    return relu(logits) - 0.01 * relu(-logits)
+
+def hard_tanh(logits: np.ndarray) -> np.ndarray:
+    "Between -1 and 1"
+    return logits.clip(-1, 1)
+
+def hard_sigmoid(logits: np.ndarray) -> np.ndarray:
+    "A sigmoid of three lines"
+    return (logits / 6 + 0.5).clip(0, 1)
+
+def hard_swish(logits: np.ndarray) -> np.ndarray:
+    "x hard_sigmoid(x)"
+    return logits * hard_sigmoid(logits)
+
+def hard_shrink(logits: np.ndarray) -> np.ndarray:
+    "Zero between -0.5 and 0.5"
+    return logits * (abs(logits) > 0.5)
+
+def soft_shrink(logits: np.ndarray) -> np.ndarray:
+    "Nearer to zero by 0.5"
+    return relu(logits - 0.5) - relu(-logits - 0.5)
+
+# %% ../../nbs/engine/10_activations.ipynb #7d1e0b02
 Activation = Callable[["np.ndarray"], "np.ndarray"]
-ACTIVATIONS: dict[str, Activation] = {      # any shape; the softmaxes run over the last dimension
-    "identity": identity, "sigmoid": sigmoid, "log_sigmoid": log_sigmoid, "softmax": softmax, "log_softmax": log_softmax}
+ACTIVATIONS: dict[str, Activation] = {      # any shape; those of `OVER_LABELS` run over the last dimension
+    "identity": identity, "sigmoid": sigmoid, "log_sigmoid": log_sigmoid, "softmax": softmax, "log_softmax": log_softmax, "softmin": softmin,
+    "tanh": tanh, "tanh_shrink": tanh_shrink, "hard_tanh": hard_tanh, "hard_sigmoid": hard_sigmoid, "softsign": softsign, "softplus": softplus,
+    "relu": relu, "relu6": relu6, "leaky_relu": leaky_relu, "elu": elu, "celu": elu, "selu": selu, "gelu": gelu, "silu": silu, "mish": mish,
+    "hard_swish": hard_swish, "hard_shrink": hard_shrink, "soft_shrink": soft_shrink}
+OVER_LABELS = ("softmax", "log_softmax", "softmin")     # of one label they make a constant
+OURS = {name.replace("_", ""): name for name in ACTIVATIONS}
 
-def pick_activation(activation: str | Activation) -> Activation:
-    "A function by its name, or the caller's own; raises `InputError` for an unknown name"
-    if callable(activation): return activation
-    if activation not in ACTIVATIONS: raise InputError(f"activation={activation!r} is unknown. {did_you_mean(str(activation), ACTIVATIONS)}")
-    return ACTIVATIONS[activation]
+def activation_named(
+    path: str,      # An import path, such as "torch.nn.modules.activation.LogSigmoid"
+) -> str | None:    # A key of `ACTIVATIONS`
+    "What an import path of torch is called here, None for other code"
+    return OURS.get(path.rsplit(".", 1)[-1].replace("_", "").lower()) if path.startswith("torch.") else None
+
+# %% ../../nbs/engine/10_activations.ipynb #7d1e0b06
+def function_named(name: str) -> Activation:
+    "A function of the table by its name or its import path in torch; raises `InputError`"
+    found = ACTIVATIONS.get(activation_named(name) or name)
+    if found is None: raise InputError(f"activation={name!r} is unknown. {did_you_mean(name, ACTIVATIONS)}")
+    return found
+
+def pick_activation(
+    activation: str | Activation,   # A name of `ACTIVATIONS`, an import path of torch, or a function
+    labels: int = 1,                # Numbers that a pair has when it is applied
+) -> Activation:
+    "A function by its name, or the caller's own; raises `InputError` for an unknown name, and for one that would make all scores equal"
+    found = activation if callable(activation) else function_named(str(activation))
+    if labels == 1 and found in [ACTIVATIONS[name] for name in OVER_LABELS]:
+        raise InputError(f"activation={activation!r} runs over labels, and there is one: every score would be the same. Use 'sigmoid', or 'identity' "
+                         "for raw logits")
+    return found

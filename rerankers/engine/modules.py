@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .activations import ACTIVATIONS, OVER_LABELS, activation_named
 from .hub import first_line
 from .pytorch import load_errors, torch_module
 from ..errors import ModelLoadError, did_you_mean, need
@@ -81,13 +82,11 @@ def layer_weights(folder: Path) -> dict[str, Any]:
     return {name: tensor.float() for name, tensor in found.items()}
 
 def activation_layer(path: str | None) -> Any:
-    "The torch module that a path such as 'torch.nn.modules.activation.GELU' names; other code is never run"
-    nn = torch_module().nn
-    name = (path or "Tanh").rsplit(".", 1)[-1]
-    known = ("Identity", "Tanh", "GELU", "ReLU", "Sigmoid", "SiLU", "Softplus", "LeakyReLU", "ELU")
-    if (path or "torch.").split(".")[0] != "torch" or name not in known:
-        raise ModelLoadError(f"the activation {path!r} is not one that is known to be safe: {', '.join(known)}")
-    return getattr(nn, name)()
+    "The torch module that a path such as 'torch.nn.modules.activation.GELU' names, Tanh for None; other code is never run"
+    path = path or "torch.nn.modules.activation.Tanh"
+    known, layer = activation_named(path), getattr(torch_module().nn, path.rsplit(".", 1)[-1], None)
+    if known is None or layer is None: raise ModelLoadError(f"the activation {path!r} is not one that is known to be safe: {', '.join(ACTIVATIONS)}")
+    return layer(dim=-1) if known in OVER_LABELS else layer()
 
 def linear(weights: dict[str, Any], name: str) -> Any:
     "A torch linear layer from tensors called `{name}.weight` and perhaps `{name}.bias`"
