@@ -17,10 +17,11 @@ from ..registry import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens
+    from rerankers.engine.pytorch import TorchRuntime
 
 # %% auto #0
-__all__ = ['SIMILARITIES', 'LATE', 'cosine', 'dot', 'euclidean', 'manhattan', 'pick_similarity', 'saved_prompts', 'check_single',
-           'BiEncoderRanker']
+__all__ = ['SIMILARITIES', 'UNPOOLED', 'LATE', 'cosine', 'dot', 'euclidean', 'manhattan', 'pick_similarity', 'saved_prompts',
+           'WithoutPrompt', 'call_transformer', 'pooled_rows', 'pooling_runtime', 'check_single', 'BiEncoderRanker']
 
 # %% ../../nbs/backends/biencoder.ipynb #84e8c2ec
 def cosine(q: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -58,6 +59,32 @@ def saved_prompts(
     prompts = st_config.get("prompts") or {}
     return prompts.get("query") or "", next((prompts[k] for k in ("document", "passage", "corpus") if prompts.get(k)), "")
 
+# %% ../../nbs/backends/biencoder.ipynb #3b9f0c01
+UNPOOLED = "pooled"     # the array that says which tokens are pooled, made beside the ids where prompts take no part
+
+class WithoutPrompt:
+    "A head that pools the tokens after the prompt, from a transformer that read all of them"
+    def __init__(self, read: Callable[[Any, dict[str, Any]], Any]): self.read = read
+    def __call__(self, output: Any, inputs: dict[str, Any]) -> Any: return self.read(output, {**inputs, "attention_mask": inputs[UNPOOLED]})
+
+def call_transformer(model: Any, inputs: dict[str, Any]) -> Any:
+    "A transformer's output; what it is to pool is not its business"
+    return model(**{name: array for name, array in inputs.items() if name != UNPOOLED})
+
+def pooled_rows(
+    ids: Sequence[Sequence[int]],   # Of prompt and text
+    lengths: Sequence[int],         # Tokens of each prompt
+) -> list[list[int]]:
+    "-1 for each token of the prompt and 1 for the others; padding becomes 0"
+    return [[-1] * min(n, len(row)) + [1] * max(len(row) - n, 0) for row, n in zip(ids, lengths)]
+
+def pooling_runtime(transformer: Any, head: Any) -> TorchRuntime:
+    "A transformer and what pools its token vectors"
+    from rerankers.engine.modules import ReadHead
+    from rerankers.engine.pytorch import TorchRuntime
+    read = ReadHead(head.to(transformer.device))
+    return TorchRuntime(transformer, read) if head.include_prompt else TorchRuntime(transformer, WithoutPrompt(read), ask=call_transformer)
+
 # %% ../../nbs/backends/biencoder.ipynb #5c91ab07
 LATE = ("ColBERT", "MultiVectorEncoder")    # types in config_sentence_transformers.json of models with a vector for each token
 
@@ -85,13 +112,14 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         query_prompt: str | None = None,        # Before queries; the folder's own by default
         document_prompt: str | None = None,     # Before documents; the folder's own by default
         similarity: str | None = None,          # "cosine", "dot", "euclidean", "manhattan"; the folder's own by default
+        truncate_dim: int | None = None,        # Numbers to keep of each vector (Matryoshka); the folder's own by default, else all
         batch_size: int | None = None,          # Texts a step; automatic by default
         max_tokens: int | None = None,          # Token slots a step; what suits the device by default
         **kwargs,                               # See `LoadOptions`
     ):
         from rerankers.engine.hub import checkpoint_folder
-        from rerankers.engine.modules import ReadHead, load_head
-        from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
+        from rerankers.engine.modules import load_head
+        from rerankers.engine.pytorch import load_model, load_tokenizer
         from rerankers.engine.tokens import TextEncoder, fitting_length, from_transformers, usable_length
         options = LoadOptions(**kwargs)
         folder = checkpoint_folder(model, options)
@@ -100,32 +128,47 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         path = chain[0][1] if chain else ""
         st_config, text_config = (read_json(folder / f) or {} for f in ("config_sentence_transformers.json", f"{path or '.'}/sentence_bert_config.json"))
         transformer = load_model(model, "AutoModel", options, subfolder=path)
-        vocabulary = from_transformers(load_tokenizer(model, options, path))
+        tokenizer = load_tokenizer(model, options, path)
+        vocabulary = from_transformers(tokenizer)
         found = saved_prompts(st_config)
         self.model, self.batch_size, self.max_tokens = model, check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         self.query_prompt, self.document_prompt = (own if given is None else given for given, own in zip((query_prompt, document_prompt), found))
-        if not head.include_prompt and (self.query_prompt or self.document_prompt):
-            raise ModelLoadError(f"{model} leaves its prompt's tokens out of pooling, which is not supported: pass query_prompt='' and document_prompt=''")
+        self.truncate_dim = check_positive("truncate_dim", st_config.get("truncate_dim") if truncate_dim is None else truncate_dim)
+        self.include_prompt, self.special = head.include_prompt, frozenset(tokenizer.all_special_ids)
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
         self.lower = bool(text_config.get("do_lower_case"))
         usable = usable_length(transformer.config.to_dict(), None)
         self.encoder = TextEncoder(vocabulary, fitting_length(max_length, usable, text_config.get("max_seq_length") or vocabulary.limit))
-        self.runtime, self.pad, self.side = TorchRuntime(transformer, ReadHead(head.to(transformer.device))), vocabulary.pad, vocabulary.side
+        self.runtime, self.pad, self.side = pooling_runtime(transformer, head), vocabulary.pad, "right"   # pooled by the mask; few models take the left
 
-    def tokens(self, texts: Sequence[str]) -> Tokens:
-        "Token ids of each text"
-        return self.encoder.texts([t.lower() for t in texts] if self.lower else texts)
+    def prompt_length(self, prompt: str) -> int:
+        "Tokens of a prompt that pooling leaves out: those it has by itself, without a special one at its end"
+        ids = self.encoder.texts([prompt.lower() if self.lower else prompt])["input_ids"][0] if prompt else []
+        return len(ids) - (bool(ids) and ids[-1] in self.special)
 
-    def embed(self, texts: Sequence[str], *, batch_size: int | None = None, progress: bool | None = None) -> np.ndarray:
-        "Texts as vectors, (texts, dim); prompts are the caller's business"
-        return self.run(self.tokens(texts), batch_size=batch_size, progress=progress, unit="text")
+    def tokens(self, texts: Sequence[str], prompts: Sequence[str]) -> Tokens:
+        "Token ids of each text after its prompt, and which of them are pooled where that is not all"
+        whole = [prompt + text for prompt, text in zip(prompts, texts)]
+        made = self.encoder.texts([t.lower() for t in whole] if self.lower else whole)
+        if self.include_prompt: return made
+        from rerankers.engine.batching import Tokens
+        lengths = {prompt: self.prompt_length(prompt) for prompt in dict.fromkeys(prompts)}
+        return Tokens.of({**made, UNPOOLED: pooled_rows(made["input_ids"], [lengths[p] for p in prompts])}, made.cut or [])
+
+    def vectors(self, tokens: Tokens, **how: Any) -> np.ndarray:
+        "A vector for each text, cut to `truncate_dim`"
+        return self.run(tokens, unit="text", **how)[:, :self.truncate_dim]                                                  # (texts, dim)
+
+    def embed(self, texts: Sequence[str], *, prompt: str = "", batch_size: int | None = None, progress: bool | None = None) -> np.ndarray:
+        "Texts as vectors, (texts, dim); the prompt is the caller's business: `query_prompt`, `document_prompt`, or none"
+        return self.vectors(self.tokens(texts, [prompt] * len(texts)), batch_size=batch_size, progress=progress)
 
     def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Ranking:
         "Encode each distinct text once, compare the vectors of each pair"
-        texts = [(self.query_prompt + q, self.document_prompt + d) for q, d in pairs]
+        texts = [((self.query_prompt, q), (self.document_prompt, d)) for q, d in pairs]
         place = {text: i for i, text in enumerate(dict.fromkeys(t for pair in texts for t in pair))}
-        tokens = self.tokens(list(place))
-        vectors: Any = self.run(tokens, batch_size=batch_size, progress=progress, unit="text").astype("float64")   # (texts, dim)
+        tokens = self.tokens([text for _, text in place], [prompt for prompt, _ in place])
+        vectors: Any = self.vectors(tokens, batch_size=batch_size, progress=progress).astype("float64")   # (texts, dim)
         queries, documents = [place[q] for q, _ in texts], [place[d] for _, d in texts]
         lost = tokens.cut or [False] * len(place)
         return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=[lost[q] or lost[d] for q, d in zip(queries, documents)])

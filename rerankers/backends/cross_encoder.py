@@ -5,60 +5,48 @@
 # %% ../../nbs/backends/cross_encoder.ipynb #58b01357
 from __future__ import annotations
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastcore.meta import delegates
-from ..engine.activations import ACTIVATIONS, Activation, pick_activation
+from ..engine.activations import ACTIVATIONS, OVER_LABELS, Activation, activation_named, pick_activation
 from ..engine.hub import LoadOptions, checkpoint_folder
+from ..engine.labels import label_names, pick_label, stated_labels
 from ..engine.local import LocalRanker, Runtime
 from ..errors import InputError, MissingDependency, ModelLoadError, installed
 from ..rankers import Pair, check_positive
 from ..registry import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
-    from rerankers.engine.batching import Tokens
+    from rerankers.engine.batching import Batch, Tokens
     from rerankers.engine.tokens import TextEncoder, Vocabulary
 
 # %% auto #0
-__all__ = ['RECIPES', 'QUANTISED_NOISE', 'configured_activation', 'default_activation', 'pick_label', 'PairRecipe', 'recipe_for',
-           'Opened', 'label_names', 'no_head', 'open_classifier', 'open_chain', 'open_onnx', 'count_columns',
-           'only_onnx', 'pick_backend', 'CrossEncoderRanker', 'open_checkpoint', 'default_prompt', 'pair_encoder']
+__all__ = ['RECIPES', 'QUANTISED_NOISE', 'configured_activation', 'default_activation', 'PairRecipe', 'recipe_for', 'Opened',
+           'no_head', 'open_classifier', 'saying_names', 'adapter_labels', 'open_chain', 'open_onnx', 'pads',
+           'OneLength', 'count_columns', 'only_onnx', 'pick_backend', 'CrossEncoderRanker', 'open_checkpoint',
+           'official_activation', 'default_prompt', 'pair_encoder']
 
 # %% ../../nbs/backends/cross_encoder.ipynb #54734f69
 def configured_activation(
     config: dict[str, Any],     # config.json
     st_config: dict[str, Any],  # config_sentence_transformers.json
+    labels: int = 1,            # Numbers that the model gives for a pair
 ) -> str | None:
-    "The activation that a checkpoint names, as a name of ours; raises `ModelLoadError` for one that is not known"
+    "The activation that a checkpoint names, as a name of ours; raises `ModelLoadError` for one that is not known, or that makes all scores equal"
     inner = config.get("sentence_transformers") or {}
     path = st_config.get("activation_fn") or inner.get("activation_fn") or config.get("sbert_ce_default_activation_function")
     if not path: return None
-    name = str(path).rsplit(".", 1)[-1].lower()
-    if name not in ACTIVATIONS:
-        raise ModelLoadError(f"the checkpoint names the activation {path!r}, which is not known here: pass activation= ({', '.join(ACTIVATIONS)}, or "
-                             f"a function)")
+    name = activation_named(str(path))
+    wrong = "which is not known here" if name is None else "which over its single label makes all scores equal" if name in OVER_LABELS and labels == 1 else None
+    if wrong: raise ModelLoadError(f"the checkpoint names the activation {path!r}, {wrong}: pass activation= ({', '.join(ACTIVATIONS)}, or a function)")
     return name
 
 def default_activation(labels: int) -> str:
     "What scores are when the configuration is silent: as sentence-transformers for one label and for many, as monoBERT for two"
     return {1: "sigmoid", 2: "log_softmax"}.get(labels, "identity")
-
-# %% ../../nbs/backends/cross_encoder.ipynb #325381e7
-def pick_label(
-    label: int | str | None,    # Column or name of the label that means "relevant"
-    names: list[str],           # The checkpoint's labels, in order
-    source: str,                # For the error
-) -> int:
-    "The column to read; raises `InputError` when only the caller can know"
-    if label is None:
-        if len(names) <= 2: return len(names) - 1
-        raise InputError(f"{source} has {len(names)} labels, {names}: pass label= with the one that means relevant, by name or position")
-    if isinstance(label, str) and label in names: return names.index(label)
-    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names): return label
-    raise InputError(f"label={label!r}: {source} has the labels {names}")
 
 # %% ../../nbs/backends/cross_encoder.ipynb #1556c08a
 @dataclass(frozen=True)
@@ -91,11 +79,6 @@ class Opened:
     vocabulary: Vocabulary          # Tokenizer and its facts
     labels: list[str]               # Names of the model's outputs, in order
 
-def label_names(config: dict[str, Any], columns: int) -> list[str]:
-    "Names of the labels; a configuration leaves out the ones that transformers makes up"
-    named = config.get("id2label") or {}
-    return [str(named.get(i, named.get(str(i), f"LABEL_{i}"))) for i in range(columns)]
-
 def no_head(source: str, what: str) -> ModelLoadError:
     "Why something that is no sequence classifier is not loaded as one"
     return ModelLoadError(f"{source} is {what}, without a trained head for scores: the head would be RANDOM and the ranking NOISE. "
@@ -104,19 +87,29 @@ def no_head(source: str, what: str) -> ModelLoadError:
 # %% ../../nbs/backends/cross_encoder.ipynb #7c13e74c
 def open_classifier(source: str, folder: Path, options: LoadOptions) -> Opened:
     "A transformers sequence classifier in torch; raises `ModelLoadError` where its head would be random"
-    from rerankers.engine.pytorch import TorchRuntime, adapter_settings, load_config, load_model, load_tokenizer, read_logits
+    from rerankers.engine.pytorch import adapter_settings, load_classifier, load_config, load_tokenizer, padding_side
     from rerankers.engine.tokens import from_transformers
-    config = load_config(source, options)
-    adapter = bool(adapter_settings(source, options))   # brings its own head, or loading it fails
-    trained = adapter or any("ForSequenceClassification" in a for a in config.architectures or [])
-    if not trained and not options.random_head and not options.trust_remote_code:
+    config, adapter = load_config(source, options), adapter_settings(source, options)
+    trained = any("ForSequenceClassification" in a for a in config.architectures or [])
+    if not (trained or adapter or options.random_head or options.trust_remote_code):
         raise no_head(source, f"a {', '.join(config.architectures or [config.model_type])}")
-    if adapter or not trained: config.num_labels = 1
+    labels = adapter_labels(source, options) if adapter else None   # an adapter brings its own head, or that of the model below serves
+    if labels or not trained: config.num_labels = labels or 1
     vocabulary = from_transformers(load_tokenizer(source, options))
-    if getattr(config, "pad_token_id", None) is None: config.pad_token_id = vocabulary.pad["input_ids"]    # decoders find the last token by it
-    model = load_model(source, "AutoModelForSequenceClassification", options, config=config)
-    names = label_names({"id2label": config.id2label}, config.num_labels)
-    return Opened(TorchRuntime(model, read_logits), vocabulary, names)
+    runtime = load_classifier(source, options, config, vocabulary.pad["input_ids"])
+    names = label_names(saying_names(config, folder, adapter), config.num_labels)
+    return Opened(runtime, replace(vocabulary, side=padding_side(runtime.model, vocabulary.side)), names)
+
+def saying_names(config: Any, folder: Path, adapter: dict[str, Any]) -> dict[str, Any]:
+    "The configuration that names a classifier's labels: an adapter's own files where they do, else the model's"
+    own = read_json(folder / "config.json") or {}
+    if adapter and stated_labels(adapter | own): return adapter | own
+    return {"id2label": config.id2label, "label2id": own.get("label2id")}
+
+def adapter_labels(source: str, options: LoadOptions) -> int | None:
+    "How many labels the head that an adapter brings has; None where it brings none"
+    from rerankers.engine.pytorch import adapter_weights, head_rows
+    return head_rows(adapter_weights(source, options))
 
 def open_chain(source: str, folder: Path, options: LoadOptions) -> Opened:
     "A sentence-transformers chain in torch whose last Dense layer gives the scores"
@@ -127,7 +120,8 @@ def open_chain(source: str, folder: Path, options: LoadOptions) -> Opened:
     if head.columns is None: raise no_head(source, "a chain that ends in an embedding")
     model = load_model(source, "AutoModel", options, subfolder=path)
     names = label_names({}, head.columns)
-    return Opened(TorchRuntime(model, ReadHead(head.to(model.device))), from_transformers(load_tokenizer(source, options, path)), names)
+    vocabulary = replace(from_transformers(load_tokenizer(source, options, path)), side="right")    # pooled by the mask; not every model takes the left
+    return Opened(TorchRuntime(model, ReadHead(head.to(model.device))), vocabulary, names)
 
 # %% ../../nbs/backends/cross_encoder.ipynb #60705cd1
 def open_onnx(source: str, folder: Path, options: LoadOptions, *, file_name: str | None, providers: list[str] | None) -> Opened:
@@ -136,9 +130,26 @@ def open_onnx(source: str, folder: Path, options: LoadOptions, *, file_name: str
     from rerankers.engine.tokens import from_folder
     for name in ("model_kwargs", "tokenizer_kwargs", "random_head"):
         if getattr(options, name): raise InputError(f"{name} has no effect on an ONNX graph: leave it out, or use backend='torch'")
-    runtime = OnnxRuntime(find_onnx(folder, file_name), device=options.device, providers=providers)
-    names = label_names(read_json(folder / "config.json") or {}, count_columns(runtime, source))
-    return Opened(runtime, from_folder(folder), names)
+    runtime: Runtime = OnnxRuntime(find_onnx(folder, file_name), device=options.device, providers=providers)
+    config, vocabulary = read_json(folder / "config.json") or {}, from_folder(folder)
+    names, pad = label_names(config, count_columns(runtime, source)), config.get("pad_token_id")
+    if pad is not None: vocabulary = replace(vocabulary, pad=vocabulary.pad | {"input_ids": pad})     # a decoder's graph finds the last token by it
+    elif not pads(folder, vocabulary): runtime = OneLength(runtime)
+    return Opened(runtime, vocabulary, names)
+
+def pads(folder: Path, vocabulary: Vocabulary) -> bool:
+    "Does a tokenizer have a token for padding?"
+    said, tokenizer = read_json(folder / "tokenizer_config.json") or {}, vocabulary.tokenizer
+    return bool(said.get("pad_token") or tokenizer.padding or any(tokenizer.token_to_id(name) is not None for name in ("[PAD]", "<pad>")))
+
+class OneLength:
+    "A runtime for pairs of one length at a time: without an id for padding, a decoder's graph reads the last position of a batch, padding or not"
+    padding = False
+    def __init__(self, runtime: Any): self.runtime = runtime
+    def __call__(self, batch: Batch) -> np.ndarray: return self.runtime(batch)
+    def __getattr__(self, name: str) -> Any:
+        if name == "runtime": raise AttributeError(name)    # not there yet, while it is unpickled
+        return getattr(self.runtime, name)
 
 def count_columns(runtime: Any, source: str) -> int:
     "How many labels a graph gives, by asking it once; raises `ModelLoadError` for a trunk without a head"
@@ -183,8 +194,8 @@ class CrossEncoderRanker(LocalRanker):
         model: str,                                     # Hub name or folder
         *,
         max_length: int | None = None,                  # Tokens a pair; the recipe's or the checkpoint's own by default
-        activation: str | Activation | None = None,     # "identity", "sigmoid", "softmax", "log_softmax" or a function; as the official library by default
-        label: int | str | None = None,                 # Which label means relevant, for models with three or more
+        activation: str | Activation | None = None,     # "identity", "sigmoid", "softmax" … or a function; as the official library by default
+        label: int | str | None = None,                 # Which label means relevant, where there are several and their names do not say
         truncation: str | None = None,                  # "longest_first" or "only_second"; the recipe's by default
         query_length: int | None = None,                # Cap for the query's tokens with "only_second"
         prompt: str | None = None,                      # Put before the query; the checkpoint's default prompt by default
@@ -201,8 +212,7 @@ class CrossEncoderRanker(LocalRanker):
         self.model, self.runtime, self.labels = model, opened.runtime, opened.labels
         self.recipe: PairRecipe = self.family or recipe_for(model, str(config.get("_name_or_path", "")))
         self.column = pick_label(label, opened.labels, model)
-        official = self.recipe.activation or configured_activation(config, st_config) or default_activation(len(opened.labels))
-        self.activation = pick_activation(activation or official)
+        self.activation = pick_activation(activation or official_activation(self.recipe, config, st_config, len(opened.labels)), len(opened.labels))
         self.prompt = prompt if prompt is not None else default_prompt(st_config)
         self.encoder = pair_encoder(opened.vocabulary, self.recipe, config, max_length, truncation, query_length)
         self.pad, self.side = opened.vocabulary.pad, opened.vocabulary.side
@@ -234,6 +244,10 @@ def open_checkpoint(model: str, options: LoadOptions, *, backend: str, file_name
     folder = checkpoint_folder(model, options)
     chain = len(read_modules(folder)) > 1
     return (open_chain if chain else open_classifier)(model, folder, options), folder
+
+def official_activation(recipe: PairRecipe, config: dict[str, Any], st_config: dict[str, Any], labels: int) -> str:
+    "What the checkpoint's authors make of its logits: as their recipe says, as its files say, or as is usual; raises `ModelLoadError`"
+    return recipe.activation or configured_activation(config, st_config, labels) or default_activation(labels)
 
 def default_prompt(st_config: dict[str, Any]) -> str:
     "The prompt that a checkpoint puts before the query, usually none"

@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
-from .cross_encoder import QUANTISED_NOISE
+from .cross_encoder import QUANTISED_NOISE, count_columns
 from .rankllm import ZEPHYR
 from ..engine.activations import sigmoid, softmax
 from ..engine.hub import first_line, hub_errors
+from ..engine.labels import label_names, pick_label
 from ..engine.local import LocalRanker
 from ..errors import ModelLoadError, UnknownModel, did_you_mean, installed, logger, need
 from ..rankers import Pair, check_positive
@@ -154,10 +155,12 @@ def gguf_ready() -> bool:
 register_shortcut(Shortcut(RANKZEPHYR.name, "rankzephyr", find_gguf, gguf_ready, f"FlashRank's {RANKZEPHYR.file}", "pip install 'rerankers[gguf]'"))
 
 # %% ../../nbs/backends/flashrank.ipynb #4bb10a3c
-def relevance(logits: np.ndarray) -> np.ndarray:
-    "(pairs, outputs) -> (pairs,); raises `ModelLoadError` for a graph that gives hidden states"
-    if logits.ndim != 2: raise ModelLoadError(f"the graph gives {logits.shape[1:]} numbers a pair, and one or two are needed: it has no head for scores")
-    return sigmoid(logits[:, 0]) if logits.shape[1] == 1 else softmax(logits)[:, 1]
+def relevance(
+    logits: np.ndarray,     # (pairs, outputs)
+    column: int = 1,        # Which of several outputs means relevant
+) -> np.ndarray:            # (pairs,)
+    "The relevant output's probability"
+    return sigmoid(logits[:, 0]) if logits.shape[1] == 1 else softmax(logits)[:, column]
 
 # %% ../../nbs/backends/flashrank.ipynb #ac6843a5
 FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized")      # of a special token that is written as a dictionary
@@ -196,6 +199,7 @@ class FlashRankRanker(LocalRanker):
         device: str | None = None,              # "cpu", "cuda", or the best there is
         providers: list[str] | None = None,     # Execution providers of onnxruntime
         threads: int | None = None,             # Of onnxruntime; its own choice by default
+        label: int | str | None = None,         # Which output means relevant, where there are several and the folder's names do not say
         batch_size: int | None = None,          # Pairs a step; automatic by default
         max_tokens: int | None = None,          # Token slots a step; what suits the device by default
     ):
@@ -203,6 +207,8 @@ class FlashRankRanker(LocalRanker):
         graph = graph_for(model, cache_dir)
         self.model, self.encoder = model, folder_encoder(graph.parent, max_length)
         self.runtime = OnnxRuntime(graph, device=device, providers=providers, threads=check_positive("threads", threads))
+        names = label_names(read_json(graph.parent / "config.json") or {}, count_columns(self.runtime, model))
+        self.column = pick_label(label, names, model)
         self.pad, self.side = self.encoder.vocabulary.pad, self.encoder.vocabulary.side
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         if self.runtime.quantised: self.pool_queries, self.score_noise = False, QUANTISED_NOISE / 4   # a sigmoid rises by a quarter a logit at the most
@@ -213,7 +219,7 @@ class FlashRankRanker(LocalRanker):
 
     def read(self, rows: np.ndarray) -> list[float]:
         "(pairs, outputs) -> (pairs,)"
-        return relevance(rows.astype("float64")).tolist()
+        return relevance(rows.astype("float64"), self.column).tolist()
 
     @property
     def max_length(self) -> int | None:

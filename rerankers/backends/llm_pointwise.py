@@ -7,11 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastcore.meta import delegates
 from ..engine.activations import Activation, identity, pick_activation
 from ..engine.hub import LoadOptions
+from ..engine.labels import label_names, telling_column
 from ..engine.local import LocalRanker, by_query
 from ..engine.prompts import Prompt, PromptEncoder, in_chat_format
 from ..errors import InputError, ModelLoadError
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['QWEN3', 'MXBAI', 'BGE_TASK', 'BGE_GEMMA', 'ZERANK', 'CTXL', 'FOLLOWIR', 'GENERIC', 'LLMRecipe', 'spoken',
-           'open_decoder', 'padding_id', 'LLMPointwiseRanker', 'adapted', 'Qwen3Reranker', 'MxbaiV2Ranker',
-           'BGEGemmaRanker', 'ZerankRanker', 'CtxlRanker', 'FollowIRRanker']
+           'open_decoder', 'open_converted', 'read_both', 'padding_id', 'LLMPointwiseRanker', 'adapted',
+           'Qwen3Reranker', 'MxbaiV2Ranker', 'BGEGemmaRanker', 'ZerankRanker', 'CtxlRanker', 'FollowIRRanker']
 
 # %% ../../nbs/backends/llm_pointwise.ipynb #69e53e83
 @dataclass(frozen=True)
@@ -95,17 +97,31 @@ def spoken(tokenizer: Any, word: str | int, after_blank: bool, source: str) -> i
 def open_decoder(source: str, options: LoadOptions, find: Callable[[Any], Sequence[int]]) -> tuple[TorchRuntime, Any, Any]:
     "Runtime, tokenizer and configuration of a causal language model, or of a classifier made of one; `find` gives the answers' ids"
     from rerankers.engine.answers import call_decoder, keep_answers, read_last
-    from rerankers.engine.pytorch import TorchRuntime, check_architecture, load_config, load_model, load_tokenizer, read_logits
+    from rerankers.engine.pytorch import TorchRuntime, check_architecture, load_config, load_model, load_tokenizer
     config = load_config(source, options)
     kinds = ("*ForCausalLM", "*ForSequenceClassification", *(("*Config",) if options.gguf_file else ()))
     classifier = check_architecture(source, config, kinds, "a causal language model").endswith("ForSequenceClassification")
     tokenizer = load_tokenizer(source, options)
-    if classifier:
-        config.pad_token_id = padding_id(tokenizer)
-        return TorchRuntime(load_model(source, "AutoModelForSequenceClassification", options, config=config), read_logits), tokenizer, config
+    if classifier: return open_converted(source, options, config, tokenizer), tokenizer, config
     ids = find(tokenizer)
     network = load_model(source, "AutoModelForCausalLM", options, config=config, prepare=lambda m: keep_answers(m, ids))
     return TorchRuntime(network, read_last, ask=call_decoder), tokenizer, config
+
+def open_converted(source: str, options: LoadOptions, config: Any, tokenizer: Any) -> TorchRuntime:
+    "A classifier made of a language model: its only row, or the relevant one and the other; raises `ModelLoadError` where only a caller could tell which"
+    from rerankers.engine.pytorch import load_classifier, padding_side
+    names = label_names({"id2label": config.id2label}, config.num_labels)
+    column = telling_column(names) if len(names) == 2 else 0
+    if column is None or len(names) > 2:
+        raise ModelLoadError(f"{source} is a classifier with the labels {names}, and this method reads yes and no: use model_type='cross-encoder' with label=")
+    runtime = load_classifier(source, options, config, padding_id(tokenizer))
+    tokenizer.padding_side = padding_side(runtime.model, tokenizer.padding_side)
+    if len(names) == 2: runtime.read = partial(read_both, column)
+    return runtime
+
+def read_both(column: int, output: Any, inputs: dict[str, Any]) -> Any:
+    "The relevant logit and the other"
+    return output.logits[:, [column, 1 - column]]
 
 def padding_id(tokenizer: Any) -> int:
     "What fills up a batch; many language models have no token for it, and any will do, since it is masked"

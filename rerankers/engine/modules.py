@@ -21,18 +21,22 @@ __all__ = ['POOLINGS', 'OLD_FLAGS', 'LAYERS', 'pool_cls', 'pool_last', 'pool_max
 
 # %% ../../nbs/engine/05_modules.ipynb #f25897ab
 def pool_cls(hidden: Any, mask: Any) -> Any:
-    "The first token that is not padding"
-    first = mask.int().argmax(dim=1)                                        # (texts,)
+    "The first token that takes part"
+    first = (mask > 0).int().argmax(dim=1)                                  # (texts,)
     return hidden[torch_module().arange(len(hidden), device=hidden.device), first]
 
 def pool_last(hidden: Any, mask: Any) -> Any:
-    "The last token that is not padding"
-    last = mask.shape[1] - 1 - mask.flip(1).int().argmax(dim=1)             # (texts,)
-    return hidden[torch_module().arange(len(hidden), device=hidden.device), last]
+    "The last token that takes part; zeros where none does"
+    used = mask > 0                                                         # (texts, tokens)
+    last = mask.shape[1] - 1 - used.flip(1).int().argmax(dim=1)             # (texts,)
+    found = hidden[torch_module().arange(len(hidden), device=hidden.device), last]
+    return found * used.any(dim=1, keepdim=True)
 
 def pool_max(hidden: Any, mask: Any) -> Any:
-    "The largest value of each dimension"
-    return hidden.masked_fill(~mask.bool().unsqueeze(-1), float("-inf")).max(dim=1).values
+    "The largest value of each dimension; zeros where no token takes part"
+    used = mask > 0
+    found = hidden.masked_fill(~used.unsqueeze(-1), float("-inf")).max(dim=1).values
+    return found.masked_fill(~used.any(dim=1, keepdim=True), 0)
 
 def token_sum(hidden: Any, weights: Any) -> tuple[Any, Any]:
     "Weighted sum over tokens and the sum of the weights"
@@ -41,17 +45,17 @@ def token_sum(hidden: Any, weights: Any) -> tuple[Any, Any]:
 
 def pool_mean(hidden: Any, mask: Any) -> Any:
     "The mean over tokens"
-    total, count = token_sum(hidden, mask)
+    total, count = token_sum(hidden, mask > 0)
     return total / count                                                    # (texts, dim)
 
 def pool_mean_sqrt(hidden: Any, mask: Any) -> Any:
     "The sum over tokens divided by the root of their number"
-    total, count = token_sum(hidden, mask)
+    total, count = token_sum(hidden, mask > 0)
     return total / count.sqrt()
 
 def pool_weighted(hidden: Any, mask: Any) -> Any:
-    "A mean in which the n-th token weighs n"
-    total, count = token_sum(hidden, mask * mask.cumsum(dim=1))
+    "A mean in which the n-th token of the text weighs n"
+    total, count = token_sum(hidden, (mask > 0) * (mask != 0).cumsum(dim=1))
     return total / count
 
 POOLINGS: dict[str, Callable[[Any, Any], Any]] = {

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
+from inspect import unwrap
+from types import SimpleNamespace
 from typing import Any
 import numpy as np
 
@@ -18,10 +21,12 @@ from .progress import somebody_watches
 from ..errors import InputError, ModelLoadError, did_you_mean, logger, need
 
 # %% auto #0
-__all__ = ['PACKED_FROM', 'BUDGETS', 'torch_module', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear',
-           'can_pack', 'pack_linears', 'transformers_module', 'quiet_loading', 'load_errors', 'load_config',
-           'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer', 'load_model', 'adapter_settings',
-           'beneath', 'adapter_weights', 'merged', 'check_weights', 'call', 'TorchRuntime', 'read_logits']
+__all__ = ['PACKED_FROM', 'NO_HEADS', 'BUDGETS', 'UNUSED', 'torch_module', 'pick_device', 'half_dtype', 'named_dtype',
+           'pick_dtype', 'PackedLinear', 'can_pack', 'pack_linears', 'transformers_module', 'quiet_loading',
+           'load_errors', 'load_config', 'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer',
+           'load_model', 'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights',
+           'call', 'TorchRuntime', 'read_logits', 'mentions', 'text_settings', 'marker', 'read_as_zero', 'mark_padding',
+           'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
 
 # %% ../../nbs/engine/03_torch.ipynb #bc282789
 def torch_module(purpose: str = "A local model"):
@@ -190,12 +195,14 @@ def load_model(
     config = config if config is not None else load_config(source, options, subfolder)
     dtype = pick_dtype(options.dtype, device, getattr(config, "dtype", None))
     base, below = beneath(source, options)
+    brought = adapter_weights(source, options) if adapter else {}
     wanted = {"config": config, "dtype": dtype, "weights_only": True, "subfolder": subfolder, **below.hub, **(options.model_kwargs or {})}
+    if head_rows(brought): wanted["ignore_mismatched_sizes"] = True     # the adapter's head may have more labels, or fewer, than the one it replaces
     try:
         with quiet_loading(): model, info = getattr(transformers_module(), auto_class).from_pretrained(base, output_loading_info=True, **wanted)
     except load_errors() as error: raise missing_model(base, error) from error
-    brought = adapter_weights(source, options) if adapter else ()
-    check_weights(source, sorted(m for m in info["missing_keys"] if not any(name.endswith(m) for name in brought)), options.random_head)
+    lacking = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})     # of another shape is as good as missing
+    check_weights(source, [name for name in lacking if not any(given.endswith(f".{name}") for given in brought)], options.random_head)
     if adapter: model = merged(model, source, options)
     if prepare: prepare(model)
     logger.info("%s: %s in %s on %s", source, type(model).__name__, dtype, device)
@@ -221,10 +228,19 @@ def beneath(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
     if not adapter.get("base_model_name_or_path"): raise ModelLoadError(f"the adapter {source} does not name the model it belongs to (base_model_name_or_path)")
     return adapter["base_model_name_or_path"], replace(options, revision=adapter.get("revision"))
 
-def adapter_weights(source: str, options: LoadOptions) -> tuple[str, ...]:
-    "Names of the weights that an adapter brings; raises `ModelLoadError`, and `MissingDependency` without peft"
-    try: return tuple(need("peft", extra="peft", purpose="A LoRA adapter").load_peft_weights(source, device="cpu", **options.files))
+def adapter_weights(source: str, options: LoadOptions) -> dict[str, Any]:
+    "The weights that an adapter brings, by name; raises `ModelLoadError`, and `MissingDependency` without peft"
+    try: return need("peft", extra="peft", purpose="A LoRA adapter").load_peft_weights(source, device="cpu", **options.files)
     except load_errors() as error: raise missing_model(source, error) from error
+
+NO_HEADS = ("lora_", "embed", "wte", "lm_head")     # in names of matrices that an adapter may bring besides
+
+def head_rows(
+    weights: dict[str, Any],    # See `adapter_weights`
+) -> int | None:                # None where it brings no head
+    "Labels of the classifier's head that an adapter brings whole: a head may have several layers, and the one with the fewest rows is the last"
+    whole = [w for name, w in weights.items() if name.endswith(".weight") and w.ndim == 2 and not any(part in name for part in NO_HEADS)]
+    return min((len(w) for w in whole), default=None)
 
 def merged(model: Any, source: str, options: LoadOptions) -> Any:
     "The model with an adapter's differences added to its weights; raises `ModelLoadError`"
@@ -286,3 +302,70 @@ class TorchRuntime:
 def read_logits(output: Any, inputs: dict[str, Any]) -> Any:
     "The logits of a sequence classifier"
     return output.logits   # (items, labels)
+
+# %% ../../nbs/engine/03_torch.ipynb #5c3a0e02
+UNUSED = -1     # an id that no token has
+
+def mentions(model: Any, name: str) -> bool:
+    "Does a model's own forward pass look up this name?"
+    return name in getattr(getattr(unwrap(type(model).forward), "__code__", None), "co_names", ())
+
+def text_settings(model: Any) -> Any:
+    "The configuration in which a classifier looks up the padding's id"
+    return model.config.get_text_config() if mentions(model, "get_text_config") else model.config
+
+def marker(model: Any) -> int | None:
+    "The id by which a classifier knows padding"
+    return getattr(text_settings(model), "pad_token_id", None)
+
+def read_as_zero(marked: int, module: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    "What an embedding is given, with 0 for an id that it does not have"
+    return tuple(a.masked_fill(a == marked, 0) if hasattr(a, "masked_fill") else a for a in given)
+
+def mark_padding(
+    model: Any,     # A sequence classifier; changed in place
+    named: bool,    # Did its configuration name a padding id?
+) -> None:
+    "See to it that padding has an id which no text can hold, unless the configuration names one"
+    if not named and mentions(model, "pad_token_id"): text_settings(model).pad_token_id = UNUSED
+    marked, rows = marker(model), getattr(model.get_input_embeddings(), "num_embeddings", None)
+    if marked is None or rows is None or 0 <= marked < rows: return
+    for module in model.modules():      # an encoder and its decoder may have one each
+        if getattr(module, "num_embeddings", None) == rows: module.register_forward_pre_hook(partial(read_as_zero, marked))
+
+def call_marked(model: Any, inputs: dict[str, Any]) -> Any:
+    "A classifier's output for a batch whose padding has the id that the model knows"
+    ids, mask, marked = inputs["input_ids"], inputs["attention_mask"], marker(model)
+    if marked is None: return model(**inputs)
+    return model(**inputs | {"input_ids": ids.masked_fill(mask == 0, marked)})
+
+def call_by_ends(model: Any, inputs: dict[str, Any]) -> Any:
+    "`call_marked` for a classifier that reads the last end-of-text token and wants equally many of them in each text of a batch"
+    counts = inputs["input_ids"].eq(model.config.eos_token_id).logical_and(inputs["attention_mask"] > 0).sum(1)     # (items,)
+    alike = [counts == n for n in counts.unique()]
+    logits = [call_marked(model, {name: array[rows] for name, array in inputs.items()}).logits for rows in alike]
+    whole = logits[0].new_empty(len(counts), logits[0].shape[-1])                                                   # (items, labels)
+    for rows, found in zip(alike, logits): whole[rows] = found
+    return SimpleNamespace(logits=whole)
+
+# %% ../../nbs/engine/03_torch.ipynb #5c3a0e04
+def padding_side(
+    model: Any,     # A sequence classifier
+    habit: str,     # The tokenizer's side
+) -> str:
+    "Where padding leaves a classifier's scores as they are"
+    if getattr(model.config, "summary_type", None) == "last": return "left"
+    return "right" if type(model).__module__.startswith("transformers.") or mentions(model, "pad_token_id") else habit
+
+def load_classifier(
+    source: str,            # Hub name or folder
+    options: LoadOptions,   # Device, dtype, revision …
+    config: Any,            # Its configuration, which is changed
+    pad: int,               # The tokenizer's padding id
+) -> TorchRuntime:
+    "A sequence classifier that reads every text to its end, whichever ids it holds and whatever it is padded with; raises `ModelLoadError`"
+    named = getattr(config.get_text_config(), "pad_token_id", None) is not None
+    if not named: config.pad_token_id = pad     # some architectures cannot be built without
+    def prepare(model: Any) -> None: mark_padding(model, named)
+    model = load_model(source, "AutoModelForSequenceClassification", options, config=config, prepare=prepare)
+    return TorchRuntime(model, read_logits, ask=call_by_ends if mentions(model, "eos_token_id") else call_marked)
