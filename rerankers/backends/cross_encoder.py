@@ -212,7 +212,8 @@ class CrossEncoderRanker(LocalRanker):
         self.model, self.runtime, self.labels = model, opened.runtime, opened.labels
         self.recipe: PairRecipe = self.family or recipe_for(model, str(config.get("_name_or_path", "")))
         self.column = pick_label(label, opened.labels, model)
-        self.activation = pick_activation(activation or official_activation(self.recipe, config, st_config, len(opened.labels)), len(opened.labels))
+        if activation is None: activation = official_activation(self.recipe, config, st_config, len(opened.labels))
+        self.activation = pick_activation(activation, len(opened.labels))
         self.prompt = prompt if prompt is not None else default_prompt(st_config)
         self.encoder = pair_encoder(opened.vocabulary, self.recipe, config, max_length, truncation, query_length)
         self.pad, self.side = opened.vocabulary.pad, opened.vocabulary.side

@@ -135,7 +135,7 @@ def load_errors() -> tuple[type[Exception], ...]:
     "What loading raises for files that are missing, damaged, of another shape, or pickles of more than data"
     from pickle import UnpicklingError
     from safetensors import SafetensorError
-    return OSError, ValueError, KeyError, RuntimeError, UnpicklingError, SafetensorError
+    return OSError, ValueError, KeyError, RuntimeError, AssertionError, UnpicklingError, SafetensorError
 
 def load_config(source: str, options: LoadOptions, subfolder: str = "") -> Any:
     "A checkpoint's configuration, for an adapter that of the model below it; raises `ModelLoadError`"
@@ -364,8 +364,9 @@ def load_classifier(
     pad: int,               # The tokenizer's padding id
 ) -> TorchRuntime:
     "A sequence classifier that reads every text to its end, whichever ids it holds and whatever it is padded with; raises `ModelLoadError`"
-    named = getattr(config.get_text_config(), "pad_token_id", None) is not None
-    if not named: config.pad_token_id = pad     # some architectures cannot be built without
+    text = config.get_text_config()
+    named = getattr(text, "pad_token_id", None) is not None
+    if not named: config.pad_token_id = pad if pad < getattr(text, "vocab_size", 0) else 0      # some architectures cannot be built without
     def prepare(model: Any) -> None: mark_padding(model, named)
     model = load_model(source, "AutoModelForSequenceClassification", options, config=config, prepare=prepare)
     return TorchRuntime(model, read_logits, ask=call_by_ends if mentions(model, "eos_token_id") else call_marked)
