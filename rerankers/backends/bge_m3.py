@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
+from ..engine.forks import computes
 from ..engine.hub import LoadOptions, checkpoint_folder
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
@@ -236,6 +237,7 @@ class BGEM3Ranker(PointwiseRanker):
         query_cut, text_cut = asked.cut or [False] * len(queries), shown.cut or [False] * len(texts)
         return Ranking(sets[self.mode], truncated=[query_cut[q] or text_cut[d] for q, d in places], sets=sets)
 
+    @computes
     def compare(self, asked: Tokens, shown: Tokens, places: Sequence[tuple[int, int]], batch_size: int | None,
                 done: Callable[[int], Any]) -> dict[str, np.ndarray]:
         "Scores by the name of a part, each (pairs,), for pairs of (position of a query, position of a document)"

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
+from ..engine.forks import computes
 from ..engine.hub import LoadOptions
 from ..llm.kinds import Answer, ListwiseRanker, Window
 from ..llm.strategies import check_window, sliding_window
@@ -146,6 +147,7 @@ class LiT5ScoreRanker(SetwiseRanker):
         self.whole = TextEncoder(self.fusion.vocabulary, None)
         self.special = len(self.whole.texts([""])["input_ids"][0])
 
+    @computes
     def score_documents(self, query: str, texts: list[str]) -> Ranking:
         "How much the decoder attends to each passage beyond the question"
         import torch

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
 from ..engine.activations import sigmoid
+from ..engine.forks import loads
 from ..engine.hub import LoadOptions, checkpoint_folder, missing_model
 from ..engine.local import LocalRanker
 from ..errors import InputError, ModelLoadError, logger, need
@@ -254,6 +255,7 @@ def run_layer(layer: Any, hidden: Any, positions: Any, masks: Mapping[int | None
     return out[0] if isinstance(out, tuple) else out
 
 # %% ../../nbs/backends/llm_layerwise.ipynb #2f0aaae5
+@loads
 def open_layers(
     source: str,            # Hub name or folder
     options: LoadOptions,   # Device, dtype, revision …

@@ -9,6 +9,7 @@ from copy import deepcopy
 from inspect import signature
 from typing import Any
 
+from .forks import computes
 from .hub import LoadOptions
 from .pytorch import torch_module
 from ..errors import ModelLoadError
@@ -83,6 +84,7 @@ def state_name(
 class SharedPrefix:
     "A decoder's state after tokens that all items begin with; asks the model for the rest of a batch, on either side padded"
 
+    @computes
     def __init__(self, model: Any, ids: Sequence[int]):
         torch, device = torch_module(), next(model.parameters()).device
         with torch.inference_mode(): output = model(input_ids=torch.tensor([list(ids)], device=device), use_cache=True)

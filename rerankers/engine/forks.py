@@ -11,13 +11,14 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import wraps
+from types import ModuleType
 from typing import Any, Protocol, TypeVar, cast
 
 from ..errors import ForkedError, need
 
 # %% auto #0
-__all__ = ['CARRIED', 'PAST', 'Work', 'Forgetful', 'begin_again', 'Lock', 'Past', 'come_through', 'torch_threads', 'check_thread',
-           'elsewhere', 'beside', 'loads', 'computes']
+__all__ = ['CARRIED', 'PAST', 'Work', 'Forgetful', 'begin_again', 'Lock', 'Past', 'come_through', 'torch_module', 'shared',
+           'check_thread', 'elsewhere', 'beside', 'loads', 'computes']
 
 # %% ../../nbs/engine/17_forks.ipynb #2cb4554f
 class Forgetful(Protocol):
@@ -62,13 +63,17 @@ def come_through() -> None:
 
 if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=come_through)
 
-def torch_threads() -> int:
-    "Threads that share torch's work"
-    return need("torch", extra="transformers", purpose="A local model").get_num_threads()
+def torch_module(purpose: str = "A local model") -> ModuleType:
+    "torch, or `MissingDependency` with the install line"
+    return need("torch", extra="transformers", purpose=purpose)
+
+def shared() -> bool:
+    "Do several threads share torch's work?"
+    return torch_module().get_num_threads() > 1
 
 def check_thread() -> None:
     "Raise `ForkedError` where torch would wait for threads that did not come through a fork"
-    if not PAST.spoilt or torch_threads() == 1: return
+    if not (PAST.spoilt and shared()): return
     raise ForkedError("this process was forked by a thread that had ranked with torch before, and torch's threads did not come along: it would wait for "
                       "them for ever. Only load before the fork and rank after it; or make processes with 'spawn' or 'forkserver'; or call "
                       "torch.set_num_threads(1) here first")
@@ -102,7 +107,7 @@ def loads(work: Work) -> Work:
     @wraps(work)
     def run(*args: Any, **kwargs: Any) -> Any:
         check_thread()
-        if need("torch", extra="transformers", purpose="A local model").cuda.is_initialized(): return work(*args, **kwargs)     # the card in use is a thread's own
+        if torch_module().cuda.is_initialized(): return work(*args, **kwargs)     # which card is in use is a thread's own business
         return elsewhere(work, *args, **kwargs)
     return cast(Work, run)
 
@@ -111,7 +116,7 @@ def computes(work: Work) -> Work:
     @wraps(work)
     def run(*args: Any, **kwargs: Any) -> Any:
         check_thread()
-        PAST.computed = PAST.computed or (not PAST.forked and torch_threads() > 1)
+        PAST.computed = PAST.computed or (not PAST.forked and shared())
         try: return beside(work, *args, **kwargs)
         except RuntimeError as error:
             if "forked subprocess" not in str(error): raise     # torch has no class for it

@@ -21,6 +21,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
+from .forks import begin_again
 from ..errors import (AuthenticationError, BadRequestError, InputError, NotFoundError, ProviderError, ProviderTimeoutError, RateLimitError,
                               RerankersError, ServerError, UnusableAnswer, logger, need)
 if TYPE_CHECKING: import httpx
@@ -53,7 +54,7 @@ class Background:
     loop: asyncio.AbstractEventLoop | None
 
 BACKGROUND = Background()
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=BACKGROUND.forget)
+begin_again(BACKGROUND)
 
 # %% ../../nbs/engine/12_http.ipynb #bd067e2d
 def here() -> asyncio.AbstractEventLoop | None:

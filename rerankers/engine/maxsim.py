@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 import numpy as np
 
+from .forks import computes
 from .pytorch import torch_module
 from ..errors import InputError, did_you_mean
 
@@ -111,6 +112,7 @@ def summed(
     best = torch_module().segment_reduce(similar, "max", lengths=lengths, axis=0)       # (texts, query tokens)
     return torch_module().where(lengths > 0, best.mean(-1) if mean else best.sum(-1), EMPTY).float().cpu()
 
+@computes
 def maxsim(
     query: np.ndarray,          # (query tokens, dim)
     documents: TokenVectors | Sequence[Place],      # A store, or texts of one or several

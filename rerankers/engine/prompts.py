@@ -5,11 +5,11 @@
 # %% ../../nbs/engine/07_prompts.ipynb #288f73f2
 from __future__ import annotations
 import re
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .forks import Lock
 from ..errors import InputError
 from ..rankers import Pair, check_positive
 if TYPE_CHECKING: from rerankers.engine.batching import Tokens
@@ -74,16 +74,13 @@ class PromptEncoder:
         positions: int | None = None,   # Tokens the model has room for; max_length is lowered until all fits, as the official scorers do
     ):
         from rerankers.engine.tokens import own_tokenizer   # here and below, so that recipes can be declared without NumPy
-        self.prompt, self.fast, self.lock = prompt, getattr(tokenizer, "is_fast", False), threading.Lock()
+        self.prompt, self.fast, self.lock = prompt, getattr(tokenizer, "is_fast", False), Lock()
         self.tokenizer = own_tokenizer(tokenizer.backend_tokenizer, None) if self.fast else tokenizer
         first, last = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.head = ([first] if prompt.bos and first not in (None, tokenizer.pad_token_id) else []) + self._joined(prompt.head)
         self.tail = self._joined(prompt.tail) + ([last] if prompt.eos and last is not None else [])
         self.between = self._joined([prompt.between])
         self.max_length = self._fitting(check_positive("max_length", max_length), positions)
-
-    def __getstate__(self) -> dict[str, Any]: return {k: v for k, v in vars(self).items() if k != "lock"}
-    def __setstate__(self, state: dict[str, Any]) -> None: vars(self).update(state, lock=threading.Lock())
 
     def pairs(
         self,

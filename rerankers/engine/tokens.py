@@ -5,7 +5,6 @@
 # %% ../../nbs/engine/02_tokens.ipynb #70fdb77d
 from __future__ import annotations
 import logging
-import threading
 from copy import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .batching import Tokens
+from .forks import Lock
 from ..errors import InputError, ModelLoadError, need
 from ..rankers import check_positive
 from ..registry import read_json
@@ -127,11 +127,8 @@ class TextEncoder:
         special = vocabulary.tokenizer.num_special_tokens_to_add(False)
         if max_length is not None and max_length < special: raise InputError(f"max_length={max_length}: the {special} special tokens around a text need more")
         self.vocabulary, self.max_length, self.truncation, self.query_length = vocabulary, max_length, truncation, query_length
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self.tokenizer = own_tokenizer(vocabulary.tokenizer, max_length if truncation == "longest_first" else None) if vocabulary.fast else vocabulary.tokenizer
-
-    def __getstate__(self) -> dict[str, Any]: return {k: v for k, v in vars(self).items() if k != "lock"}
-    def __setstate__(self, state: dict[str, Any]) -> None: vars(self).update(state, lock=threading.Lock())
 
     def texts(self, texts: Sequence[str]) -> Tokens:
         "Single texts, truncated on the right"
