@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeVar, cast
 from ..errors import ForkedError, need
 
 # %% auto #0
-__all__ = ['CARRIED', 'PAST', 'Work', 'Forgetful', 'begin_again', 'Lock', 'Past', 'come_through', 'torch_module', 'shared',
-           'check_thread', 'elsewhere', 'beside', 'loads', 'computes']
+__all__ = ['CARRIED', 'PAST', 'Work', 'Forgetful', 'begin_again', 'Lock', 'leave_behind', 'Past', 'come_through', 'torch_module',
+           'shared', 'check_thread', 'elsewhere', 'beside', 'loads', 'computes']
 
 # %% ../../nbs/engine/17_forks.ipynb #2cb4554f
 class Forgetful(Protocol):
@@ -45,6 +45,14 @@ class Lock:
     def __enter__(self) -> None: self.inner.acquire()
     def __exit__(self, *error: object) -> None: self.inner.release()
     def __reduce__(self) -> tuple[type[Lock], tuple[()]]: return Lock, ()
+
+# %% ../../nbs/engine/17_forks.ipynb #bcdd13a1
+def leave_behind(
+    thing: Any,     # Whose end would wait for threads that did not come along
+) -> None:
+    "Keep an object until the process ends, and at its end too"
+    import ctypes
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 # %% ../../nbs/engine/17_forks.ipynb #96fc1ea4
 class Past(threading.local):

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from .batching import MAX_TOKENS, Batch
-from .hub import LoadOptions, checkpoint_folder, first_line, hub_errors
-from ..errors import InputError, ModelLoadError, logger, need
+from .forks import Lock, begin_again, leave_behind
+from .graphs import as_rows, feed, pick_output, read_inputs, refusal
+from .hub import LoadOptions, checkpoint_folder, first_line, hub_errors, hub_module
+from ..errors import ForkedError, InputError, ModelLoadError, logger, need
+from ..registry import read_json
 
 # %% auto #0
-__all__ = ['FILES', 'QUANTISED', 'PROVIDERS', 'find_onnx', 'listed_file', 'fetch_onnx', 'pick_providers', 'OnnxRuntime',
-           'session_errors', 'is_quantised', 'pick_output']
+__all__ = ['FILES', 'QUANTISED', 'CPU', 'PROVIDERS', 'find_onnx', 'listed_file', 'fetch_onnx', 'pick_providers', 'OnnxRuntime',
+           'config_of', 'session_errors', 'is_quantised']
 
 # %% ../../nbs/engine/04_onnx.ipynb #7c33bc54
 FILES = ("onnx/model.onnx", "model.onnx", "onnx/model_O2.onnx", "onnx/model_O3.onnx", "onnx/model_O1.onnx",
@@ -48,7 +51,7 @@ def fetch_onnx(
     "The folder of an ONNX model, from the hub if it is not a folder here; raises `ModelLoadError`"
     if Path(source).is_dir(): return Path(source)
     if file_name is None:
-        hub = need("huggingface_hub", extra="onnx", purpose="A model from the hub")
+        hub = hub_module(extra="onnx")
         try: file_name = listed_file([f.rfilename for f in hub.model_info(source, revision=options.revision, token=options.token).siblings or []])
         except hub_errors(): file_name = "model.onnx"   # no network: the usual name may be in the cache
     graph = (file_name, f"{file_name}_data", f"onnx/{file_name}", f"onnx/{file_name}_data") if file_name else ()
@@ -57,7 +60,8 @@ def fetch_onnx(
 # %% ../../nbs/engine/04_onnx.ipynb #9292952e
 QUANTISED = (b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul")   # operators that scale by the whole batch
 
-PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}     # best first
+CPU = "CPUExecutionProvider"
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": CPU}   # best first
 
 def pick_providers(
     device: str | None,                     # "cpu", "cuda", or None for the best there is
@@ -72,7 +76,7 @@ def pick_providers(
     if device is None and not providers: wanted = [p for p in wanted if p in available]
     absent = [p for p in wanted if p not in available]
     if absent: raise InputError(f"this onnxruntime has no {absent[0]}, only {available}: leave device= out, or install the onnxruntime that has it")
-    return wanted if "CPUExecutionProvider" in wanted else [*wanted, "CPUExecutionProvider"]
+    return wanted if CPU in wanted else [*wanted, CPU]
 
 class OnnxRuntime:
     "Batch of arrays -> (items, numbers) float32, by an ONNX graph"
@@ -84,53 +88,97 @@ class OnnxRuntime:
         device: str | None = None,              # See `pick_providers`
         providers: list[str] | None = None,     # See `pick_providers`
         threads: int | None = None,             # Of one call; onnxruntime's own choice when None
+        side: str = "right",                    # Padding side
     ):
-        self.path, self.device, self.providers, self.threads = str(path), device, providers, threads
+        self.path, self.device, self.providers, self.threads, self.side = str(path), device, providers, threads, side
+        self.lock, self.opened, self.lost = Lock(), None, False
         self._open()
 
     def _open(self) -> None:
+        begin_again(self)
+        nodes = self.session.get_inputs()
+        self.config, self.wanted, self.quantised = config_of(Path(self.path)), read_inputs(nodes, self.path), is_quantised(self.path)
+        if self.wanted.has("position_ids") and not self.config.get("model_type"):
+            raise refusal(self.path, nodes, "wants positions, and no config.json beside it names the family of models, which says where they begin")
+        self.inputs, self.output = [n.name for n in nodes], pick_output(self.session.get_outputs(), self.path)
+        self.provider = self.session.get_providers()[0]
+        logger.info("%s: inputs %s, output %s, on %s", self.path, self.inputs, self.output, self.provider)
+
+    def _connect(self) -> Any:
         ort = need("onnxruntime", extra="onnx", purpose="An ONNX model")
         options = ort.SessionOptions()
         options.log_severity_level = 3   # errors only: the library's own log says what matters
         if self.threads: options.intra_op_num_threads = self.threads
         chosen = pick_providers(self.device, self.providers)
-        try: self.session = ort.InferenceSession(self.path, options, providers=chosen)
+        try: return ort.InferenceSession(self.path, options, providers=chosen)
         except session_errors() as error: raise ModelLoadError(f"{self.path} is no graph that onnxruntime can run: {first_line(error)}") from error
-        self.inputs = [i.name for i in self.session.get_inputs()]
-        self.quantised = is_quantised(self.path)
-        self.output = pick_output([o.name for o in self.session.get_outputs()])
-        logger.info("%s: inputs %s, output %s, on %s", self.path, self.inputs, self.output, self.session.get_providers()[0])
 
-    def __getstate__(self) -> dict[str, Any]: return {k: v for k, v in vars(self).items() if k != "session"}
+    @property
+    def session(self) -> Any:
+        "onnxruntime's; raises `ForkedError` where a graphics card stayed behind"
+        if self.lost: raise ForkedError(f"{self.path} is on a graphics card, which does not come through a fork: load it in this process, or make "
+                                        "processes with 'spawn' or 'forkserver'")
+        with self.lock:
+            if self.opened is None: self.opened = self._connect()
+            return self.opened
+
+    def forget(self) -> None:
+        "Begin again in a forked process: the session's threads are not there"
+        if self.opened is None: return
+        leave_behind(self.opened)
+        self.opened, self.lost = None, getattr(self, "provider", CPU) != CPU
+
+    def __getstate__(self) -> dict[str, Any]: return {k: v for k, v in vars(self).items() if k != "opened"}
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update(state, opened=None, lost=False)
         self._open()
 
     @property
     def max_tokens(self) -> int:
         "Token slots a batch that suit the device"
-        return 2048 if self.session.get_providers()[0] == "CPUExecutionProvider" else MAX_TOKENS
+        return 2048 if self.provider == CPU else MAX_TOKENS
 
     @property
     def padding(self) -> bool:
-        "May a batch hold items of different lengths?"
-        return True   # a call of onnxruntime costs enough for batches to pay
+        "May a batch hold items of different lengths? A call of onnxruntime costs enough for batches to pay"
+        return self.wanted.has("attention_mask")
+
+    @property
+    def most(self) -> int | None:
+        "Tokens of every item, where the graph fixes them"
+        return self.wanted.tokens
 
     def __call__(self, batch: Batch) -> np.ndarray:
-        feed = {name: batch[name] if name in batch else np.zeros_like(batch["input_ids"]) for name in self.inputs}   # (items, tokens)
-        return self.session.run([self.output], feed)[0].astype(np.float32)                                           # (items, numbers)
+        items, width = batch["input_ids"].shape
+        if self.most and width > self.most: raise InputError(f"{self.path} takes exactly {self.most} tokens, and a text has {width}: max_length={self.most}")
+        arrays = feed(self.wanted, batch, self.config, self.side)                                   # (items, tokens)
+        step = self.wanted.items or (max(self.max_tokens // self.most, 1) if self.most else items)
+        parts = [self._run({name: array[i:i + step] for name, array in arrays.items()}) for i in range(0, items, step)]
+        return np.concatenate(parts)                                                                # (items, numbers)
+
+    def _run(self, part: Batch) -> np.ndarray:
+        "Rows for as many items as go together, filled up where the graph fixes how many that is"
+        session, items = self.session, len(next(iter(part.values())))
+        more = (self.wanted.items or items) - items
+        whole = {name: np.pad(array, ((0, more), (0, 0)), mode="edge") for name, array in part.items()}
+        try: found = session.run([self.output], whole)[0]
+        except (*session_errors(), RuntimeError, ValueError) as error:
+            shapes = {name: array.shape for name, array in whole.items()}
+            raise ModelLoadError(f"{self.path} fails on a batch of {shapes}: {first_line(error)} A smaller max_length may help, or backend='torch'") from error
+        return as_rows(np.asarray(found), items + more)[:items]
+
+def config_of(
+    path: Path,     # A graph
+) -> dict[str, Any]:
+    "config.json beside a graph or above its folder `onnx`, empty where there is none"
+    return read_json(path.parent / "config.json") or read_json(path.parent.parent / "config.json") or {}
 
 def session_errors() -> tuple[type[Exception], ...]:
-    "What onnxruntime raises for a file it cannot run; the classes have no common base but Exception"
+    "What onnxruntime raises; the classes have no common base but Exception"
     from onnxruntime.capi import onnxruntime_pybind11_state as state
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
-    return tuple(getattr(state, name) for name in names)
+    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
 def is_quantised(path: str) -> bool:
     "Does the graph quantise activations as it runs? Then scores depend a little on the neighbours in a batch"
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return any(content.find(name) >= 0 for name in QUANTISED)
-
-def pick_output(names: list[str]) -> str:
-    "`logits` where the graph has it, else its first output"
-    return "logits" if "logits" in names else names[0]
