@@ -5,6 +5,10 @@
 # %% ../nbs/00_errors.ipynb #50d7d670
 from __future__ import annotations
 import logging
+import os
+import sys
+import threading
+from contextlib import nullcontext
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,9 +17,10 @@ from collections.abc import Iterable
 from typing import Any
 
 # %% auto #0
-__all__ = ['logger', 'RerankersError', 'InputError', 'UnknownDocument', 'UnknownModel', 'MissingDependency', 'ModelLoadError',
-           'Stopped', 'UnusableAnswer', 'ProviderError', 'AuthenticationError', 'NotFoundError', 'BadRequestError',
-           'RateLimitError', 'ProviderTimeoutError', 'ServerError', 'installed', 'need', 'did_you_mean']
+__all__ = ['SILENT', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'UnknownDocument', 'UnknownModel', 'MissingDependency',
+           'ModelLoadError', 'Stopped', 'UnusableAnswer', 'ForkedError', 'ProviderError', 'AuthenticationError',
+           'NotFoundError', 'BadRequestError', 'RateLimitError', 'ProviderTimeoutError', 'ServerError', 'installed',
+           'Silence', 'need', 'did_you_mean']
 
 # %% ../nbs/00_errors.ipynb #cfbf40e2
 class RerankersError(Exception):
@@ -42,6 +47,9 @@ class Stopped(RerankersError):
 
 class UnusableAnswer(RerankersError, ValueError):
     "A model or server answered with something that is no ranking"
+
+class ForkedError(RerankersError, RuntimeError):
+    "This process was forked from one whose threads, or whose graphics card, the model would need"
 
 class ProviderError(RerankersError):
     "A server that ranks or chats for us refused, failed or was not reached"
@@ -81,6 +89,32 @@ def installed(
     "Can `module` be imported? Found out without importing it"
     return find_spec(module) is not None
 
+# %% ../nbs/00_errors.ipynb #9f684412
+SILENT = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}    # variables that packages read while they are imported
+
+class Silence:
+    "A context in which the variables of `SILENT` are set, but for those that the caller has set; any number of threads may be in it"
+
+    def __init__(self) -> None: self.forget()
+
+    def forget(self) -> None:
+        "Begin again: in a forked process nobody is inside"
+        self.lock, self.inside, self.ours = threading.Lock(), 0, list[str]()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside: self.ours = [name for name in SILENT if name not in os.environ]
+            os.environ.update({name: SILENT[name] for name in self.ours})
+            self.inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            for name in self.ours if not self.inside else (): os.environ.pop(name, None)
+
+SILENCE = Silence()
+if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=SILENCE.forget)
+
 # %% ../nbs/00_errors.ipynb #dcb426ad
 def need(
     module: str,             # Name as in `import module`, dots allowed
@@ -88,8 +122,9 @@ def need(
     extra: str,              # The extra of this package that brings it
     purpose: str = "This",   # Who asks; begins the sentence of the error
 ) -> ModuleType:
-    "Import `module`, or raise `MissingDependency` with the line that installs it"
-    try: return import_module(module)
+    "Import `module`, which then reports to nobody, or raise `MissingDependency` with the line that installs it"
+    try:
+        with nullcontext() if module in sys.modules else SILENCE: return import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).split(".")[0]
         if missing != module.split(".")[0]: raise   # the package is there and lacks something itself: its own message is better

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['RECIPES', 'QUANTISED_NOISE', 'configured_activation', 'default_activation', 'PairRecipe', 'recipe_for', 'Opened',
-           'no_head', 'open_classifier', 'saying_names', 'adapter_labels', 'open_chain', 'open_onnx', 'pads',
-           'OneLength', 'count_columns', 'only_onnx', 'pick_backend', 'CrossEncoderRanker', 'open_checkpoint',
+           'no_head', 'open_classifier', 'saying_names', 'adapter_labels', 'open_chain', 'open_onnx', 'check_most',
+           'pads', 'OneLength', 'count_columns', 'only_onnx', 'pick_backend', 'CrossEncoderRanker', 'open_checkpoint',
            'official_activation', 'default_prompt', 'pair_encoder']
 
 # %% ../../nbs/backends/cross_encoder.ipynb #54734f69
@@ -130,12 +130,18 @@ def open_onnx(source: str, folder: Path, options: LoadOptions, *, file_name: str
     from rerankers.engine.tokens import from_folder
     for name in ("model_kwargs", "tokenizer_kwargs", "random_head"):
         if getattr(options, name): raise InputError(f"{name} has no effect on an ONNX graph: leave it out, or use backend='torch'")
-    runtime: Runtime = OnnxRuntime(find_onnx(folder, file_name), device=options.device, providers=providers)
     config, vocabulary = read_json(folder / "config.json") or {}, from_folder(folder)
-    names, pad = label_names(config, count_columns(runtime, source)), config.get("pad_token_id")
+    graph = OnnxRuntime(find_onnx(folder, file_name), device=options.device, providers=providers, side=vocabulary.side)
+    names, pad = label_names(config, count_columns(graph, source)), config.get("pad_token_id")
+    limit = min((n for n in (vocabulary.limit, graph.most) if n), default=None)
     if pad is not None: vocabulary = replace(vocabulary, pad=vocabulary.pad | {"input_ids": pad})     # a decoder's graph finds the last token by it
-    elif not pads(folder, vocabulary): runtime = OneLength(runtime)
-    return Opened(runtime, vocabulary, names)
+    runtime: Runtime = graph if pad is not None or pads(folder, vocabulary) else OneLength(graph)
+    return Opened(runtime, replace(vocabulary, limit=limit), names)
+
+def check_most(max_length: int | None, runtime: Any) -> None:
+    "Raise `InputError` for a length that a graph of fixed length has no room for"
+    most = getattr(runtime, "most", None)
+    if most and max_length and max_length > most: raise InputError(f"max_length={max_length}: the graph takes exactly {most} tokens")
 
 def pads(folder: Path, vocabulary: Vocabulary) -> bool:
     "Does a tokenizer have a token for padding?"
@@ -154,8 +160,9 @@ class OneLength:
 def count_columns(runtime: Any, source: str) -> int:
     "How many labels a graph gives, by asking it once; raises `ModelLoadError` for a trunk without a head"
     import numpy as np
-    rows = runtime({"input_ids": np.ones((1, 4), dtype=np.int64), "attention_mask": np.ones((1, 4), dtype=np.int64)})
-    if rows.ndim != 2:
+    some = np.ones((1, min(runtime.most or 4, 4)), dtype=np.int64)
+    rows = runtime({"input_ids": some, "attention_mask": some})
+    if rows.ndim != 2 or len(rows) != 1:
         raise ModelLoadError(f"the graph of {source} gives {rows.shape[1:]} numbers a pair, hidden states and no scores: its head is not in the "
                              f"graph, use backend='torch'")
     return rows.shape[1]
@@ -215,6 +222,7 @@ class CrossEncoderRanker(LocalRanker):
         if activation is None: activation = official_activation(self.recipe, config, st_config, len(opened.labels))
         self.activation = pick_activation(activation, len(opened.labels))
         self.prompt = prompt if prompt is not None else default_prompt(st_config)
+        check_most(max_length, opened.runtime)
         self.encoder = pair_encoder(opened.vocabulary, self.recipe, config, max_length, truncation, query_length)
         self.pad, self.side = opened.vocabulary.pad, opened.vocabulary.side
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)

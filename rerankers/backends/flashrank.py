@@ -15,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 from .cross_encoder import QUANTISED_NOISE, count_columns
 from .rankllm import ZEPHYR
 from ..engine.activations import sigmoid, softmax
-from ..engine.hub import first_line, hub_errors
+from ..engine.hub import first_line, hub_errors, hub_module
 from ..engine.labels import label_names, pick_label
 from ..engine.local import LocalRanker
 from ..errors import ModelLoadError, UnknownModel, did_you_mean, installed, logger, need
@@ -113,7 +113,7 @@ def unpack(
 
 def download(model: FlashModel, home: Path) -> Path:
     "A model from FlashRank's repository, unpacked below `home`; raises `ModelLoadError`"
-    hub = need("huggingface_hub", extra="onnx", purpose="A FlashRank model that is not on this machine")
+    hub = hub_module("A FlashRank model that is not on this machine", "onnx")
     try: archive = hub.hf_hub_download(REPOSITORY, f"{model.name}.zip")
     except hub_errors() as error:
         raise ModelLoadError(f"{model.name} is not in {home} and {model.name}.zip could not be had from https://huggingface.co/{REPOSITORY}: "
@@ -174,13 +174,14 @@ def register_special(tokenizer: Any, entries: dict[str, Any]) -> None:
 def folder_encoder(
     folder: Path,               # A model's folder
     max_length: int | None,     # Tokens a pair; None is as many as fit
+    most: int | None = None,    # Tokens that the graph has room for, where it fixes them
 ) -> TextEncoder:
     "The encoder of a model's folder; raises `ModelLoadError` where there is no tokenizer"
     from rerankers.engine.tokens import TextEncoder, from_folder, usable_length
     vocabulary = from_folder(folder)
     register_special(vocabulary.tokenizer, read_json(folder / "special_tokens_map.json") or {})
     fits = usable_length(read_json(folder / "config.json") or {}, vocabulary.limit)
-    return TextEncoder(vocabulary, min((n for n in (check_positive("max_length", max_length), fits) if n), default=None))
+    return TextEncoder(vocabulary, min((n for n in (check_positive("max_length", max_length), fits, most) if n), default=None))
 
 # %% ../../nbs/backends/flashrank.ipynb #961fbcd9
 class FlashRankRanker(LocalRanker):
@@ -205,11 +206,12 @@ class FlashRankRanker(LocalRanker):
     ):
         from rerankers.engine.onnx import OnnxRuntime
         graph = graph_for(model, cache_dir)
-        self.model, self.encoder = model, folder_encoder(graph.parent, max_length)
         self.runtime = OnnxRuntime(graph, device=device, providers=providers, threads=check_positive("threads", threads))
         names = label_names(read_json(graph.parent / "config.json") or {}, count_columns(self.runtime, model))
         self.column = pick_label(label, names, model)
+        self.model, self.encoder = model, folder_encoder(graph.parent, max_length, self.runtime.most)
         self.pad, self.side = self.encoder.vocabulary.pad, self.encoder.vocabulary.side
+        self.runtime.side = self.side
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         if self.runtime.quantised: self.pool_queries, self.score_noise = False, QUANTISED_NOISE / 4   # a sigmoid rises by a quarter a logit at the most
 

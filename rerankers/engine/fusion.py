@@ -10,6 +10,7 @@ from typing import Any
 
 from .answers import t5_config
 from .batching import MAX_TOKENS, make_batch, token_batches
+from .forks import computes
 from .hub import LoadOptions
 from ..calls import check_wanted
 from .progress import each_token, progress_bar
@@ -113,6 +114,7 @@ class Fusion:
         budget = FUSED_TOKENS.get(self.model.device.type, MAX_TOKENS)
         return token_batches([sum(map(len, rows)) for rows in windows], max_tokens=None if batch_size else budget, max_items=batch_size)
 
+    @computes
     def answers(
         self,
         windows: Sequence[Sequence[str]],   # Texts of each window's passages, as the model wants them

@@ -16,23 +16,20 @@ from typing import Any
 import numpy as np
 
 from .batching import MAX_TOKENS, Batch
+from .forks import beside, computes, loads, torch_module
 from .hub import LoadOptions, first_line, missing_model
 from .progress import somebody_watches
 from ..errors import InputError, ModelLoadError, did_you_mean, logger, need
 
 # %% auto #0
-__all__ = ['PACKED_FROM', 'NO_HEADS', 'BUDGETS', 'UNUSED', 'torch_module', 'pick_device', 'half_dtype', 'named_dtype',
-           'pick_dtype', 'PackedLinear', 'can_pack', 'pack_linears', 'transformers_module', 'quiet_loading',
-           'load_errors', 'load_config', 'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer',
-           'load_model', 'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights',
-           'call', 'TorchRuntime', 'read_logits', 'mentions', 'text_settings', 'marker', 'read_as_zero', 'mark_padding',
+__all__ = ['PACKED_FROM', 'NO_HEADS', 'BUDGETS', 'UNUSED', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype',
+           'PackedLinear', 'can_pack', 'pack_linears', 'transformers_module', 'quiet_loading', 'load_errors',
+           'load_config', 'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer', 'load_model',
+           'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights', 'call',
+           'TorchRuntime', 'read_logits', 'mentions', 'text_settings', 'marker', 'read_as_zero', 'mark_padding',
            'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
 
 # %% ../../nbs/engine/03_torch.ipynb #bc282789
-def torch_module(purpose: str = "A local model"):
-    "torch, or `MissingDependency` with the install line"
-    return need("torch", extra="transformers", purpose=purpose)
-
 def pick_device(
     device: str | Any | None = None,    # "cpu", "cuda", "cuda:1", "mps", a torch.device, or None for the best there is
 ):                                      # torch.device
@@ -82,13 +79,13 @@ class PackedLinear:
     "The forward pass of a linear layer with weights in oneDNN's layout; takes the place of the layer's own"
 
     def __init__(self, weight: Any, bias: Any):
-        torch = torch_module()
-        self.weight, self.bias = torch.ops.mkldnn._reorder_linear_weight(weight.detach()), None if bias is None else bias.detach()
+        reorder = torch_module().ops.mkldnn._reorder_linear_weight
+        self.weight, self.bias = beside(reorder, weight.detach()), None if bias is None else bias.detach()
 
     def __call__(self, x: Any) -> Any:
         return torch_module().ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
-    def __reduce__(self): return PackedLinear, (self.weight.to_dense(), self.bias)   # the layout is this machine's own
+    def __reduce__(self): return PackedLinear, (beside(self.weight.to_dense), self.bias)   # the layout is this machine's own
 
 def can_pack() -> bool:
     "Does this torch have oneDNN and the operators that use packed weights?"
@@ -180,6 +177,7 @@ def load_tokenizer(source: str, options: LoadOptions, subfolder: str = "") -> An
     if len(found) <= len(found.all_special_tokens): raise ModelLoadError(f"{source} has no vocabulary: its tokenizer's files are missing")
     return found
 
+@loads
 def load_model(
     source: str,                # Hub name or folder
     auto_class: str,            # Name of a transformers Auto class, such as "AutoModel"
@@ -292,6 +290,7 @@ class TorchRuntime:
         "May a batch hold items of different lengths? A CPU would compute the padding for nothing"
         return self.device.type != "cpu"
 
+    @computes
     def __call__(self, batch: Batch) -> np.ndarray:
         torch = torch_module()
         with torch.inference_mode():

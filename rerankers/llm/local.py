@@ -4,9 +4,7 @@
 
 # %% ../../nbs/llm/13_local.ipynb #fe602235
 from __future__ import annotations
-import os
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import Any
 
 from fastcore.meta import delegates
 from ..calls import Stop, check_wanted, new_stop, under
+from ..engine.forks import begin_again, computes
 from ..engine.hub import LoadOptions
 from ..errors import InputError, ModelLoadError, logger
 from .chat import ChatClient, ChatRequest, Message, Reply, log_sum
@@ -21,9 +20,8 @@ from ..rankers import check_positive
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['Queued', 'Answered', 'QUEUES', 'HONOURED', 'SPARED', 'WRITTEN', 'folded', 'in_format', 'spellings', 'piece_id',
-           'choice_ids', 'Queue', 'answered', 'forget_queues', 'check_options', 'sampled', 'up_to', 'Ready',
-           'LocalClient']
+__all__ = ['Queued', 'Answered', 'HONOURED', 'SPARED', 'WRITTEN', 'folded', 'in_format', 'spellings', 'piece_id', 'choice_ids',
+           'Queue', 'answered', 'check_options', 'sampled', 'up_to', 'Ready', 'LocalClient']
 
 # %% ../../nbs/llm/13_local.ipynb #3bcfb4a6
 def folded(
@@ -95,7 +93,7 @@ class Queue:
     ):
         self.answer = answer
         self.forget()
-        QUEUES.add(self)
+        begin_again(self)
 
     def forget(self) -> None:
         "Begin again, with a thread at the next use"
@@ -138,14 +136,6 @@ def answered(
     "A reply or an error for each; what stops the whole run, whatever it is, belongs to all who wait for it"
     try: return answer(requests)
     except BaseException as error: return [error] * len(requests)
-
-QUEUES: weakref.WeakSet[Queue] = weakref.WeakSet()
-
-def forget_queues() -> None:
-    "What a forked process does first"
-    for queue in list(QUEUES): queue.forget()
-
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=forget_queues)
 
 # %% ../../nbs/llm/13_local.ipynb #869af3bc
 HONOURED, SPARED = ("top_p", "top_k"), ("response_format",)     # options that `generate` takes; those a model can do without
@@ -312,6 +302,7 @@ class LocalClient(ChatClient):
             for i, reply in zip(chosen, self._generate([prompts[i] for i in chosen], request, most)): replies[i] = reply
         return replies
 
+    @computes
     def _generate(self, prompts: list[list[int]], request: ChatRequest, most: int) -> list[Reply]:
         "One batch through `generate`"
         import torch
