@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rerankers import Reranker
 from rerankers.engine.labels import label_names, pick_label
-from rerankers.errors import InputError, ModelLoadError, RerankersError
+from rerankers.errors import InputError, ModelLoadError
 
 torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
 from rerankers.engine import activations  # noqa: E402
@@ -333,11 +333,13 @@ def test_a_graph_without_a_padding_id_reads_the_last_position(tmp_path):
     "Exported from a decoder without one; so its batches are of one length"
     pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     class Last(torch.nn.Module):
-        "Sums what came before, and reads the last position"
+        "Adds what came before to the last position"
         def __init__(self):
             super().__init__()
             self.words, self.score = torch.nn.Embedding(32, 8), torch.nn.Linear(8, 1)
-        def forward(self, ids, mask): return self.score(torch.tanh((self.words(ids) * mask.unsqueeze(-1)).cumsum(1)))[:, -1]
+        def forward(self, ids, mask):
+            words = self.words(ids)
+            return self.score(torch.tanh((words * mask.unsqueeze(-1)).cumsum(1) + words))[:, -1]
 
     torch.manual_seed(1)
     model, free = Last().eval(), {"input_ids": {0: "batch", 1: "tokens"}, "attention_mask": {0: "batch", 1: "tokens"}, "logits": {0: "batch"}}
@@ -355,6 +357,26 @@ def test_a_graph_without_a_padding_id_reads_the_last_position(tmp_path):
     ranker = Reranker(str(tmp_path), model_type="cross-encoder", backend="onnx", activation="identity")
     assert worst(by_position(ranker.rank(QUERY, ENDINGS)), [official(t) for t in ENDINGS]) < 1e-5
     assert worst(by_position(pickle.loads(pickle.dumps(ranker)).rank(QUERY, ENDINGS)), [official(t) for t in ENDINGS]) < 1e-5
+
+
+def sided(folder, side):
+    "The folder, with a tokenizer that is used to another side of padding"
+    words = folder / "tokenizer_config.json"
+    words.write_text(json.dumps(json.loads(words.read_text()) | {"padding_side": side}))
+    return str(folder)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_an_encoders_first_token_is_never_padding(two_labels, tmp_path, padded, side):
+    "A tokenizer that was used to the left, on every path: graphs are padded on any device"
+    official = two_labels[1][:, 0]
+    folder = sided(copied(two_labels[0], tmp_path / "m"), side)
+    for backend in ("torch", "onnx"):
+        ranker = Reranker(folder, model_type="cross-encoder", backend=backend, device="cpu")
+        assert worst(by_position(ranker.rank(QUERY, DOCS)), official) < 1e-5
+    flash = flash_folder(two_labels, tmp_path / "f")
+    sided(tmp_path / "f", side)
+    assert worst(by_position(Reranker(flash, model_type="flashrank").rank(QUERY, DOCS)), np.exp(official)) < 1e-5
 
 
 # ---------- activations
@@ -554,9 +576,8 @@ def test_pooling_under_padding_is_pooling_without(lengths, more, side, seed, mod
 def pooling_folder(folder, mode, side="right", include_prompt=True, **said):
     "An embedding model with a pooling of its own"
     tiny_bert(1, True).save_pretrained(folder)
-    tokenizer = tiny_tokenizer()
-    tokenizer.padding_side = side
-    tokenizer.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    sided(folder, side)
     config = {"pooling_mode": mode, "embedding_dimension": 32, "include_prompt": include_prompt}
     write_chain(folder, [("Pooling", config, None)], **{"similarity_fn_name": "cosine", **said})
     return str(folder)
@@ -667,7 +688,7 @@ def test_vectors_are_cut_as_sentence_transformers_cuts_them(tmp_path, similarity
 
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, "8", True])
 def test_a_number_of_dimensions_that_cannot_be(wrong):
-    with pytest.raises(RerankersError, match="truncate_dim"): Reranker(tiny_checkpoint("biencoder"), truncate_dim=wrong, **CPU)
+    with pytest.raises(InputError, match="truncate_dim=.*give a whole number"): Reranker(tiny_checkpoint("biencoder"), truncate_dim=wrong, **CPU)
 
 
 # ---------- weights that modules share
