@@ -1,6 +1,7 @@
 "One interface to every way of re-ranking documents"
 __version__ = "0.11.0"
 
+from rerankers import models, utils  # as attributes they were there in 0.10 too
 from rerankers.documents import Document
 from rerankers.errors import (AuthenticationError, BadRequestError, InputError, MissingDependency, ModelLoadError, NotFoundError, ProviderError,
                               ProviderTimeoutError, RateLimitError, RerankersError, ServerError, Stopped, UnknownDocument, UnknownModel, UnusableAnswer)

@@ -4,16 +4,21 @@
 
 # %% ../nbs/01_documents.ipynb #bba630c2
 from __future__ import annotations
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple
 
-from .errors import InputError
+from .errors import InputError, did_you_mean
 
 # %% auto #0
-__all__ = ['TEXT_KEYS', 'ID_KEYS', 'CONVERTERS', 'Document', 'first_key', 'as_metadata', 'from_mapping', 'from_tuple',
-           'from_object', 'to_document', 'is_one', 'as_items', 'as_list', 'check_id', 'labelled', 'to_documents',
-           'readable']
+__all__ = ['TEXT_KEYS', 'ID_KEYS', 'WRAPPERS', 'Read', 'OBJECT_IDS', 'METADATA', 'OTHERWISE', 'NOTHING', 'CONVERTERS', 'LISTINGS',
+           'Document', 'first_key', 'missing', 'as_row', 'as_metadata', 'unwrapped', 'without', 'from_mapping',
+           'from_tuple', 'id_of', 'from_object', 'from_record', 'Shape', 'is_a', 'holds', 'copied', 'shape_of',
+           'is_one', 'read', 'checked', 'to_document', 'written', 'chosen', 'check_fields', 'listing', 'listed',
+           'as_items', 'is_label', 'as_list', 'check_ordered', 'check_id', 'labelled', 'numbered', 'each', 'taken',
+           'to_documents', 'readable']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
 @dataclass(repr=False)
@@ -41,84 +46,233 @@ class Document:
         return f"Document({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
 # %% ../nbs/01_documents.ipynb #eb05c9bc
-TEXT_KEYS  = ("text", "content", "page_content", "contents", "body", "passage", "segment")
-ID_KEYS    = ("doc_id", "_id", "id", "docid", "docno", "pid")
+TEXT_KEYS = ("text", "content", "page_content", "contents", "body", "passage", "segment", "long_text")
+ID_KEYS   = ("doc_id", "_id", "id", "docid", "docno", "pid")
+WRAPPERS  = ("_source", "payload", "entity", "fields", "properties", "metadata")     # where stores put the record that was put into them
 
-def first_key(row: Mapping, keys: tuple[str, ...]) -> str | None:
+Read = tuple["Document", Mapping[str, Any]]     # a document, and everything of it by the names that the caller knows
+
+def first_key(row: Mapping, keys: Sequence[str]) -> str | None:
     "The first of `keys` that `row` has"
     return next((k for k in keys if k in row), None)
 
+def missing(value: Any) -> bool:
+    "Is it None, or what a data frame puts where nothing is: NaN, NaT, NA?"
+    try: return value is None or bool(value != value)
+    except (TypeError, ValueError): return type(value).__name__ == "NAType"     # pandas' NA does not say; of an array each element would
+
+def as_row(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Mapping | None:
+    "A record as a dictionary; None for what is none. A named tuple is one if a name says which part is the text"
+    if isinstance(thing, Mapping): return thing
+    if isinstance(thing, tuple):
+        row = thing._asdict() if hasattr(thing, "_asdict") else {}
+        return row if first_key(row, names) else None
+    if isinstance(thing, type) or not (hasattr(thing, "keys") and hasattr(thing, "__getitem__")): return None
+    return {key: thing[key] for key in thing.keys()}
+
 def as_metadata(given: Any) -> dict[str, Any]:
-    "A dictionary of ours, empty for None; raises `InputError`"
-    if given is not None and not isinstance(given, Mapping): raise InputError(f"its metadata is not a dictionary: {given!r}")
-    return dict(given or {})
+    "A dictionary of ours, empty where there is none; raises `InputError`"
+    row = {} if missing(given) else as_row(given)
+    if row is None: raise InputError(f"its metadata is not a dictionary: {given!r}")
+    return dict(row)
 
-def from_mapping(row: Mapping) -> Document:
-    "A dictionary with a text, and perhaps an id, a title and metadata"
-    text, ident = first_key(row, TEXT_KEYS), first_key(row, ID_KEYS)
-    if text is None: raise InputError(f"a dictionary without text: it has {sorted(map(str, row))}, the text belongs under one of {list(TEXT_KEYS)}")
-    known = {text, ident, "title", "metadata"}
-    rest = {k: v for k, v in row.items() if k not in known}
-    return Document(row[text], doc_id=row[ident] if ident else None, title=row.get("title"), metadata={**rest, **as_metadata(row.get("metadata"))})
+# %% ../nbs/01_documents.ipynb #4b491f72
+def unwrapped(row: Mapping, names: Sequence[str]) -> tuple[Mapping, Mapping]:
+    "What a store says of its record, nothing where there is no store, and the record"
+    inside = [k for k in WRAPPERS if isinstance(row.get(k), Mapping) and first_key(row[k], names)]
+    if first_key(row, names) or not inside: return {}, row
+    return {k: v for k, v in row.items() if k != inside[0]}, row[inside[0]]
 
-def from_tuple(row: tuple) -> Document:
-    "`(id, text)` or `(id, text, metadata)`"
-    if len(row) not in (2, 3): raise InputError(f"a tuple of {len(row)}: a document is (id, text) or (id, text, metadata)")
-    return Document(row[1], doc_id=row[0], metadata=as_metadata(row[2] if len(row) == 3 else None))
+def without(row: Mapping, *keys: str | None) -> dict[str, Any]:
+    "All but some keys"
+    return {k: v for k, v in row.items() if k not in keys}
 
-def from_object(thing: Any) -> Document:
-    "Another framework's document: text under `page_content` or `text`"
-    text = next((t for name in ("page_content", "text") if isinstance(t := getattr(thing, name, None), str)), None)
+def from_mapping(row: Mapping, names: Sequence[str] = TEXT_KEYS) -> Read:
+    "A dictionary with a text, and perhaps an id, a title and metadata; raises `InputError`"
+    hit, record = unwrapped(row, names)
+    text = first_key(record, names)
     if text is None:
-        raise InputError(f"{type(thing).__name__} is no kind of document: pass a string, a dictionary with 'text', or rerankers.Document")
-    doc_id = next((i for name in ("id", "id_", "node_id") if (i := getattr(thing, name, None)) is not None), None)
-    return Document(text, doc_id=doc_id, metadata=as_metadata(getattr(thing, "metadata", None)))
+        seen = next((row[k] for k in WRAPPERS if isinstance(row.get(k), Mapping)), row)
+        raise InputError(f"a dictionary without text: it has {sorted(map(str, seen))}, the text belongs under one of {list(TEXT_KEYS)}, "
+                         f"or name its fields with rank_fields=")
+    ids = [(part, key) for part in (hit, record) for key in ID_KEYS if key in part]
+    part, key = next(((part, key) for part, key in ids if not missing(part[key])), ids[0] if ids else (record, None))
+    hit, record = (without(p, key) if p is part else p for p in (hit, record))
+    metadata = {**hit, **without(record, text, "title", "metadata"), **as_metadata(record.get("metadata"))}
+    doc = Document(record[text], doc_id=part[key] if key else None, title=record.get("title"), metadata=metadata)
+    return doc, {**metadata, **without(record, "metadata")}
+
+# %% ../nbs/01_documents.ipynb #539b98b6
+def from_tuple(row: tuple, names: Sequence[str] = TEXT_KEYS) -> Read:
+    "`(id, text)`, `(id, text, metadata)`, `(id, document)` or `(document, score)`; raises `InputError`"
+    if len(row) not in (2, 3): raise InputError(f"a tuple of {len(row)}: a document is (id, text), (id, text, metadata), (id, document) or (document, score)")
+    first, second = row[:2]
+    scored = len(row) == 2 and not isinstance(first, str) and is_one(first, names)
+    if scored and (second is None or hasattr(second, "__float__")): return read(first, names)
+    if not is_one(second, names): raise InputError(f"no text (got {second!r}); an empty document is the empty string")
+    doc, record = read(second, names)
+    return replace(doc, doc_id=first, metadata={**doc.metadata, **as_metadata(row[2] if len(row) == 3 else None)}), record
+
+# %% ../nbs/01_documents.ipynb #d15f34a2
+OBJECT_IDS = ("doc_id", "id", "id_", "node_id", "uuid")
+METADATA   = ("metadata", "meta")
+OTHERWISE  = ("dataframe", "blob", "image", "image_path", "image_url")   # what a document may have instead of a text
+
+def id_of(thing: Any) -> Any:
+    "An object's id, or None"
+    return next((i for name in OBJECT_IDS if not missing(i := getattr(thing, name, None))), None)
+
+def from_object(thing: Any, names: Sequence[str] = TEXT_KEYS, *, text: str) -> Read:
+    "An object with its text under the attribute `text`; raises `InputError` where that is None"
+    found = getattr(thing, text)
+    if found is None:
+        instead = " and ".join(f"a {name}" for name in OTHERWISE if getattr(thing, name, None) is not None)
+        raise InputError(f"no text (got None{f', but {instead}: make it a text first' if instead else ''}); an empty document is the empty string")
+    metadata = as_metadata(next((getattr(thing, name) for name in METADATA if hasattr(thing, name)), None))
+    return Document(str(found), doc_id=id_of(thing), metadata=metadata), {**metadata, "text": found, text: found}
+
+def from_record(thing: Any, names: Sequence[str] = TEXT_KEYS, *, record: str) -> Read:
+    "A store's object, whose record is under the attribute `record`; raises `InputError` where that is None"
+    row = getattr(thing, record)
+    if row is None: raise InputError(f"its {record} is None: have the store send it along with the hit")
+    return from_mapping({"_id": id_of(thing), "_source": row} if first_key(row, names) else row, names)
 
 # %% ../nbs/01_documents.ipynb #f0868c0c
-CONVERTERS: tuple[tuple[type, Callable[[Any], Document]], ...] = (
-    (Document, lambda d: replace(d, metadata=as_metadata(d.metadata))),   # a copy: the caller's stays as it is
-    (str,      lambda s: Document(str(s))),
-    (Mapping,  from_mapping),
-    (tuple,    from_tuple),
-    (object,   from_object),
+class Shape(NamedTuple):
+    "A kind of thing that is a document"
+    name: str                           # For people
+    fits: Callable[..., bool]           # (thing, names of texts) -> is it one?
+    read: Callable[..., Read]           # (thing, names of texts) -> document; raises `InputError`
+
+def is_a(kind: type) -> Callable[..., bool]:
+    "Told by its type"
+    return lambda thing, names: isinstance(thing, kind)
+
+def holds(kinds: type | tuple[type, ...], *attributes: str) -> Callable[..., bool]:
+    "Told by its attributes; the first holds one of `kinds`"
+    return lambda thing, names: not isinstance(thing, type) and all(hasattr(thing, a) for a in attributes) and isinstance(getattr(thing, attributes[0]), kinds)
+
+def copied(doc: Document, names: Sequence[str] = TEXT_KEYS) -> Read:
+    "The caller's stays as it is"
+    metadata = as_metadata(doc.metadata)
+    return replace(doc, metadata=metadata), {**metadata, "text": doc.text, **({} if missing(doc.title) else {"title": doc.title})}
+
+NOTHING = type(None)
+CONVERTERS = (
+    Shape("rerankers.Document",         is_a(Document), copied),
+    Shape("an Arrow scalar",            holds(object, "as_py"), lambda scalar, names: read(scalar.as_py(), names)),     # some are mappings
+    Shape("a string",                   is_a(str), lambda s, names: (Document(str(s)), {"text": str(s)})),
+    Shape("a dictionary with 'text'",   lambda thing, names: as_row(thing, names) is not None,
+                                        lambda row, names: from_mapping(as_row(row, names) or {}, names)),
+    Shape("a tuple (id, text)",         is_a(tuple), from_tuple),
+    Shape("a result of ours",           holds(Document, "document"), lambda result, names: copied(result.document)),
+    Shape("LlamaIndex's NodeWithScore", holds(object, "node", "score"), lambda hit, names: read(hit.node, names)),
+    Shape("LangChain's Document",       holds((str, NOTHING), "page_content"), partial(from_object, text="page_content")),
+    Shape("LlamaIndex's nodes",         holds((str, NOTHING), "text"), partial(from_object, text="text")),
+    Shape("Haystack's Document",        holds((str, NOTHING), "content"), partial(from_object, text="content")),
+    Shape("Qdrant's points",            holds((Mapping, NOTHING), "payload"), partial(from_record, record="payload")),
+    Shape("Weaviate's objects",         holds((Mapping, NOTHING), "properties"), partial(from_record, record="properties")),
+    Shape("Pinecone's matches",         lambda thing, names: holds(Mapping, "metadata", "id")(thing, names) and first_key(thing.metadata, names) is not None,
+                                        partial(from_record, record="metadata")),
 )
 
-def to_document(
-    thing: Any,  # A string, `Document`, dictionary, tuple or another framework's document
-) -> Document:
-    "One thing of the caller's as a `Document` of ours; raises `InputError` when it has no text"
-    make = next(make for kind, make in CONVERTERS if isinstance(thing, kind))
-    doc = make(thing)
-    if doc.title is None or doc.title != doc.title: doc.title = None   # data frames write NaN where there is none
+def shape_of(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Shape | None:
+    "The first row that fits"
+    return next((shape for shape in CONVERTERS if shape.fits(thing, names)), None)
+
+def is_one(thing: Any, names: Sequence[str] = TEXT_KEYS) -> bool:
+    "Is it one document rather than several? Documents of other frameworks may be iterable, so being iterable says nothing"
+    shape = shape_of(thing, names)
+    return isinstance(thing, bytes) or shape is not None and shape.read is not from_tuple
+
+def read(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Read:
+    "One thing of the caller's as a `Document` of ours, and its fields by name; raises `InputError`"
+    shape = shape_of(thing, names)
+    if shape is None: raise InputError(f"{type(thing).__name__} is no kind of document: pass a string, a dictionary with 'text', or rerankers.Document")
+    return shape.read(thing, names)
+
+def checked(doc: Document) -> Document:
+    "A document that can be ranked, or `InputError`"
+    if missing(doc.title): doc.title = None         # data frames write NaN where there is none
     elif not isinstance(doc.title, str): raise InputError(f"its title is not a string: {doc.title!r}")
     if not isinstance(doc.text, str) and not (doc.image_path or doc.base64):
         raise InputError(f"no text (got {doc.text!r}); an empty document is the empty string")
     return doc
 
+def to_document(
+    thing: Any,  # A string, `Document`, dictionary, tuple or another framework's document
+) -> Document:
+    "One thing of the caller's as a `Document` of ours; raises `InputError` when it has no text"
+    return checked(read(thing)[0])
+
+# %% ../nbs/01_documents.ipynb #0c1b9b9b
+def written(value: Any) -> str:
+    "A field's value as a model reads it"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+def chosen(doc: Document, record: Mapping[str, Any], fields: Sequence[str]) -> Document:
+    "The document with some of its fields as its text; raises `InputError` where it has none of them"
+    known = {name: value for name, value in record.items() if not missing(value)}
+    parts = [written(known[name]) for name in fields if name in known]
+    if not parts: raise InputError(f"it has none of the fields {list(fields)}, but {sorted(map(str, known))}")
+    return replace(doc, text=" ".join(filter(None, parts)), title=None, metadata={**known, **doc.metadata})
+
+def check_fields(fields: Sequence[str], records: Sequence[Mapping[str, Any]]) -> None:
+    "Raise `InputError` for a field that no document has"
+    for name in fields if records else ():
+        if not any(name in record for record in records):
+            raise InputError(f"rank_fields: no document has a field {name!r}. {did_you_mean(str(name), [str(key) for record in records for key in record])}")
+
 # %% ../nbs/01_documents.ipynb #4342770f
-def is_one(thing: Any) -> bool:
-    "Is it one document rather than several? Documents of other frameworks may be iterable, so being iterable says nothing"
-    return isinstance(thing, (str, bytes, Document, Mapping)) or any(isinstance(getattr(thing, name, None), str) for name in ("page_content", "text"))
+LISTINGS: tuple[tuple[str, Callable[[Any], Any]], ...] = (    # what has the method on the left is a column or a table, and gives its values so
+    ("to_pylist",       lambda thing: thing.to_pylist()),               # Arrow: arrays, batches, tables
+    ("to_dicts",        lambda frame: frame.to_dicts()),                # polars: frames
+    ("collect_schema",  lambda lazy: lazy.collect().to_dicts()),        # polars: lazy frames
+    ("read_all",        lambda reader: reader.read_all().to_pylist()),  # Arrow: readers
+    ("iterrows",        lambda frame: frame.to_dict("records")),        # pandas: frames
+    ("tolist",          lambda thing: thing.tolist()),                  # NumPy, pandas, torch: columns
+    ("to_list",         lambda thing: thing.to_list()),                 # polars: columns
+)
+
+def listing(thing: Any) -> Callable[[Any], Any] | None:
+    "How to list a column or a table; None for what is neither"
+    if isinstance(thing, (str, bytes, Document, Mapping, type)): return None
+    return next((how for name, how in LISTINGS if hasattr(thing, name)), None)
+
+def listed(values: Any, one: Callable[[Any], bool]) -> list[Any]:
+    "A column's, a table's or any iterable's values as a list; what is `one` value is a list of one"
+    how = listing(values)
+    if how is None: return [values] if one(values) or not isinstance(values, Iterable) else list(values)
+    found = how(values)
+    return found if isinstance(found, list) else [found]    # an array without dimensions is a value
 
 def as_items(
-    docs: Any,  # One document or any iterable of them
+    docs: Any,                              # One document or any iterable of them
+    names: Sequence[str] = TEXT_KEYS,       # Names that a text may have
 ) -> list[Any]:
-    "The caller's documents as a list, nothing converted yet"
-    if is_one(docs): return [docs]
-    if hasattr(docs, "columns") and hasattr(docs, "to_dict"): return docs.to_dict("records")   # a data frame iterates over its column names
-    return list(docs) if isinstance(docs, Iterable) else [docs]   # what is no document is refused where it is converted
+    "The caller's documents as a list, nothing converted yet; what is no document is refused where it is converted"
+    return listed(docs, lambda thing: is_one(thing, names))
 
 # %% ../nbs/01_documents.ipynb #90cd5cae
+def is_label(values: Any) -> bool:
+    "Is it one id or one dictionary rather than several?"
+    return isinstance(values, (str, bytes, Mapping))
+
 def as_list(
     values: Iterable,   # doc_ids or metadata as given
     name: str,          # Which of the two, for the error
     n: int,             # Number of documents
 ) -> list[Any]:
-    "`values` as a list of `n`; a NumPy or pandas column becomes plain Python values"
-    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable): values = [values]
-    listed = values.tolist() if hasattr(values, "tolist") else list(values)
-    if len(listed) != n: raise InputError(f"{name} has {len(listed)} entries for {n} document{'s' * (n != 1)}: give one for each, in the same order")
-    return listed
+    "`values` as a list of `n`; a column becomes plain Python values. Raises `InputError`"
+    found = listed(values, is_label)
+    if len(found) != n: raise InputError(f"{name} has {len(found)} entries for {n} document{'s' * (n != 1)}: give one for each, in the same order")
+    return found
+
+def check_ordered(docs: Any, doc_ids: Any, metadata: Any) -> None:
+    "Raise `InputError` where ids or metadata would fall on documents by chance: a set has no order"
+    for name, values in (("doc_ids", doc_ids), ("metadata", metadata), ("docs", docs if doc_ids is not None or metadata is not None else None)):
+        if isinstance(values, (set, frozenset)):
+            raise InputError(f"{name} is a set, which has no order: give a list, so that it is known which document has which id and metadata")
 
 # %% ../nbs/01_documents.ipynb #d4191977
 def check_id(doc_id: Any, where: int) -> Hashable:
@@ -127,28 +281,53 @@ def check_id(doc_id: Any, where: int) -> Hashable:
     except TypeError: raise InputError(f"the id of document {where} is a {type(doc_id).__name__}, which is not hashable: {doc_id!r}") from None
     return doc_id
 
-def labelled(doc: Document, position: int, doc_id: Any, metadata: Mapping | None) -> Document:
-    "`doc`, which is ours already, with its final id and metadata"
-    if doc_id is not None: doc.doc_id = doc_id
-    if doc.doc_id is None: doc.doc_id = position
-    check_id(doc.doc_id, position)
+def labelled(doc: Document, position: int, doc_id: Any, metadata: Any) -> Document:
+    "`doc`, which is ours already, with the caller's id and metadata; its id stays None where there is none"
+    own = next((i for i in (doc_id, doc.doc_id) if not missing(i)), None)
+    doc.doc_id = check_id(own, position)
     doc.metadata.update(as_metadata(metadata))
     return doc
 
+def numbered(docs: list[Document]) -> list[Document]:
+    "The same, those without an id by their position, or by a number after the last where that one is taken"
+    taken = {doc.doc_id for doc in docs if doc.doc_id is not None}
+    def free(number: int) -> bool: return number not in taken and str(number) not in taken
+    spare = filter(free, count(len(docs)))
+    for i, doc in enumerate(docs):
+        if doc.doc_id is None: doc.doc_id = i if free(i) else next(spare)
+    return docs
+
 # %% ../nbs/01_documents.ipynb #552433ac
-def to_documents(
-    docs: Any,                              # One document or any iterable of them
-    doc_ids: Iterable | None = None,        # One id a document; wins over ids that documents bring
-    metadata: Iterable | None = None,       # One dictionary a document; added to what documents bring
-) -> list[Document]:
-    "Everything a caller may pass as a list of fresh `Document`s; raises `InputError` naming the offender"
-    items, made = as_items(docs), []
-    ids   = as_list(doc_ids, "doc_ids", len(items)) if doc_ids is not None else [None] * len(items)
-    metas = as_list(metadata, "metadata", len(items)) if metadata is not None else [None] * len(items)
+def each(items: Iterable[Any], make: Callable[[int, Any], Any]) -> list[Any]:
+    "`make` of every item and its place, which an `InputError` then names"
+    made = []
     for i, item in enumerate(items):
-        try: made.append(labelled(to_document(item), i, ids[i], metas[i]))
+        try: made.append(make(i, item))
         except InputError as error: raise InputError(f"document {i}: {error}") from None
     return made
+
+def taken(item: Any, i: int, doc_id: Any, metadata: Any, names: Sequence[str]) -> Read:
+    "One document of the caller's with what was given beside it"
+    doc, record = read(item, names)
+    doc = labelled(doc, i, doc_id, metadata)
+    return doc, {**record, **as_metadata(metadata)}
+
+def to_documents(
+    docs: Any,                                  # One document or any iterable of them
+    doc_ids: Iterable | None = None,            # One id a document; wins over ids that documents bring
+    metadata: Iterable | None = None,           # One dictionary a document; added to what documents bring
+    rank_fields: Iterable[str] | None = None,   # Fields that are the text, in this order; the usual one by default
+) -> list[Document]:
+    "Everything a caller may pass as a list of fresh `Document`s; raises `InputError` naming the offender"
+    check_ordered(docs, doc_ids, metadata)
+    fields = () if rank_fields is None else tuple(listed(rank_fields, is_label))
+    names = (*TEXT_KEYS, *fields)
+    items = as_items(docs, names)
+    ids   = as_list(doc_ids, "doc_ids", len(items)) if doc_ids is not None else [None] * len(items)
+    metas = as_list(metadata, "metadata", len(items)) if metadata is not None else [None] * len(items)
+    found = each(items, lambda i, item: taken(item, i, ids[i], metas[i], names))
+    check_fields(fields, [record for _, record in found])
+    return numbered(each(found, lambda i, pair: checked(chosen(pair[0], pair[1], fields) if fields else pair[0])))
 
 # %% ../nbs/01_documents.ipynb #7f93d167
 def readable(

@@ -4,6 +4,7 @@
 
 # %% ../nbs/03_rankers.ipynb #3659e398
 from __future__ import annotations
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -13,15 +14,17 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .calls import check_wanted, in_thread
-from .documents import Document, as_items, is_one, readable, to_documents
-from .errors import InputError, UnusableAnswer
+from .compat import spoken
+from .documents import TEXT_KEYS, Document, as_items, check_ordered, is_label, is_one, listed, listing, readable, to_documents
+from .errors import InputError, UnusableAnswer, need
 from .registry import Choice, Claims, register
 from .results import RankedResults, Result, Usage, split
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['Pair', 'Task', 'Ranking', 'check_query', 'check_positive', 'is_collection', 'per_query', 'make_tasks', 'check_scores',
-           'check_order', 'to_results', 'BaseRanker', 'PointwiseRanker', 'SetwiseRanker']
+__all__ = ['Pair', 'Task', 'Ranking', 'check_query', 'check_positive', 'is_collection', 'per_query', 'make_calls', 'make_tasks',
+           'check_scores', 'check_order', 'to_results', 'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank',
+           'PointwiseRanker', 'SetwiseRanker']
 
 # %% ../nbs/03_rankers.ipynb #1fd95050
 @dataclass(frozen=True)
@@ -80,29 +83,43 @@ def check_positive(name: str, value: Any) -> int | None:
 
 def is_collection(thing: Any) -> bool:
     "Is it several documents (a list, a column, a generator) rather than one?"
-    return isinstance(thing, Iterable) and not isinstance(thing, tuple) and not is_one(thing)
+    return listing(thing) is not None or isinstance(thing, Iterable) and not isinstance(thing, tuple) and not is_one(thing)
 
 # %% ../nbs/03_rankers.ipynb #d4d3c64c
 def per_query(values: Any, n: int, name: str, shared: bool) -> list[Any]:
     "One entry a query: the same for all when `shared`, else the caller's own list of `n`"
     if values is None: return [None] * n
-    if shared: return [as_items(values)] * n
+    if shared: return [listed(values, is_label)] * n
     values = list(values)
     if len(values) != n: raise InputError(f"{name} has {len(values)} entries for {n} quer{'y' if n == 1 else 'ies'}: give one for each")
     return values
 
-def make_tasks(
+def make_calls(
     queries: Iterable[str],             # The questions
     docs: Any,                          # One list of candidates a query, or one list for all
     doc_ids: Any = None,                # Nested as `docs` is
     metadata: Any = None,               # Nested as `docs` is
-) -> list[Task]:
-    "Queries and candidates as tasks; raises `InputError` when their numbers disagree"
+    names: Sequence[str] = TEXT_KEYS,   # Names that a text may have
+) -> list[tuple[str, Any, Any, Any]]:
+    "Query, documents, ids and metadata of each query, as given; raises `InputError` when their numbers disagree"
     if isinstance(queries, str) or not isinstance(queries, Iterable): raise InputError(f"queries={queries!r}: pass a list of queries, or use `rank` for one")
-    asked, docs = [check_query(q) for q in queries], as_items(docs)
+    check_ordered(docs, doc_ids, metadata)
+    asked, docs = [check_query(q) for q in queries], as_items(docs, names)
     shared = not docs or not all(map(is_collection, docs))
     lists = [per_query(v, len(asked), name, shared) for v, name in ((docs, "docs"), (doc_ids, "doc_ids"), (metadata, "metadata"))]
-    return [Task(q, to_documents(*args)) for q, *args in zip(asked, *lists)]
+    return list(zip(asked, *lists))
+
+def make_tasks(
+    queries: Iterable[str],                     # The questions
+    docs: Any,                                  # One list of candidates a query, or one list for all
+    doc_ids: Any = None,                        # Nested as `docs` is
+    metadata: Any = None,                       # Nested as `docs` is
+    rank_fields: Iterable[str] | None = None,   # Fields that are the text, the same for all
+) -> list[Task]:
+    "Queries and candidates as tasks; raises `InputError` when their numbers disagree"
+    fields = None if rank_fields is None else listed(rank_fields, is_label)
+    calls = make_calls(queries, docs, doc_ids, metadata, (*TEXT_KEYS, *(fields or ())))
+    return [Task(q, to_documents(d, i, m, fields)) for q, d, i, m in calls]
 
 # %% ../nbs/03_rankers.ipynb #18a14539
 def check_scores(scores: Sequence[float], task: Task) -> list[float]:
@@ -156,8 +173,14 @@ class BaseRanker(ABC):
     takes_instruction: bool = False                 # Does the method follow one?
     instruction: str | None = None                  # What the model is told besides the query; `None` is the method's own default
 
+    def __init__(self, model_name_or_path: str = "", verbose: int | None = None):
+        if model_name_or_path: self.model = model_name_or_path      # for classes written for rerankers 0.10, whose constructors hand both on
+        if verbose == 0: self.progress = False
+
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls): cls.__init__ = spoken(cls.__init__)  # type: ignore[method-assign]
+        follow_rank(cls)
         if "words" in vars(cls): register(cls)
 
     @abstractmethod
@@ -178,9 +201,10 @@ class BaseRanker(ABC):
         batch_size: int | None = None,          # Items a step, for this call
         progress: bool | None = None,           # Progress bar, for this call
         instruction: str | None = None,         # What the model is told besides the query, for this call; only methods that follow one
+        rank_fields: Iterable[str] | None = None,   # Fields of the documents that are the text, in this order; the usual one by default
     ) -> RankedResults:
         "Rank one query's documents, best first; raises `InputError` for input that cannot be ranked"
-        tasks = [Task(check_query(query), to_documents(docs, doc_ids, metadata))]
+        tasks = [Task(check_query(query), to_documents(docs, doc_ids, metadata, rank_fields))]
         return self._results(tasks, self.instructed(instruction)._answer(tasks, top_k, batch_size, progress), top_k)[0]
 
     def rank_many(
@@ -193,9 +217,10 @@ class BaseRanker(ABC):
         batch_size: int | None = None,          # Items a step, for this call
         progress: bool | None = None,           # Progress bar, for this call
         instruction: str | None = None,         # As in `rank`, the same for all queries
+        rank_fields: Iterable[str] | None = None,   # As in `rank`, the same for all queries
     ) -> list[RankedResults]:
         "Rank several queries at once; the work of all of them is pooled"
-        tasks = make_tasks(queries, docs, doc_ids, metadata)
+        tasks = make_tasks(queries, docs, doc_ids, metadata, rank_fields)
         return self._results(tasks, self.instructed(instruction)._answer(tasks, top_k, batch_size, progress), top_k)
 
     def score(
@@ -210,17 +235,25 @@ class BaseRanker(ABC):
 
     async def rank_async(self, query: str, docs: Any, doc_ids: Iterable[Hashable] | None = None, metadata: Iterable[dict] | None = None,
                          top_k: int | None = None, batch_size: int | None = None, progress: bool | None = None,
-                         instruction: str | None = None) -> RankedResults:
+                         instruction: str | None = None, rank_fields: Iterable[str] | None = None) -> RankedResults:
         "`rank` without blocking the event loop"
-        tasks = [Task(check_query(query), to_documents(docs, doc_ids, metadata))]
+        tasks = [Task(check_query(query), to_documents(docs, doc_ids, metadata, rank_fields))]
         return self._results(tasks, await self.instructed(instruction)._answer_async(tasks, top_k, batch_size, progress), top_k)[0]
 
     async def rank_many_async(self, queries: Iterable[str], docs: Any, doc_ids: Any = None, metadata: Any = None,
                               top_k: int | None = None, batch_size: int | None = None, progress: bool | None = None,
-                              instruction: str | None = None) -> list[RankedResults]:
+                              instruction: str | None = None, rank_fields: Iterable[str] | None = None) -> list[RankedResults]:
         "`rank_many` without blocking the event loop"
-        tasks = make_tasks(queries, docs, doc_ids, metadata)
+        tasks = make_tasks(queries, docs, doc_ids, metadata, rank_fields)
         return self._results(tasks, await self.instructed(instruction)._answer_async(tasks, top_k, batch_size, progress), top_k)
+
+    def as_langchain_compressor(
+        self,
+        k: int = 10,    # Documents kept
+    ) -> Any:
+        "LangChain's document compressor, for its retrievers and chains; raises `MissingDependency` without langchain-core"
+        need("langchain_core", extra="langchain", purpose="LangChain's document compressor")
+        return need("rerankers.integrations.langchain", extra="langchain").RerankerLangChainCompressor(model=self, k=check_positive("k", k))
 
     def instructed(
         self,
@@ -265,7 +298,46 @@ class BaseRanker(ABC):
         return [to_results(task, ranking, top_k) for task, ranking in zip(tasks, rankings, strict=True)]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.model!r})" if self.model else f"{type(self).__name__}()"
+        return f"{type(self).__name__}({self.model!r})" if self.model and isinstance(self.model, str) else f"{type(self).__name__}()"
+
+# %% ../nbs/03_rankers.ipynb #cfeb1e48
+def call_rank(ranker: BaseRanker, query: str, docs: Any, top_k: int | None = None, **options: Any) -> RankedResults:
+    "A ranker's own `rank` with the options that were given; raises `InputError` for one that it does not take"
+    params = inspect.signature(ranker.rank).parameters
+    given, loose = {name: value for name, value in options.items() if value is not None}, any(p.kind is p.VAR_KEYWORD for p in params.values())
+    odd = next((name for name in given if name not in params and not loose), None)
+    if odd is not None: raise InputError(f"{type(ranker).__name__} has a `rank` of its own, which takes no {odd}=")
+    if top_k is not None and "top_k" in params: given["top_k"] = top_k
+    return ranker.rank(query, docs, **given)[:top_k]
+
+class OwnRank:
+    "The methods of `BaseRanker`, by way of a class's own `rank`"
+
+    def answer(self: Any, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
+        "The order that `rank` gives"
+        def order(task: Task) -> list[Any]: return [r.doc_id for r in self.rank(task.query, [replace(d, doc_id=i) for i, d in enumerate(task.documents)])]
+        return [Ranking(order=order(task)) for task in tasks]
+
+    def rank_many(self: Any, queries: Iterable[str], docs: Any, doc_ids: Any = None, metadata: Any = None, **options: Any) -> list[RankedResults]:
+        "`rank`, query by query"
+        return [call_rank(self, q, d, doc_ids=i, metadata=m, **options) for q, d, i, m in make_calls(queries, docs, doc_ids, metadata)]
+
+    async def rank_async(self: Any, query: str, docs: Any, doc_ids: Any = None, metadata: Any = None, **options: Any) -> RankedResults:
+        "`rank` in a thread"
+        return await in_thread(partial(call_rank, self, query, docs, doc_ids=doc_ids, metadata=metadata, **options))
+
+    async def rank_many_async(self: Any, queries: Iterable[str], docs: Any, doc_ids: Any = None, metadata: Any = None, **options: Any) -> list[RankedResults]:
+        "`rank_many` in a thread"
+        return await in_thread(partial(self.rank_many, queries, docs, doc_ids, metadata, **options))
+
+def follow_rank(cls: type[BaseRanker]) -> None:
+    "Give a class that brings `rank`, newer than its `rank_async` or without an `answer`, twins that follow it"
+    def age(name: str) -> int: return next(i for i, c in enumerate(cls.__mro__) if name in vars(c))
+    unanswered = getattr(cls.answer, "__isabstractmethod__", False)
+    if cls.rank is BaseRanker.rank or not (unanswered or age("rank") < age("rank_async")): return
+    for name in ("rank_many", "rank_async", "rank_many_async"):
+        if age(name) > age("rank"): setattr(cls, name, vars(OwnRank)[name])
+    if unanswered: cls.answer = OwnRank.answer  # type: ignore[method-assign]
 
 # %% ../nbs/03_rankers.ipynb #6ef72dff
 Pair = tuple[str, str]   # (query, text of a document), both readable

@@ -15,6 +15,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 import warnings
 
+from .compat import former_named
 from .errors import ModelLoadError, RerankersError, UnknownModel, did_you_mean, installed
 if TYPE_CHECKING: from rerankers.rankers import BaseRanker
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING: from rerankers.rankers import BaseRanker
 __all__ = ['ADAPTED', 'Evidence', 'BACKENDS', 'FAMILIES', 'SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED', 'FALLBACK', 'read_json',
            'read_modules', 'cached_folder', 'adapter_config', 'Checkpoint', 'Claims', 'matches', 'known_models',
            'evidence', 'same_place', 'register', 'Shortcut', 'register_shortcut', 'module_names', 'load_entry',
-           'load_backends', 'Choice', 'backend_named', 'default_model', 'choose_typed', 'choose_shortcut',
-           'check_shortcut', 'choose_by_option', 'choose_by_evidence', 'choose_fallback', 'choose', 'is_ready']
+           'load_backends', 'Choice', 'class_named', 'backend_named', 'default_model', 'choose_typed',
+           'choose_shortcut', 'check_shortcut', 'choose_by_option', 'choose_by_evidence', 'choose_fallback', 'choose',
+           'is_ready']
 
 # %% ../nbs/04_registry.ipynb #36c84628
 def read_json(path: Path) -> Any:
@@ -194,12 +196,19 @@ class Choice:
     reason: str                                             # In words, for `ranker.choice` and the log
     options: dict[str, Any] = field(default_factory=dict)   # Keyword arguments that come with the choice
 
+def class_named(name: str) -> type[BaseRanker] | None:
+    "The backend whose class has a name, today or in rerankers 0.10; None where none or several have it"
+    same = [cls for cls in FAMILIES if cls.__name__.lower() == name.lower()]
+    row = former_named(name)
+    return BACKENDS.get(row.word) if row is not None else same[0] if len(same) == 1 else None
+
 def backend_named(word: str) -> type[BaseRanker]:
-    "The backend that answers to `word`; raises `UnknownModel` with the nearest words"
+    "The backend that answers to `word`, or is a class of that name; raises `UnknownModel` with the nearest words"
     load_backends()
     if word in SHORTCUTS: word = SHORTCUTS[word].backend
-    if word.lower() not in BACKENDS: raise UnknownModel(f"no backend answers to {word!r}. {did_you_mean(word.lower(), BACKENDS)}")
-    return BACKENDS[word.lower()]
+    found = BACKENDS.get(word.lower()) or class_named(word)
+    if found is None: raise UnknownModel(f"no backend answers to {word!r}. {did_you_mean(word.lower(), BACKENDS)}")
+    return found
 
 def default_model(cls: type[BaseRanker], lang: str) -> str:
     "The family's default checkpoint for a language; '' for methods without a model"

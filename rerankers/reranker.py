@@ -10,6 +10,7 @@ from collections.abc import Callable
 from os import PathLike, fspath
 from typing import Any
 
+from .compat import translated
 from .errors import InputError, MissingDependency, did_you_mean, installed, logger
 from .rankers import BaseRanker
 from .registry import BACKENDS, Choice, choose, is_ready
@@ -21,7 +22,7 @@ __all__ = ['UNIVERSAL', 'options_of', 'check_installed', 'others_with', 'check_o
 def options_of(cls: type[BaseRanker]) -> list[str]:
     "Names of the keyword arguments that a backend takes"
     params = inspect.signature(cls.__init__).parameters.values()
-    return [p.name for p in params if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in ("self", "model")]
+    return [p.name for p in params if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in ("self", "model", "model_name_or_path")]
 
 def check_installed(cls: type[BaseRanker]) -> None:
     "Raise `MissingDependency` with the install line when none of a backend's sets of packages is complete"
@@ -58,6 +59,7 @@ def build(
     "Construct the chosen backend with the caller's options"
     check_installed(choice.backend)
     known = options_of(choice.backend)
+    options = translated(choice.backend, options)
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
     check_options(choice.backend, wanted, choice.model or "")
     if "lang" in known: wanted.setdefault("lang", lang)
@@ -85,6 +87,7 @@ def Reranker(
     choice = choose(name, lang=lang, model_type=model_type, revision=kwargs.get("revision"), cache_dir=kwargs.get("cache_dir"),
                     options=[option for option, value in kwargs.items() if value is not None])
     logger.info("%s: %s with %r, because %s", name, choice.backend.__name__, choice.model, choice.reason)
+    if "verbose" in options_of(choice.backend): kwargs["verbose"] = 1 if verbose is None else verbose    # classes written for 0.10 may insist on it
     ranker = build(choice, kwargs, lang)
     if verbose == 0: ranker.progress = False
     return ranker

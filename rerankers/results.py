@@ -10,15 +10,15 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
 from itertools import accumulate
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any, overload
 
 from .documents import Document, readable
-from .errors import InputError, UnknownDocument, need
+from .errors import InputError, UnknownDocument, did_you_mean, need
 
 # %% auto #0
-__all__ = ['BAR', 'ROW', 'TABLE', 'Result', 'split', 'Usage', 'finite', 'as_json', 'RankedResults', 'results_frame',
-           'frame_columns', 'trec_lines', 'bar_width', 'row_html', 'results_html']
+__all__ = ['FIELDS', 'BAR', 'ROW', 'TABLE', 'Result', 'field_of', 'split', 'Usage', 'finite', 'as_json', 'in_order',
+           'RankedResults', 'results_frame', 'column_names', 'trec_lines', 'bar_width', 'row_html', 'results_html']
 
 # %% ../nbs/02_results.ipynb #b7dba218
 @dataclass
@@ -57,8 +57,14 @@ class Result:
 
     @property
     def title(self) -> str | None:
-        "The document's title"
-        return self.document.title
+        "The document's title, or the metadata's where it has none of its own"
+        return self.document.title if self.document.title is not None else self.metadata.get("title")
+
+    def __getattr__(self, name: str) -> Any:
+        "What a result has not, its document has, or the document's metadata"
+        document = vars(self).get("document")       # none yet while a copy is being made
+        if name.startswith("_") or document is None: raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return field_of(document, name)
 
     def to_dict(self) -> dict[str, Any]:
         "Rank, score and the document's fields that are set, as one flat dictionary"
@@ -75,6 +81,15 @@ class Result:
         "The opposite of `to_dict`"
         own = {k: row[k] for k in ("score", "rank", "truncated", "scores", "note") if k in row}
         return cls(Document(**{k: v for k, v in row.items() if k not in own}), **own)
+
+# %% ../nbs/02_results.ipynb #6bc57e6a
+FIELDS = tuple(f.name for f in fields(Document))
+
+def field_of(document: Document, name: str) -> Any:
+    "A field of a document or an entry of its metadata; raises `AttributeError` with the nearest name"
+    if name in FIELDS: return getattr(document, name)
+    if name in document.metadata: return document.metadata[name]
+    raise AttributeError(f"a result has no attribute {name!r}, and its document's metadata no such key. {did_you_mean(name, map(str, document.metadata))}")
 
 # %% ../nbs/02_results.ipynb #1bd1ff1c
 def split(
@@ -123,6 +138,12 @@ def as_json(
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"ids or metadata cannot be written as JSON ({error}); pass `default=str` to write them as text") from None
 
+# %% ../nbs/02_results.ipynb #ba291ce9
+def in_order(results: list[Result]) -> list[Result]:
+    "Best first: by rank where every result has one, else by score, those without a score last"
+    if all(r.rank is not None for r in results): return sorted(results, key=lambda r: r.rank or 0)
+    return sorted(results, key=lambda r: (r.score is None or isnan(r.score), -(r.score or 0)))
+
 # %% ../nbs/02_results.ipynb #2513ba57
 @dataclass
 class RankedResults(Sequence):
@@ -149,7 +170,7 @@ class RankedResults(Sequence):
 
     def top_k(self, k: int) -> list[Result]:
         "The `k` best results (fewer if there are fewer)"
-        return self.results[:k]
+        return in_order(self.results)[:k]
 
     def get_result_by_docid(self, doc_id: Hashable) -> Result:
         "The best-ranked result with this id; raises `UnknownDocument`"
@@ -200,12 +221,20 @@ def results_frame(
     pd = need("pandas", extra="pandas", purpose="A data frame")
     rows = [r.to_dict() for r in results]
     metas = [row.pop("metadata") for row in rows]
-    return pd.DataFrame([{**{k: v for k, v in meta.items() if k not in row}, **row} for row, meta in zip(rows, metas)],
-                        columns=frame_columns(rows, metas))
+    names = column_names(rows, metas)
+    columns = list(dict.fromkeys(["rank", "score", "doc_id", "text", *(k for row in rows for k in row), *names.values()]))
+    return pd.DataFrame([{**row, **{names[k]: v for k, v in meta.items()}} for row, meta in zip(rows, metas)], columns=columns)
 
-def frame_columns(rows: list[dict], metas: list[dict]) -> list[str]:
-    "Column names in reading order: the ranking first, then metadata as it appears"
-    return list(dict.fromkeys(["rank", "score", "doc_id", "text", *(k for row in rows + metas for k in row)]))
+def column_names(rows: list[dict], metas: list[dict]) -> dict[Any, Any]:
+    "Key of the metadata -> a column of its own, in the order in which keys appear"
+    used = {"rank", "score", "doc_id", "text", *(k for row in rows for k in row)}
+    names: dict[Any, Any] = {}
+    for key in dict.fromkeys(k for meta in metas for k in meta):
+        name = key
+        while name in used: name = f"metadata.{name}"
+        names[key] = name
+        used.add(name)
+    return names
 
 # %% ../nbs/02_results.ipynb #a674d59d
 def trec_lines(
@@ -239,7 +268,7 @@ def bar_width(score: float, low: float, high: float) -> float:
 
 def row_html(result: Result, low: float, high: float, width: int) -> str:
     "One line of the table; text of documents is escaped, never trusted"
-    text = " ".join(part for part in (result.title, result.text or result.document.image_path) if part)
+    text = " ".join(part for part in (result.document.title, result.text or result.document.image_path) if part)
     text = text if len(text) <= width else text[:width - 1].rstrip() + "…"
     bar, score = ("", "") if result.score is None else (BAR.format(width=bar_width(result.score, low, high)), f"{result.score:.3f}")
     return ROW.format(rank=result.rank, bar=bar, score=score, doc_id=escape(readable(str(result.doc_id))), text=escape(readable(text)))
