@@ -29,8 +29,9 @@ def renamed(**names: str) -> Callable[[Options], Options]:
     return lambda options: {names.get(name, name): value for name, value in options.items() if not (name in names and (value is None or value == "auto"))}
 
 def t5_options(options: Options) -> Options:
-    "T5: `{text}` is `{document}` now"
+    "T5: `{text}` is `{document}` now; `return_logits=True` has no counterpart, `activation=\"identity\"` is the difference of both logits"
     found = renamed(token_true="true_token", token_false="false_token", inputs_template="template")(options)
+    if not found.get("return_logits", True): del found["return_logits"]
     if "inputs_template" in options: found["template"] = str(found["template"]).replace("{text}", "{document}")
     return found
 

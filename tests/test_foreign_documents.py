@@ -300,7 +300,8 @@ BOOKS = [{"sku": 1, "name": "Hamlet", "by": "Shakespeare", "tags": ["tragedy", "
 Book = collections.namedtuple("Book", BOOKS[0])
 SHAPES = {
     "dictionaries": lambda rows: rows, "hits": lambda rows: [{"_id": n, "_source": row} for n, row in enumerate(rows)], "data frame": pandas_frame,
-    "polars": polars_frame, "Arrow": arrow_table, "points": lambda rows: [qdrant(row) for row in rows], "named tuples": lambda rows: [Book(**row) for row in rows],
+    "polars": polars_frame, "Arrow": arrow_table, "points": lambda rows: [qdrant(row) for row in rows],
+    "named tuples": lambda rows: [Book(**row) for row in rows],
     "DSPy": lambda rows: [pytest.importorskip("dspy").Example(**row) for row in rows],
 }
 
