@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
-from .colbert_files import (MAIN_WEIGHTS, LateSettings, bounded, in_and_out, load_projection, native_config, overridden,
-                                              read_settings)
+from .colbert_files import (MAIN_WEIGHTS, LateSettings, bounded, in_and_out, load_projection, native_config, overridden, read_settings,
+                                              transformer_settings)
 from ..documents import Document, readable, to_documents
 from ..engine.encoded import MADE_BY, EncodedDocument, EncodedDocuments, Fresh, check_store, check_text, fingerprint, plain
 from ..engine.hub import SMALL_FILES, LoadOptions, checkpoint_folder
 from ..engine.local import LocalModel
+from ..engine.settings import lower_first
 from ..errors import InputError, ModelLoadError
 from ..rankers import Pair, PointwiseRanker, Ranking, Task, check_positive
 from ..registry import Claims, read_modules
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from rerankers.engine.batching import Tokens
 
 # %% auto #0
-__all__ = ['ReadTokens', 'LateEncoder', 'known_id', 'known_marker', 'check_markers', 'skipped_ids', 'lowered', 'filling_id',
-           'TokenMatrix', 'ColBERTRanker', 'one_of', 'skiplist_given']
+__all__ = ['ReadTokens', 'LateEncoder', 'known_id', 'known_marker', 'check_markers', 'skipped_ids', 'filling_id', 'TokenMatrix',
+           'ColBERTRanker', 'one_of', 'skiplist_given']
 
 # %% ../../nbs/backends/colbert.ipynb #b6e7528e
 class ReadTokens:
@@ -101,13 +102,6 @@ def skipped_ids(tokenizer: Any, settings: LateSettings) -> frozenset[int]:
     if not settings.skip_pieces: return frozenset(i for word in settings.skiplist if (i := known_id(tokenizer, word)) is not None)
     pieces = [tokenizer.encode(word, add_special_tokens=False)[:1] for word in settings.skiplist]
     return frozenset(i for piece in pieces for i in piece if i != tokenizer.unk_token_id)
-
-def lowered(tokenizer: Any) -> Any:
-    "The tokenizer, which brings texts to lower case first from now on"
-    from tokenizers.normalizers import Lowercase, Sequence as Steps
-    backend = tokenizer.backend_tokenizer
-    backend.normalizer = Steps([Lowercase(), *([backend.normalizer] if backend.normalizer else [])])
-    return tokenizer
 
 def filling_id(tokenizer: Any, token: str | None) -> int:
     "What fills a query up; raises `ModelLoadError` for a token that the vocabulary does not have"
@@ -190,12 +184,13 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         from rerankers.engine.tokens import from_transformers, usable_length
         folder = checkpoint_folder(self.model, options, (*SMALL_FILES, "artifact.metadata"))
         settings, path = read_settings(folder), dict(read_modules(folder)).get("Transformer", "")
+        options = transformer_settings(folder).options(options)
         trunk = load_model(self.model, "AutoModel", options, config=native_config(folder / path, options.trust_remote_code), subfolder=path)
         tokenizer = load_tokenizer(self.model, options, path)
         check_markers(folder, settings, tokenizer, set(given))
         limits = from_transformers(tokenizer).limit, usable_length(trunk.config.to_dict(), None)
         self.settings = bounded(overridden(settings, given, expand), *limits, {k: given.get(k) for k in ("query_length", "document_length")})
-        if self.settings.lower: tokenizer = lowered(tokenizer)
+        if self.settings.lower: lower_first(tokenizer.backend_tokenizer)
         self.tokenizer, self.pad = tokenizer, {"input_ids": tokenizer.pad_token_id or 0}
         self.queries, self.documents = (LateEncoder(tokenizer, self.settings, query=q) for q in (True, False))
         self.attach(folder, trunk, options)

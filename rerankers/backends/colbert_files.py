@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..engine.settings import TextSettings, length_in, said_in, text_settings
 from ..errors import InputError, ModelLoadError
-from ..rankers import check_positive
-from ..registry import read_json, read_modules
+from ..registry import read_modules
 
 # %% auto #0
 __all__ = ['PUNCTUATION', 'COMPUTED', 'EXPANSIONS', 'PYLATE', 'MAIN_WEIGHTS', 'STEPS', 'FLASH', 'SHARED', 'ODD', 'ROTARY_BASE',
-           'LateSettings', 'said_in', 'length_in', 'stanford_settings', 'pylate_settings', 'grown_in',
+           'LateSettings', 'transformer_settings', 'stanford_settings', 'pylate_settings', 'grown_in',
            'multi_vector_settings', 'is_pylate', 'read_settings', 'overridden', 'bounded', 'stanford_projection',
            'check_steps', 'check_one', 'on_tokens', 'load_projection', 'check_sizes', 'in_and_out', 'rotary_xlmr',
            'native_config']
@@ -47,16 +47,12 @@ class LateSettings:
 
 PUNCTUATION = tuple(string.punctuation)
 
-def said_in(path: Path) -> dict[str, Any]:
-    "What a JSON file says, nothing where there is none; raises `ModelLoadError`"
-    found = read_json(path)
-    if not isinstance(found, dict | None): raise ModelLoadError(f"{path} is a {type(found).__name__}, not a dictionary of settings")
-    return found or {}
-
-def length_in(said: dict[str, Any], name: str, usual: int | None, path: Path) -> int | None:
-    "A length that a file gives, or the usual one; raises `ModelLoadError`"
-    try: return check_positive(name, said.get(name)) or usual
-    except InputError as error: raise ModelLoadError(f"{path}: {error}") from None
+def transformer_settings(folder: Path) -> TextSettings:
+    "What a sentence-transformers folder says of the texts that its transformer reads; raises `ModelLoadError` for what late interaction does not do"
+    found = text_settings(folder, dict(read_modules(folder)).get("Transformer", ""))
+    if found.task == "feature-extraction" and found.message is None and found.places == ("last_hidden_state",): return found
+    raise ModelLoadError(f"{found.path}: late interaction reads the last hidden states of texts as they are; this folder wants "
+                         f"transformer_task={found.task!r}, {found.places[0]!r}{', a chat template' if found.message else ''}")
 
 # %% ../../nbs/backends/colbert_files.ipynb #a1b60c77
 COMPUTED = {"similarity": "cosine", "interaction": "colbert"}   # other values of these entries mean another score
@@ -73,21 +69,22 @@ def stanford_settings(folder: Path) -> LateSettings:
                         skiplist=PUNCTUATION if meta.get("mask_punctuation", True) else (), skip_pieces=True)
 
 def pylate_settings(path: Path) -> LateSettings:
-    "From PyLate's config_sentence_transformers.json"
+    "From PyLate's config_sentence_transformers.json; the lengths there go before the transformer's own"
     st = said_in(path)
     length, skipped, prompts = length_in(st, "query_length", 32, path), st.get("skiplist_words"), st.get("prompts") or {}
     asked, found = ((usual if st.get(name) is None else st[name]) for name, usual in (("query_prefix", "[Q] "), ("document_prefix", "[D] ")))
     before = [(prompts.get(kind) or "").removeprefix(marker) for kind, marker in (("query", asked), ("document", found))]
-    return LateSettings(asked, found, query_prompt=before[0], document_prompt=before[1], query_length=length,
-                        document_length=length_in(st, "document_length", 180, path), expansion=length if st.get("do_query_expansion") is not False else None,
-                        attend=bool(st.get("attend_to_expansion_tokens")), skiplist=PUNCTUATION if skipped is None else tuple(skipped), strip=True)
+    text, grown = transformer_settings(path.parent), st.get("do_query_expansion") is not False
+    return LateSettings(asked, found, query_prompt=before[0], document_prompt=before[1], query_length=length if grown else text.length or length,
+                        document_length=text.length or length_in(st, "document_length", 180, path), expansion=length if grown else None,
+                        attend=bool(st.get("attend_to_expansion_tokens")), skiplist=PUNCTUATION if skipped is None else tuple(skipped), strip=True,
+                        lower=text.lower)
 
 # %% ../../nbs/backends/colbert_files.ipynb #e93a51f6
 EXPANSIONS = ("fixed", "min")   # strategies: filled up to a length and cut to it, or filled up to it at least
 
-def grown_in(text: dict[str, Any], path: Path) -> dict[str, Any]:
+def grown_in(said: dict[str, Any] | None, path: Path) -> dict[str, Any]:
     "How sentence-transformers fills queries up, as settings; raises `ModelLoadError`"
-    said = text.get("query_expansion")
     if not said: return {"expansion": None}
     if said.get("strategy") not in EXPANSIONS: raise ModelLoadError(f"{path}: query_expansion has the strategy {said.get('strategy')!r}; known: {EXPANSIONS}")
     return {"expansion": length_in(said, "length", 32, path), "fixed": said["strategy"] == "fixed", "attend": bool(said.get("attend")),
@@ -95,15 +92,14 @@ def grown_in(text: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def multi_vector_settings(folder: Path) -> LateSettings:
     "From sentence-transformers' own files: the model's, the transformer's and the mask's"
-    modules = dict(read_modules(folder))
-    path = folder / modules.get("Transformer", "") / "sentence_bert_config.json"
-    st, text, mask = (said_in(p) for p in (folder / "config_sentence_transformers.json", path, folder / modules.get("MultiVectorMask", "-") / "config.json"))
-    prompts, tasks, grown = st.get("prompts") or {}, mask.get("skiplist_tasks"), grown_in(text, path)
+    modules, text = dict(read_modules(folder)), transformer_settings(folder)
+    st, mask = (said_in(p) for p in (folder / "config_sentence_transformers.json", folder / modules.get("MultiVectorMask", "-") / "config.json"))
+    prompts, tasks, grown = st.get("prompts") or {}, mask.get("skiplist_tasks"), grown_in(text.expansion, text.path)
     tasks = ["document"] if tasks is None else tasks     # one task may stand there as a string, in which `in` finds it too
-    return LateSettings(prompts.get("query") or "", prompts.get("document") or "", inserted=False, query_length=length_in(text, "query_length", None, path),
-                        document_length=length_in(text, "document_length", None, path), fill_scores="MultiVectorMask" in modules or grown.get("attend", False),
+    return LateSettings(prompts.get("query") or "", prompts.get("document") or "", inserted=False, query_length=text.usual(None, "query"),
+                        document_length=text.usual(None, "document"), fill_scores="MultiVectorMask" in modules or grown.get("attend", False),
                         skiplist=tuple(mask.get("skiplist_words") or ()), skip_documents="document" in tasks, skip_queries="query" in tasks,
-                        only=tuple(mask.get("keep_only_token_ids") or ()), lower=bool(text.get("do_lower_case")),
+                        only=tuple(mask.get("keep_only_token_ids") or ()), lower=text.lower,
                         mean=st.get("similarity_fn_name") == "meanmaxsim", **grown)
 
 PYLATE = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens", "skiplist_words")  # older PyLate wrote no type
@@ -170,8 +166,15 @@ def check_one(folder: Path, inline: tuple[str, Any] | None) -> None:
     raise ModelLoadError(f"{folder} has two projections that disagree: linear.weight in {inline[0]} and the layers in {', '.join(dense)}")
 
 def on_tokens(kind: str, folder: Path) -> bool:
-    "Does a module change token vectors? Normalize does only where it says so"
-    return kind in ("Dense", "LayerNorm") or kind == "Normalize" and said_in(folder / "config.json").get("module_input_name") == "token_embeddings"
+    "Does a module change token vectors? Normalize does only where it says so; raises `ModelLoadError` for one between other features"
+    from rerankers.engine.modules import MODULE_KEYS, TEXT, TOKENS, module_config
+    if kind not in ("Dense", "LayerNorm", "Normalize"): return False
+    config = module_config(kind, folder) if kind in MODULE_KEYS else {}
+    source = config.get("module_input_name") or (TEXT if kind == "Normalize" else TOKENS)
+    target = config.get("module_output_name") or source
+    if (source, target) == (TOKENS, TOKENS): return True
+    if kind == "Normalize" and source == TEXT: return False     # there is none, and nothing is done
+    raise ModelLoadError(f"{folder}: a {kind} from {source!r} to {target!r}; late interaction works on {TOKENS!r} from beginning to end")
 
 def load_projection(folder: Path, hidden: int, wanted: bool) -> list[tuple[str, Any]]:
     "Layers after the transformer with the file of each, checked to fit; raises `ModelLoadError` naming the file that does not"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastcore.meta import delegates
-from .biencoder import saved_prompts
+from .biencoder import DOCUMENT, QUERY, saved_prompts, text_encoders
 from ..engine.hub import SMALL_FILES, LoadOptions
 from ..engine.local import LocalModel, Runtime, by_query
+from ..engine.settings import text_settings
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
 from ..registry import Claims, read_json, read_modules
@@ -229,15 +230,15 @@ class SpladeRanker(LocalModel, PointwiseRanker):
     def load_documents(self, folder: Path, chain: Chain, max_length: int | None, options: LoadOptions) -> None:
         "The transformer, its tokenizer and what is read from it"
         from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
-        from rerankers.engine.tokens import TextEncoder, fitting_length, from_transformers, usable_length
         path = chain[0][1]
-        settings = read_json(folder / path / "sentence_bert_config.json") or {}
+        settings = text_settings(folder, path)
+        if settings.message: raise ModelLoadError(f"{settings.path}: SPLADE reads texts as they are, and this folder sends them through a chat template")
+        options = settings.options(options)
         read = pooling_reader(read_json(folder / chain[1][1] / "config.json") or {} if len(chain) > 1 else {})
         transformer = load_model(self.model, "AutoModelForMaskedLM", options, subfolder=path)
-        vocabulary = from_transformers(load_tokenizer(self.model, options, path))
-        usable = usable_length(transformer.config.to_dict(), None)
-        self.encoder = TextEncoder(vocabulary, fitting_length(max_length, usable, settings.get("max_seq_length") or vocabulary.limit))
-        self.lower, self.pad, self.side = bool(settings.get("do_lower_case")), vocabulary.pad, vocabulary.side
+        self.encoders = text_encoders(load_tokenizer(self.model, options, path), settings, transformer.config.to_dict(), max_length, ("", ""))
+        self.vocabulary = self.encoders[DOCUMENT].vocabulary
+        self.pad, self.side = self.vocabulary.pad, self.vocabulary.side
         self.runtime = TermsRuntime(TorchRuntime(transformer, read), transformer.config.vocab_size, self.max_terms)
 
     def load_queries(self, folder: Path, path: str, max_length: int | None, options: LoadOptions) -> QueryTable:
@@ -250,12 +251,13 @@ class SpladeRanker(LocalModel, PointwiseRanker):
     def weigh(
         self,
         texts: Sequence[str],           # No two alike, with their prompts
+        kind: str = DOCUMENT,           # What they are, where the folder gives queries another length than documents
         *,
         batch_size: int | None = None,  # Texts a step
         progress: bool | None = None,   # Progress bar
     ) -> dict[str, Terms]:
         "Distinct texts through the model; prompts are the caller's business"
-        tokens = self.encoder.texts([t.lower() for t in texts] if self.lower else texts)
+        tokens = self.encoders[kind].texts(texts)
         found: list[Any] = self.run_rows(tokens, batch_size=batch_size, progress=progress, unit="text")
         return {text: terms._replace(cut=cut) for text, terms, cut in zip(texts, found, tokens.cut or [False] * len(texts))}
 
@@ -263,8 +265,10 @@ class SpladeRanker(LocalModel, PointwiseRanker):
         "Weigh each distinct text once, multiply the weights of each pair"
         full = [(self.query_prompt + q, self.document_prompt + d) for q, d in pairs]
         asked, told = (dict.fromkeys(column) for column in zip(*full))
-        read = self.weigh(list(told if self.table else asked | told), batch_size=batch_size, progress=progress)
-        queries = self.table(list(asked)) if self.table else read
+        alike = self.table is None and self.encoders[QUERY] is self.encoders[DOCUMENT]
+        read = self.weigh(list(asked | told if alike else told), batch_size=batch_size, progress=progress)
+        if self.table: queries = self.table(list(asked))
+        else: queries = read if alike else self.weigh(list(asked), QUERY, batch_size=batch_size, progress=progress)
         return Ranking(inner_products(queries, read, full), truncated=[queries[q].cut or read[d].cut for q, d in full])
 
     def expand(
@@ -274,7 +278,7 @@ class SpladeRanker(LocalModel, PointwiseRanker):
     ) -> dict[str, float]:
         "The words that the model thinks of, heaviest first, with their weights"
         if not isinstance(text, str): raise InputError(f"expand wants a text, not a {type(text).__name__}")
-        found, tokenizer = self.weigh([text])[text], self.encoder.vocabulary.tokenizer
-        name = tokenizer.id_to_token if self.encoder.vocabulary.fast else tokenizer.convert_ids_to_tokens
+        found, tokenizer = self.weigh([text])[text], self.vocabulary.tokenizer
+        name = tokenizer.id_to_token if self.vocabulary.fast else tokenizer.convert_ids_to_tokens
         best = sorted(zip(found.weights.tolist(), found.ids.tolist()), key=lambda pair: -pair[0])[:check_positive("top_k", top_k)]
         return {name(i) or str(i): weight for weight, i in best}
