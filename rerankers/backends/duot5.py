@@ -31,12 +31,13 @@ class DuoEncoder:
         tokenizer,              # A transformers tokenizer; it is not changed
         max_length: int,        # Tokens of the whole text
         balanced: bool,         # Give each document half of the room instead of cutting the whole on the right
+        model=None,             # The torch model that reads the tokens
     ):
         from rerankers.engine.tokens import TextEncoder, from_transformers
-        vocabulary = from_transformers(tokenizer)
+        vocabulary = from_transformers(tokenizer, model)
         if balanced and not vocabulary.fast: raise ModelLoadError("balanced=True needs a tokenizer of the tokenizers library, which this model has not")
-        self.balanced, self.max_length, self.pad = balanced, max_length, vocabulary.pad
-        self.texts, self.lengths = TextEncoder(vocabulary, max_length), TextEncoder(vocabulary, None)
+        self.balanced, self.max_length, self.pad, self.reader = balanced, max_length, vocabulary.pad, vocabulary.reader
+        self.texts = TextEncoder(vocabulary, max_length)
 
     def sets(self, sets: Sequence[Window]) -> tuple[dict[str, list[list[int]]], list[list[bool]]]:
         "Token ids of each set's text, and for each of its two documents whether it lost something"
@@ -50,14 +51,14 @@ class DuoEncoder:
 
     def _halved(self, pairs: Sequence[tuple[str, str, str]]) -> list[tuple[tuple[str, str, str], list[bool]]]:
         "Each document cut to half of the room, as text, and whether it was"
-        around = {q: len(self.lengths.texts([TEMPLATE.format(q, "", "")])["input_ids"][0]) for q in dict.fromkeys(q for q, _, _ in pairs)}
-        documents = list(dict.fromkeys(d for _, *both in pairs for d in both))
-        known = dict(zip(documents, self.lengths.tokenizer.encode_batch(documents, add_special_tokens=False)))
+        around = {q: len(self.texts.texts([TEMPLATE.format(q, "", "")])["input_ids"][0]) for q in dict.fromkeys(q for q, _, _ in pairs)}
         rooms = {q: max((self.max_length - SPARE - n) // 2 - 1, 0) for q, n in around.items()}      # rank_llm counts an end token in each half
+        wanted = list(dict.fromkeys((text, rooms[q]) for q, *both in pairs for text in both))
+        read = {(text, room): self.reader.first([text], room)[0] for text, room in wanted}
 
         def half(text: str, room: int) -> tuple[str, bool]:
-            if len(known[text].ids) <= room: return text, False
-            return text[:known[text].offsets[room - 1][1]] if room else "", True
+            found = read[text, room]
+            return text[:found.end] if found.more else text, found.more
         halves = [(q, half(a, rooms[q]), half(b, rooms[q])) for q, a, b in pairs]
         return [((q, a[0], b[0]), [a[1], b[1]]) for q, a, b in halves]
 
@@ -94,7 +95,7 @@ class DuoT5Ranker(LocalModel, ComparisonRanker):
         tokenizer = load_tokenizer(model, options)
         ids = [answer_id(tokenizer, token, model) for token in (false_token, true_token)]
         self.model, self.runtime = model, TorchRuntime(load_t5(model, options, prepare=partial(keep_answers, ids=ids)), read_first, ask=call_first_step)
-        self.encoder = DuoEncoder(tokenizer, check_positive("max_length", max_length) or 512, balanced)
+        self.encoder = DuoEncoder(tokenizer, check_positive("max_length", max_length) or 512, balanced, self.runtime.model)
         self.pad, self.strategy = self.encoder.pad, partial(all_pairs, both=PAIRS[pairs])
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
 

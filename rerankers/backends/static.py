@@ -6,7 +6,7 @@
 from __future__ import annotations
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ from ..engine.hub import LoadOptions, checkpoint_folder, first_line
 from ..errors import InputError, ModelLoadError, did_you_mean, need
 from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
 from ..registry import Claims, read_json, read_modules
-if TYPE_CHECKING: import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+    from rerankers.engine.tokens import Vocabulary
 
 # %% auto #0
 __all__ = ['RULES', 'TENSORS', 'FILES', 'STEP', 'Rules', 'Table', 'read_tensors', 'load_table', 'unknown_id', 'StaticEncoder',
@@ -92,23 +94,24 @@ class StaticEncoder:
     "Texts to lists of token ids by a library's rules"
     def __init__(
         self,
-        tokenizer: Any,         # A `tokenizers.Tokenizer`, which becomes the encoder's own
+        vocabulary: Vocabulary, # The folder's
         rules: Rules,           # Of the library
         max_length: int | None, # Tokens a text; None leaves what tokenizer.json says
     ):
         import numpy as np
-        self.tokenizer, self.unknown = tokenizer, unknown_id(tokenizer) if rules.drop_unknown else None
-        self.tokenizer.no_padding()
-        if max_length is not None: self.tokenizer.enable_truncation(max_length)
-        elif rules.max_length is not None: self.tokenizer.no_truncation()      # a folder of model2vec that wants no limit
+        tokenizer, own = vocabulary.tokenizer, vocabulary.tokenizer.truncation or {}
+        saved = rules.max_length is None and max_length is None     # a folder of model2vec may want no limit, the others have theirs in tokenizer.json
+        self.vocabulary = replace(vocabulary, cut=own.get("direction", "right") if saved else "right")
+        self.most, self.unknown = own.get("max_length") if saved else max_length, unknown_id(tokenizer) if rules.drop_unknown else None
         typical = int(np.median([len(token) for token in tokenizer.get_vocab()]))
         self.characters = max_length * typical if rules.characters and max_length is not None else None
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         "Ids of each text, and which texts were cut"
-        made = self.tokenizer.encode_batch([t[:self.characters] for t in texts], add_special_tokens=False)
-        ids = [[i for i in e.ids if i != self.unknown] for e in made]
-        return ids, [bool(e.overflowing) or len(t) > (self.characters or len(t)) for t, e in zip(texts, made)]
+        shown = [t[:self.characters] for t in texts]
+        read = self.vocabulary.read(shown, self.most)
+        ids = [[i for i in read[s].ids if i != self.unknown] for s in shown]
+        return ids, [read[s].more or len(t) > len(s) for t, s in zip(texts, shown)]
 
 # %% ../../nbs/backends/static.ipynb #2beee3ff
 def static_path(folder: Path) -> str:
@@ -161,8 +164,8 @@ class StaticRanker(PointwiseRanker):
         self.model, self.batch_size, self.table = model, check_positive("batch_size", batch_size), load_table(folder / path / "model.safetensors")
         chosen = pick_rules(rules or self.table.library)
         length = check_positive("max_length", max_length) or usual_length(folder / path, chosen)
-        self.encoder = StaticEncoder(from_folder(folder / path).tokenizer, chosen, length)
-        known = self.encoder.tokenizer.get_vocab_size()
+        self.encoder = StaticEncoder(from_folder(folder / path), chosen, length)
+        known = self.encoder.vocabulary.tokenizer.get_vocab_size()
         if self.table.tokens < known: raise ModelLoadError(f"{model} has vectors for {self.table.tokens} tokens, and its tokenizer has {known}")
         found = saved_prompts(st_config)
         self.query_prompt, self.document_prompt = (own if given is None else given for given, own in zip((query_prompt, document_prompt), found))

@@ -76,7 +76,7 @@ class T5Ranker(LocalRanker):
         network = load_model(model, "AutoModelForSeq2SeqLM", options, config=config, prepare=lambda m: keep_answers(m, ids))
         prompt = replace(recipe.prompt, body=template or recipe.prompt.body, keep_end=preserve_suffix)
         self.model, self.runtime = model, TorchRuntime(network, read_first, ask=call_first_step)
-        self.encoder, self.pad = PromptEncoder(tokenizer, prompt, max_length or recipe.max_length), {"input_ids": tokenizer.pad_token_id or 0}
+        self.encoder, self.pad = PromptEncoder(tokenizer, prompt, max_length or recipe.max_length, model=network), {"input_ids": tokenizer.pad_token_id or 0}
         self.activation = pick_activation(activation or recipe.activation)
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
 

@@ -8,13 +8,14 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ..errors import InputError
 
 # %% auto #0
-__all__ = ['LOOKALIKES', 'UNSPACED', 'SCRIPTS', 'UNBROKEN', 'LONGEST', 'DENSE', 'FRAME', 'Prompted', 'size_of', 'first_words',
-           'PassageText', 'with_title', 'estimate_tokens', 'Fitted', 'fit']
+__all__ = ['LOOKALIKES', 'UNSPACED', 'SCRIPTS', 'UNBROKEN', 'LONGEST', 'DENSE', 'FRAME', 'Prompted', 'FAR_TOO_LONG', 'LOOKED_AT',
+           'size_of', 'first_words', 'PassageText', 'with_title', 'estimate_tokens', 'Fitted', 'seen', 'fit']
 
 # %% ../../nbs/llm/07_passages.ipynb #af63ab7c
 LOOKALIKES: dict[str, tuple[re.Pattern[str], str]] = {       # what documents are named by in the prompt -> what they must not contain, and what stands for it
@@ -32,15 +33,15 @@ def size_of(
     word: str,      # What stands between two blanks
 ) -> int:
     "How many words it is: one, or as many as it has characters where it is a text without blanks"
-    return len(word) if len(word) > LONGEST and len(UNBROKEN.findall(word)) > LONGEST else 1
+    return len(word) if len(word) > LONGEST and len(list(islice(UNBROKEN.finditer(word), LONGEST + 1))) > LONGEST else 1
 
 def first_words(
     text: str,      # A document
     most: int,      # Words
 ) -> tuple[str, bool]:
     "Its first words with single blanks between them, and whether more follow"
-    kept, words = list[str](), text.split()
-    if not UNBROKEN.search(text): return " ".join(words[:most]), len(words) > most      # the usual case, without a look at each
+    kept, words = list[str](), text.split(None, most)      # and what follows them, in one piece
+    if not any(map(UNBROKEN.search, words[:most])): return " ".join(words[:most]), len(words) > most    # the usual case, without a look at each
     for word in words:
         size = size_of(word)
         if size > most: return " ".join([*kept, word[:most]]).rstrip(), True
@@ -114,6 +115,18 @@ class Fitted(NamedTuple):
     cut: list[bool]         # One a text: was some of it left out?
     most: int | None        # Words or characters that each text was allowed
 
+FAR_TOO_LONG = 64       # characters a token of the budget that are looked at, and how many times too long a prompt is halved
+LOOKED_AT = 100_000     # characters that are looked at in any case
+
+def seen(
+    passages: PassageText,  # How a text is shortened
+    text: str,              # Whole
+    looked: int,            # Characters of it that are looked at
+) -> tuple[str, bool]:
+    "What the prompt shows of it, and whether some of it was cut"
+    shown, cut = passages.shorten(text[:looked])
+    return shown, cut or len(text) > looked
+
 def fit(
     build: Callable[[list[str]], Any],              # Makes a prompt of the shortened texts
     texts: Sequence[str],                           # Whole
@@ -128,11 +141,13 @@ def fit(
 
     def over(found: Fitted) -> int: return 0 if budget is None else count(found.prompt) - budget
 
-    most, allowed = passages.most, [passages.shorten(text) for text in texts]
+    looked = len(max(texts, key=len, default="")) if budget is None else max(FAR_TOO_LONG * budget, LOOKED_AT)
+    most, allowed = passages.most, [seen(passages, text, looked) for text in texts]
     found = tried(allowed, most)
     while (more := over(found)) > 0 and texts and passages.by == "words" and most != 1:
-        most = max(map(len, texts)) if most is None else max(most - max(1, more // (4 * len(texts))), 1)
-        found = tried([replace(passages, most=most).shorten(text) for text in texts], most)
+        less = (most or 0) // 2 if more > FAR_TOO_LONG * (budget or 0) else more // (4 * len(texts))
+        most = min(max(map(len, texts)), looked) if most is None else max(most - max(less, 1), 1)
+        found = tried([seen(replace(passages, most=most), text, looked) for text in texts], most)
     if more <= 0: return found
 
     def first(n: int) -> Fitted: return tried([(text[:n], cut or len(text) > n) for text, cut in allowed], n)
