@@ -17,10 +17,10 @@ from collections.abc import Iterable
 from typing import Any
 
 # %% auto #0
-__all__ = ['SILENT', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'UnknownDocument', 'UnknownModel', 'MissingDependency',
-           'ModelLoadError', 'Stopped', 'UnusableAnswer', 'ForkedError', 'ProviderError', 'AuthenticationError',
-           'NotFoundError', 'BadRequestError', 'RateLimitError', 'ProviderTimeoutError', 'ServerError', 'installed',
-           'Silence', 'need', 'did_you_mean']
+__all__ = ['SILENT', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'UnknownToken', 'UnknownDocument', 'UnknownModel',
+           'MissingDependency', 'ModelLoadError', 'Stopped', 'UnusableAnswer', 'ForkedError', 'ProviderError',
+           'AuthenticationError', 'NotFoundError', 'BadRequestError', 'RateLimitError', 'ProviderTimeoutError',
+           'ServerError', 'installed', 'Silence', 'need', 'did_you_mean']
 
 # %% ../nbs/00_errors.ipynb #cfbf40e2
 class RerankersError(Exception):
@@ -29,6 +29,16 @@ class RerankersError(Exception):
 
 class InputError(RerankersError, ValueError):
     "What the caller passed cannot be ranked"
+
+class UnknownToken(InputError):
+    "A text has a token that the model has no vector for"
+    def __init__(
+        self,
+        message: str = "",  # Which token, and what to do about it
+        text: str = "",     # That has it, as the tokenizer got it
+    ):
+        super().__init__(message)
+        self.text = text
 
 class UnknownDocument(RerankersError, KeyError):
     "No result has this document id"

@@ -7,7 +7,8 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral
@@ -16,15 +17,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .calls import check_wanted, in_thread
 from .compat import spoken
 from .documents import TEXT_KEYS, Document, as_items, check_ordered, is_label, is_one, listed, listing, readable, to_documents
-from .errors import InputError, UnusableAnswer, need
+from .errors import InputError, UnknownToken, UnusableAnswer, need
 from .registry import Choice, Claims, register
 from .results import RankedResults, Result, Usage, split
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
 __all__ = ['Pair', 'Task', 'Ranking', 'check_query', 'check_positive', 'is_collection', 'per_query', 'make_calls', 'make_tasks',
-           'check_scores', 'check_order', 'to_results', 'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank',
-           'PointwiseRanker', 'SetwiseRanker']
+           'check_scores', 'check_order', 'to_results', 'owner', 'naming', 'BaseRanker', 'call_rank', 'OwnRank',
+           'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
 
 # %% ../nbs/03_rankers.ipynb #1fd95050
 @dataclass(frozen=True)
@@ -154,6 +155,23 @@ def to_results(
             for rank, i in enumerate(order[:top_k], start=1)]
     return RankedResults(best, task.query, scores is not None, ranking.usage, dict(ranking.faults))
 
+# %% ../nbs/03_rankers.ipynb #19c5bd4e
+def owner(
+    text: str,              # What a model was given: a query or a document, perhaps with a prompt before it
+    tasks: Sequence[Task],  # Of one call
+) -> str:
+    "Whose text it is, for an error"
+    def ends(content: Any) -> bool: return bool(readable(content).strip()) and text.strip().endswith(readable(content).strip())
+    found = next((doc for task in tasks for doc in task.documents if ends(doc.content)), None)
+    if found is not None: return f"document {found.doc_id!r}"
+    return "the query" if any(ends(task.query) for task in tasks) else "what the model is given"
+
+@contextmanager
+def naming(tasks: Sequence[Task]) -> Iterator[None]:
+    "Let an error about a text say whose it is"
+    try: yield
+    except UnknownToken as error: raise UnknownToken(f"{owner(error.text, tasks)}: {error}", error.text) from error
+
 # %% ../nbs/03_rankers.ipynb #6f80672f
 class BaseRanker(ABC):
     "What a user holds: a loaded method that ranks documents for queries"
@@ -270,11 +288,11 @@ class BaseRanker(ABC):
     def _answer(self, tasks: list[Task], top_k: int | None, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "Ask the method; tasks without documents are not its business"
         options, full = self._options(top_k, batch_size, progress), self._full(tasks, top_k)
-        return self._spread(tasks, self.answer(full, **options) if full else [])
+        with naming(full): return self._spread(tasks, self.answer(full, **options) if full else [])
 
     async def _answer_async(self, tasks: list[Task], top_k: int | None, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         options, full = self._options(top_k, batch_size, progress), self._full(tasks, top_k)
-        return self._spread(tasks, await self.answer_async(full, **options) if full else [])
+        with naming(full): return self._spread(tasks, await self.answer_async(full, **options) if full else [])
 
     def _full(self, tasks: list[Task], top_k: int | None) -> list[Task]:
         "The tasks that have documents; raises `InputError` for a picture where the method only reads"

@@ -21,11 +21,11 @@ if TYPE_CHECKING: from rerankers.rankers import BaseRanker
 
 # %% auto #0
 __all__ = ['ADAPTED', 'Evidence', 'BACKENDS', 'FAMILIES', 'SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED', 'FALLBACK', 'read_json',
-           'read_modules', 'cached_folder', 'adapter_config', 'Checkpoint', 'Claims', 'matches', 'known_models',
-           'evidence', 'same_place', 'register', 'Shortcut', 'register_shortcut', 'module_names', 'load_entry',
-           'load_backends', 'Choice', 'class_named', 'backend_named', 'default_model', 'choose_typed',
-           'choose_shortcut', 'check_shortcut', 'choose_by_option', 'choose_by_evidence', 'choose_fallback', 'choose',
-           'is_ready']
+           'listed_modules', 'read_modules', 'cached_folder', 'adapter_config', 'Checkpoint', 'Claims', 'matches',
+           'known_models', 'evidence', 'same_place', 'register', 'Shortcut', 'register_shortcut', 'module_names',
+           'load_entry', 'load_backends', 'Choice', 'class_named', 'backend_named', 'default_model', 'choose_typed',
+           'choose_shortcut', 'check_shortcut', 'choose_by_option', 'at_home', 'choose_by_evidence', 'choose_fallback',
+           'choose', 'is_ready']
 
 # %% ../nbs/04_registry.ipynb #36c84628
 def read_json(path: Path) -> Any:
@@ -34,11 +34,20 @@ def read_json(path: Path) -> Any:
     try: return json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error: raise ModelLoadError(f"{path} is not valid JSON: {error}") from None
 
+def listed_modules(folder: Path) -> list[tuple[str, str]]:
+    "The chain of a sentence-transformers folder in the order of its list, which is the order of running: type of each, and its path; raises `ModelLoadError`"
+    path = folder / "modules.json"
+    listed = read_json(path) or []
+    try: found = [(str(m["type"]), str(m.get("path") or ""), m.get("name", i)) for i, m in enumerate(listed)]
+    except (TypeError, KeyError, AttributeError): raise ModelLoadError(f"{path} is no list of modules with types and paths") from None
+    outside = next((p for _, p, _ in found if Path(p).is_absolute() or ".." in Path(p).parts), None)
+    if outside is not None: raise ModelLoadError(f"{path} names {outside!r}, which is not inside the folder")
+    if len({name for *_, name in found}) < len(found): raise ModelLoadError(f"{path} lists several modules under one name: {[name for *_, name in found]}")
+    return [(kind, inside) for kind, inside, _ in found]
+
 def read_modules(folder: Path) -> list[tuple[str, str]]:
-    "The chain of a sentence-transformers folder: last part of each type, and its path; empty where there is none"
-    listed = read_json(folder / "modules.json") or []
-    try: return [(m["type"].rsplit(".", 1)[-1], m.get("path", "")) for m in sorted(listed, key=lambda m: m.get("idx", 0))]
-    except (TypeError, KeyError, AttributeError): raise ModelLoadError(f"{folder / 'modules.json'} is no list of modules with types and paths") from None
+    "`listed_modules` with the last part of each type; empty where there is none"
+    return [(kind.rsplit(".", 1)[-1], path) for kind, path in listed_modules(folder)]
 
 def cached_folder(name: str, revision: str | None = None, cache_dir: str | None = None) -> Path | None:
     "The folder of a hub repository in the local cache, or None; never asks the network"
@@ -75,6 +84,11 @@ class Checkpoint:
                    modules=tuple(kind for kind, _ in read_modules(folder)),
                    st_type=(read_json(folder / "config_sentence_transformers.json") or {}).get("model_type", ""))
 
+    @property
+    def chain(self) -> list[str]:
+        "Its modules, each with the type of the whole: \"CrossEncoder/LogitScore\""
+        return [f"{self.st_type}/{module}" for module in self.modules]
+
     def has(self, pattern: str) -> bool:
         "Is there a file like `pattern` (relative to the folder)?"
         return self.folder is not None and any(self.folder.glob(pattern))
@@ -91,6 +105,7 @@ class Claims:
     models: tuple[tuple[str, str], ...] = ()    # Models known by name and architecture together; the architecture is not asked where no files are here
     prefixes: tuple[str, ...] = ()          # Beginnings of names that no model of the hub has, in lower case; they count where no files are here
     options: tuple[str, ...] = ()           # Keyword arguments of `Reranker` that only this backend takes: whoever passes one means it
+    chains: tuple[str, ...] = ()            # Like `st_types`, for folders whose modules.json says how to score: they are believed before any name
 
 Evidence = tuple[int, int, str]   # strength, length of the pattern, the reason in words
 
@@ -112,10 +127,10 @@ def evidence(
     "The strongest reason to believe the checkpoint is the backend's, or None"
     hosted = [p for p in claims.prefixes if checkpoint.folder is None and checkpoint.name.lower().startswith(p)]
     rows = (("its name begins with {}", hosted),
+            ("it brings a chain of its own, {}", matches(checkpoint.chain, claims.chains)),
             ("it is a model like {}", known_models(checkpoint, claims.models)),
             ("it has the file {}", [p for p in claims.files if checkpoint.has(p)]),
-            ("its sentence-transformers type is {}", matches([checkpoint.st_type, *(f"{checkpoint.st_type}/{m}" for m in checkpoint.modules)],
-                                                                    claims.st_types)),
+            ("its sentence-transformers type is {}", matches([checkpoint.st_type, *checkpoint.chain], claims.st_types)),
             ("its modules include {}", matches(list(checkpoint.modules), claims.modules)),
             ("its architecture is {}", matches(checkpoint.config.get("architectures") or [], claims.architectures)),
             ("its name is like {}", matches([checkpoint.name.lower()], claims.names)))
@@ -244,12 +259,18 @@ def choose_by_option(model: str, options: Iterable[str]) -> Choice | None:
     found = ((name, cls) for cls in FAMILIES for name in cls.claims.options if name in given)
     return next((Choice(cls, model, f"only {cls.words[0]!r} takes {name}=") for name, cls in found), None)
 
+def at_home(cls: type[BaseRanker], checkpoint: Checkpoint) -> bool:
+    "Is it a model on the hub, known by name, of those people whose model is the backend's default?"
+    owners = {name.partition("/")[0].lower() for name in cls.defaults.values()}
+    own = not Path(checkpoint.name).is_dir() and checkpoint.name.partition("/")[0].lower() in owners
+    return own and bool(known_models(checkpoint, cls.claims.models))
+
 def choose_by_evidence(model: str, revision: str | None, cache_dir: str | None) -> Choice | None:
     "What the checkpoint's files or its name say, or None"
     checkpoint = Checkpoint.look(model, revision, cache_dir)
     found = [(proof, i, cls) for i, cls in enumerate(FAMILIES) if (proof := evidence(cls.claims, checkpoint))]
     if not found: return None
-    proof, _, cls = max(found, key=lambda f: f[:2])
+    proof, _, cls = max([f for f in found if at_home(f[2], checkpoint)] or found, key=lambda f: f[:2])
     return Choice(cls, model, proof[2])
 
 # %% ../nbs/04_registry.ipynb #4e353302

@@ -212,7 +212,8 @@ class BGEM3Ranker(PointwiseRanker):
         self.model, self.mode, self.weights = model, check_mode(mode), check_weights(weights)
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         self.runtime, tokenizer = open_m3(model, LoadOptions(**kwargs))
-        vocabulary, usable = from_transformers(tokenizer), usable_length(self.runtime.model.config.to_dict(), None)
+        vocabulary = from_transformers(tokenizer, self.runtime.model)
+        usable = usable_length(self.runtime.model.config.to_dict(), vocabulary.room)
         self.pad = vocabulary.pad
         wanted = {"max_query_length": max_query_length, "max_passage_length": max_passage_length}
         self.query_encoder, self.document_encoder = (TextEncoder(vocabulary, text_length(name, n, usable)) for name, n in wanted.items())

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 from fastcore.meta import delegates
 from ..engine.hub import LoadOptions
 from ..engine.local import LocalModel
+from ..engine.settings import TextSettings, said_in, text_settings
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
 from ..registry import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens
-    from rerankers.engine.pytorch import TorchRuntime
+    from rerankers.engine.messages import MessageEncoder
+    from rerankers.engine.tokens import TextEncoder
 
 # %% auto #0
-__all__ = ['SIMILARITIES', 'UNPOOLED', 'LATE', 'cosine', 'dot', 'euclidean', 'manhattan', 'pick_similarity', 'saved_prompts',
-           'WithoutPrompt', 'call_transformer', 'pooled_rows', 'pooling_runtime', 'check_single', 'BiEncoderRanker']
+__all__ = ['SIMILARITIES', 'LATE', 'QUERY', 'DOCUMENT', 'cosine', 'dot', 'euclidean', 'manhattan', 'pick_similarity',
+           'saved_prompts', 'pooled_rows', 'check_single', 'text_encoders', 'joined', 'BiEncoderRanker']
 
 # %% ../../nbs/backends/biencoder.ipynb #84e8c2ec
 def cosine(q: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -60,30 +62,12 @@ def saved_prompts(
     return prompts.get("query") or "", next((prompts[k] for k in ("document", "passage", "corpus") if prompts.get(k)), "")
 
 # %% ../../nbs/backends/biencoder.ipynb #3b9f0c01
-UNPOOLED = "pooled"     # the array that says which tokens are pooled, made beside the ids where prompts take no part
-
-class WithoutPrompt:
-    "A head that pools the tokens after the prompt, from a transformer that read all of them"
-    def __init__(self, read: Callable[[Any, dict[str, Any]], Any]): self.read = read
-    def __call__(self, output: Any, inputs: dict[str, Any]) -> Any: return self.read(output, {**inputs, "attention_mask": inputs[UNPOOLED]})
-
-def call_transformer(model: Any, inputs: dict[str, Any]) -> Any:
-    "A transformer's output; what it is to pool is not its business"
-    return model(**{name: array for name, array in inputs.items() if name != UNPOOLED})
-
 def pooled_rows(
     ids: Sequence[Sequence[int]],   # Of prompt and text
     lengths: Sequence[int],         # Tokens of each prompt
 ) -> list[list[int]]:
     "-1 for each token of the prompt and 1 for the others; padding becomes 0"
     return [[-1] * min(n, len(row)) + [1] * max(len(row) - n, 0) for row, n in zip(ids, lengths)]
-
-def pooling_runtime(transformer: Any, head: Any) -> TorchRuntime:
-    "A transformer and what pools its token vectors"
-    from rerankers.engine.modules import ReadHead
-    from rerankers.engine.pytorch import TorchRuntime
-    read = ReadHead(head.to(transformer.device))
-    return TorchRuntime(transformer, read) if head.include_prompt else TorchRuntime(transformer, WithoutPrompt(read), ask=call_transformer)
 
 # %% ../../nbs/backends/biencoder.ipynb #5c91ab07
 LATE = ("ColBERT", "MultiVectorEncoder")    # types in config_sentence_transformers.json of models with a vector for each token
@@ -93,6 +77,35 @@ def check_single(folder: Path) -> None:
     said = (read_json(folder / "config_sentence_transformers.json") or {}).get("model_type")
     if said in LATE or any(kind == "MultiVectorMask" for kind, _ in read_modules(folder)):
         raise ModelLoadError(f"{folder} is a late-interaction model ({said or 'MultiVectorMask'}), a vector for each token: load it with model_type='colbert'")
+
+# %% ../../nbs/backends/biencoder.ipynb #b1e0a002
+QUERY, DOCUMENT = "query", "document"
+
+def text_encoders(
+    tokenizer: Any,             # A transformers tokenizer
+    settings: TextSettings,     # The folder's
+    model: Any,                 # The transformer
+    max_length: int | None,     # The caller's wish
+    prompts: tuple[str, str],   # Of queries and of documents
+) -> dict[str, TextEncoder | MessageEncoder]:
+    "Encoders of queries, of documents, and of texts that are neither (\"\")"
+    from rerankers.engine.messages import MessageEncoder
+    from rerankers.engine.tokens import TextEncoder, fitting_length, from_transformers, usable_length
+    vocabulary = settings.fit(from_transformers(tokenizer, model))
+    usable = usable_length(model.config.to_dict(), vocabulary.room)
+    def make(length: int | None, system: str) -> TextEncoder | MessageEncoder:
+        if settings.message: return MessageEncoder(tokenizer, settings, length, system=system, roles=("user",), model=model)
+        return TextEncoder(vocabulary, length)
+    wanted = {kind: (fitting_length(max_length, usable, settings.usual(vocabulary.limit, kind)), prompt if settings.message else "")
+              for kind, prompt in zip((QUERY, DOCUMENT, ""), (*prompts, ""))}
+    made = {want: make(*want) for want in dict.fromkeys(wanted.values())}
+    return {kind: made[want] for kind, want in wanted.items()}
+
+def joined(parts: list[Tokens]) -> Tokens:
+    "The tokens of several encoders, one after the other"
+    from rerankers.engine.batching import Tokens
+    cut = [lost for part in parts for lost in part.cut or [False] * len(part["input_ids"])]
+    return Tokens.of({name: [ids for part in parts for ids in part[name]] for name in parts[0]}, cut)
 
 # %% ../../nbs/backends/biencoder.ipynb #9df30cf5
 class BiEncoderRanker(LocalModel, PointwiseRanker):
@@ -118,57 +131,56 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         **kwargs,                               # See `LoadOptions`
     ):
         from rerankers.engine.hub import checkpoint_folder
-        from rerankers.engine.modules import load_head
-        from rerankers.engine.pytorch import load_model, load_tokenizer
-        from rerankers.engine.tokens import TextEncoder, fitting_length, from_transformers, usable_length
+        from rerankers.engine.modules import load_head, open_trunk
+        from rerankers.engine.pytorch import load_tokenizer
         options = LoadOptions(**kwargs)
         folder = checkpoint_folder(model, options)
         check_single(folder)
-        chain, head = read_modules(folder), load_head(folder)
-        path = chain[0][1] if chain else ""
-        st_config, text_config = (read_json(folder / f) or {} for f in ("config_sentence_transformers.json", f"{path or '.'}/sentence_bert_config.json"))
-        transformer = load_model(model, "AutoModel", options, subfolder=path)
-        tokenizer = load_tokenizer(model, options, path)
-        vocabulary = from_transformers(tokenizer)
+        path = next((path for _, path in read_modules(folder)), "")
+        settings, st_config = text_settings(folder, path), said_in(folder / "config_sentence_transformers.json")
+        head = load_head(folder, settings)
+        self.runtime, _ = open_trunk(model, head, settings, options, path)
+        tokenizer = load_tokenizer(model, settings.options(options), path)
         found = saved_prompts(st_config)
         self.model, self.batch_size, self.max_tokens = model, check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         self.query_prompt, self.document_prompt = (own if given is None else given for given, own in zip((query_prompt, document_prompt), found))
         self.truncate_dim = check_positive("truncate_dim", st_config.get("truncate_dim") if truncate_dim is None else truncate_dim)
         self.include_prompt, self.special = head.include_prompt, frozenset(tokenizer.all_special_ids)
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
-        self.lower = bool(text_config.get("do_lower_case"))
-        usable = usable_length(transformer.config.to_dict(), None)
-        self.encoder = TextEncoder(vocabulary, fitting_length(max_length, usable, text_config.get("max_seq_length") or vocabulary.limit))
-        self.runtime, self.pad, self.side = pooling_runtime(transformer, head), vocabulary.pad, "right"   # pooled by the mask; few models take the left
+        self.encoders = text_encoders(tokenizer, settings, self.runtime.model, max_length, (self.query_prompt, self.document_prompt))
+        self.before = ("", "") if settings.message else (self.query_prompt, self.document_prompt)
+        self.pad, self.side = self.encoders[QUERY].vocabulary.pad, "right"      # pooled by the mask; few models take the left
 
-    def prompt_length(self, prompt: str) -> int:
+    def prompt_length(self, prompt: str, kind: str) -> int:
         "Tokens of a prompt that pooling leaves out: those it has by itself, without a special one at its end"
-        ids = self.encoder.texts([prompt.lower() if self.lower else prompt])["input_ids"][0] if prompt else []
+        ids = self.encoders[kind].texts([prompt])["input_ids"][0] if prompt else []
         return len(ids) - (bool(ids) and ids[-1] in self.special)
 
-    def tokens(self, texts: Sequence[str], prompts: Sequence[str]) -> Tokens:
-        "Token ids of each text after its prompt, and which of them are pooled where that is not all"
-        whole = [prompt + text for prompt, text in zip(prompts, texts)]
-        made = self.encoder.texts([t.lower() for t in whole] if self.lower else whole)
+    def tokens(self, texts: Sequence[str], prompts: Sequence[str], kind: str = "") -> Tokens:
+        "Token ids of each text after its prompt, and which of them are pooled where that is not all; `kind` as in `embed`"
+        made = self.encoders[kind].texts([prompt + text for prompt, text in zip(prompts, texts)])
         if self.include_prompt: return made
         from rerankers.engine.batching import Tokens
-        lengths = {prompt: self.prompt_length(prompt) for prompt in dict.fromkeys(prompts)}
+        from rerankers.engine.modules import UNPOOLED
+        lengths = {prompt: self.prompt_length(prompt, kind) for prompt in dict.fromkeys(prompts)}
         return Tokens.of({**made, UNPOOLED: pooled_rows(made["input_ids"], [lengths[p] for p in prompts])}, made.cut or [])
 
     def vectors(self, tokens: Tokens, **how: Any) -> np.ndarray:
         "A vector for each text, cut to `truncate_dim`"
         return self.run(tokens, unit="text", **how)[:, :self.truncate_dim]                                                  # (texts, dim)
 
-    def embed(self, texts: Sequence[str], *, prompt: str = "", batch_size: int | None = None, progress: bool | None = None) -> np.ndarray:
-        "Texts as vectors, (texts, dim); the prompt is the caller's business: `query_prompt`, `document_prompt`, or none"
-        return self.vectors(self.tokens(texts, [prompt] * len(texts)), batch_size=batch_size, progress=progress)
+    def embed(self, texts: Sequence[str], *, prompt: str = "", kind: str = "", batch_size: int | None = None, progress: bool | None = None) -> np.ndarray:
+        "Texts as vectors, (texts, dim); prompt and `kind` ('query', 'document', or neither) are the caller's business"
+        return self.vectors(self.tokens(texts, [prompt] * len(texts), kind), batch_size=batch_size, progress=progress)
 
     def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Ranking:
         "Encode each distinct text once, compare the vectors of each pair"
-        texts = [((self.query_prompt, q), (self.document_prompt, d)) for q, d in pairs]
-        place = {text: i for i, text in enumerate(dict.fromkeys(t for pair in texts for t in pair))}
-        tokens = self.tokens([text for _, text in place], [prompt for prompt, _ in place])
+        kinds = (QUERY, DOCUMENT) if self.encoders[QUERY] is not self.encoders[DOCUMENT] else ("", "")
+        sides = [tuple(zip(kinds, self.before, pair)) for pair in pairs]        # (kind, prompt, text) of query and document
+        groups = {kind: list(dict.fromkeys(side for pair in sides for side in pair if side[0] == kind)) for kind in kinds}
+        place = {side: i for i, side in enumerate(side for group in groups.values() for side in group)}
+        tokens = joined([self.tokens([text for _, _, text in group], [prompt for _, prompt, _ in group], kind) for kind, group in groups.items()])
         vectors: Any = self.vectors(tokens, batch_size=batch_size, progress=progress).astype("float64")   # (texts, dim)
-        queries, documents = [place[q] for q, _ in texts], [place[d] for _, d in texts]
+        queries, documents = ([place[pair[i]] for pair in sides] for i in range(2))
         lost = tokens.cut or [False] * len(place)
         return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=[lost[q] or lost[d] for q, d in zip(queries, documents)])

@@ -52,6 +52,7 @@ class LateEncoder:
         tokenizer: Any,             # A transformers tokenizer
         settings: LateSettings,     # The checkpoint's
         query: bool,                # Queries, or documents?
+        trunk: Any = None,          # The torch model that reads the tokens
     ):
         from rerankers.engine.tokens import TextEncoder, from_transformers
         marker, self.prompt = (settings.query_marker, settings.query_prompt) if query else (settings.document_marker, settings.document_prompt)
@@ -59,7 +60,7 @@ class LateEncoder:
         self.marker = known_id(tokenizer, known) if known and settings.inserted else None
         self.prefix, self.strip = "" if self.marker is not None else marker, settings.strip
         length = (settings.expansion if settings.fixed and settings.expansion else settings.query_length) if query else settings.document_length
-        self.encoder = TextEncoder(from_transformers(tokenizer), None if length is None else max(length - (self.marker is not None), 1))
+        self.encoder = TextEncoder(from_transformers(tokenizer, trunk), None if length is None else max(length - (self.marker is not None), 1))
         self.fill_to, self.attend, self.fill_scores = settings.expansion if query else None, settings.attend, settings.fill_scores
         self.filling = filling_id(tokenizer, settings.filling) if self.fill_to else 0
         self.skipped = skipped_ids(tokenizer, settings) if (settings.skip_queries if query else settings.skip_documents) else frozenset()
@@ -188,11 +189,12 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         trunk = load_model(self.model, "AutoModel", options, config=native_config(folder / path, options.trust_remote_code), subfolder=path)
         tokenizer = load_tokenizer(self.model, options, path)
         check_markers(folder, settings, tokenizer, set(given))
-        limits = from_transformers(tokenizer).limit, usable_length(trunk.config.to_dict(), None)
+        vocabulary = from_transformers(tokenizer, trunk)
+        limits = vocabulary.limit, usable_length(trunk.config.to_dict(), vocabulary.room)
         self.settings = bounded(overridden(settings, given, expand), *limits, {k: given.get(k) for k in ("query_length", "document_length")})
         if self.settings.lower: lower_first(tokenizer.backend_tokenizer)
         self.tokenizer, self.pad = tokenizer, {"input_ids": tokenizer.pad_token_id or 0}
-        self.queries, self.documents = (LateEncoder(tokenizer, self.settings, query=q) for q in (True, False))
+        self.queries, self.documents = (LateEncoder(tokenizer, self.settings, q, trunk) for q in (True, False))
         self.attach(folder, trunk, options)
 
     def attach(self, folder: Path, trunk: Any, options: LoadOptions) -> None:

@@ -15,19 +15,22 @@ from ..engine.activations import ACTIVATIONS, OVER_LABELS, Activation, activatio
 from ..engine.hub import LoadOptions, checkpoint_folder
 from ..engine.labels import label_names, pick_label, stated_labels
 from ..engine.local import LocalRanker, Runtime
+from ..engine.settings import TextSettings, check_homes, default_prompt, text_settings
 from ..errors import InputError, MissingDependency, ModelLoadError, installed
 from ..rankers import Pair, check_positive
 from ..registry import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Batch, Tokens
+    from rerankers.engine.messages import MessageEncoder
     from rerankers.engine.tokens import TextEncoder, Vocabulary
 
 # %% auto #0
 __all__ = ['RECIPES', 'QUANTISED_NOISE', 'configured_activation', 'default_activation', 'PairRecipe', 'recipe_for', 'Opened',
            'no_head', 'open_classifier', 'saying_names', 'adapter_labels', 'open_chain', 'open_onnx', 'check_most',
-           'pads', 'OneLength', 'count_columns', 'only_onnx', 'pick_backend', 'CrossEncoderRanker', 'open_checkpoint',
-           'official_activation', 'default_prompt', 'pair_encoder']
+           'graph_side', 'pads', 'OneLength', 'count_columns', 'only_onnx', 'pick_backend', 'CrossEncoderRanker',
+           'open_checkpoint', 'official_activation', 'said_of', 'is_chain', 'speaker', 'graph_vocabulary',
+           'pair_encoder', 'message_encoder']
 
 # %% ../../nbs/backends/cross_encoder.ipynb #54734f69
 def configured_activation(
@@ -78,6 +81,9 @@ class Opened:
     runtime: Runtime                # Batch -> (pairs, labels)
     vocabulary: Vocabulary          # Tokenizer and its facts
     labels: list[str]               # Names of the model's outputs, in order
+    settings: TextSettings = TextSettings()     # What a sentence-transformers folder says of its texts
+    path: str = ""                  # Where in the folder the transformer is
+    tokenizer: Any = None           # transformers' own, where pairs go through a chat template
 
 def no_head(source: str, what: str) -> ModelLoadError:
     "Why something that is no sequence classifier is not loaded as one"
@@ -95,9 +101,9 @@ def open_classifier(source: str, folder: Path, options: LoadOptions) -> Opened:
         raise no_head(source, f"a {', '.join(config.architectures or [config.model_type])}")
     labels = adapter_labels(source, options) if adapter else None   # an adapter brings its own head, or that of the model below serves
     if labels or not trained: config.num_labels = labels or 1
-    vocabulary = from_transformers(load_tokenizer(source, options))
-    runtime = load_classifier(source, options, config, vocabulary.pad["input_ids"])
-    names = label_names(saying_names(config, folder, adapter), config.num_labels)
+    tokenizer = load_tokenizer(source, options)
+    runtime = load_classifier(source, options, config, from_transformers(tokenizer).pad["input_ids"])
+    vocabulary, names = from_transformers(tokenizer, runtime.model), label_names(saying_names(config, folder, adapter), config.num_labels)
     return Opened(runtime, replace(vocabulary, side=padding_side(runtime.model, vocabulary.side)), names)
 
 def saying_names(config: Any, folder: Path, adapter: dict[str, Any]) -> dict[str, Any]:
@@ -112,25 +118,28 @@ def adapter_labels(source: str, options: LoadOptions) -> int | None:
     return head_rows(adapter_weights(source, options))
 
 def open_chain(source: str, folder: Path, options: LoadOptions) -> Opened:
-    "A sentence-transformers chain in torch whose last Dense layer gives the scores"
-    from rerankers.engine.modules import ReadHead, load_head
-    from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
+    "A sentence-transformers chain in torch, one of whose modules gives the scores"
+    from rerankers.engine.modules import SCORES, load_head, open_trunk
+    from rerankers.engine.pytorch import load_tokenizer
     from rerankers.engine.tokens import from_transformers
-    head, path = load_head(folder), read_modules(folder)[0][1]
-    if head.columns is None: raise no_head(source, "a chain that ends in an embedding")
-    model = load_model(source, "AutoModel", options, subfolder=path)
-    names = label_names({}, head.columns)
-    vocabulary = replace(from_transformers(load_tokenizer(source, options, path)), side="right")    # pooled by the mask; not every model takes the left
-    return Opened(TorchRuntime(model, ReadHead(head.to(model.device))), vocabulary, names)
+    path = read_modules(folder)[0][1]
+    settings = text_settings(folder, path)
+    head = load_head(folder, settings, SCORES)
+    if SCORES not in head.widths(): raise no_head(source, "a chain that ends in an embedding")
+    runtime, columns = open_trunk(source, head, settings, options, path)
+    vocabulary = from_transformers(load_tokenizer(source, settings.options(options), path), runtime.model)
+    return Opened(runtime, replace(vocabulary, side="right"), label_names({}, columns or 1))    # read by the mask; not every model takes the left
+
 
 # %% ../../nbs/backends/cross_encoder.ipynb #60705cd1
 def open_onnx(source: str, folder: Path, options: LoadOptions, *, file_name: str | None, providers: list[str] | None) -> Opened:
     "An ONNX graph on onnxruntime, with neither torch nor transformers"
     from rerankers.engine.onnx import OnnxRuntime, find_onnx
     from rerankers.engine.tokens import from_folder
-    for name in ("model_kwargs", "tokenizer_kwargs", "random_head"):
+    for name in ("model_kwargs", "tokenizer_kwargs", "config_kwargs", "random_head"):
         if getattr(options, name): raise InputError(f"{name} has no effect on an ONNX graph: leave it out, or use backend='torch'")
     config, vocabulary = read_json(folder / "config.json") or {}, from_folder(folder)
+    vocabulary = replace(vocabulary, side=graph_side(config, vocabulary.side))
     graph = OnnxRuntime(find_onnx(folder, file_name), device=options.device, providers=providers, side=vocabulary.side)
     names, pad = label_names(config, count_columns(graph, source)), config.get("pad_token_id")
     limit = min((n for n in (vocabulary.limit, graph.most) if n), default=None)
@@ -142,6 +151,11 @@ def check_most(max_length: int | None, runtime: Any) -> None:
     "Raise `InputError` for a length that a graph of fixed length has no room for"
     most = getattr(runtime, "most", None)
     if most and max_length and max_length > most: raise InputError(f"max_length={max_length}: the graph takes exactly {most} tokens")
+
+def graph_side(config: dict[str, Any], habit: str) -> str:
+    "Where padding leaves a graph's scores as they are: as `padding_side` of the torch engine, by config.json alone"
+    if config.get("summary_type") == "last": return "left"
+    return habit if config.get("auto_map") or not config.get("architectures") else "right"
 
 def pads(folder: Path, vocabulary: Vocabulary) -> bool:
     "Does a tokenizer have a token for padding?"
@@ -190,7 +204,7 @@ class CrossEncoderRanker(LocalRanker):
     "Cross-encoders of any kind, in torch or ONNX (Nogueira and Cho, 2019, arXiv 1901.04085)"
     words: ClassVar[tuple[str, ...]] = ("cross-encoder", "crossencoder")
     defaults = {"en": "cross-encoder/ettin-reranker-150m-v1", "other": "BAAI/bge-reranker-v2-m3"}
-    claims   = Claims(st_types=("CrossEncoder",), architectures=("*ForSequenceClassification",),
+    claims   = Claims(st_types=("CrossEncoder",), chains=("CrossEncoder/*", "*/LogitScore"), architectures=("*ForSequenceClassification",),
                       names=("cross-encoder/*", "*reranker*", "*rerank-*-v1", "*monobert*", "*monoelectra*", "*cross-encoder*", "*crossencoder*"))
     requires = {"transformers": ("torch", "transformers", "numpy"), "onnx": ("onnxruntime", "tokenizers", "numpy")}
     family: ClassVar[PairRecipe | None] = None  # The recipe of a subclass that is one family; otherwise it is found by the checkpoint's name
@@ -215,23 +229,23 @@ class CrossEncoderRanker(LocalRanker):
     ):
         options = LoadOptions(**kwargs)
         opened, folder = open_checkpoint(model, options, backend=backend, file_name=file_name, providers=providers)
-        config, st_config = read_json(folder / "config.json") or {}, read_json(folder / "config_sentence_transformers.json") or {}
+        config, st_config = (read_json(path) or {} for path in (folder / opened.path / "config.json", folder / "config_sentence_transformers.json"))
         self.model, self.runtime, self.labels = model, opened.runtime, opened.labels
-        self.recipe: PairRecipe = self.family or recipe_for(model, str(config.get("_name_or_path", "")))
+        self.recipe: PairRecipe = self.family or (PairRecipe() if read_modules(folder) else recipe_for(model, str(config.get("_name_or_path", ""))))
         self.column = pick_label(label, opened.labels, model)
         if activation is None: activation = official_activation(self.recipe, config, st_config, len(opened.labels))
         self.activation = pick_activation(activation, len(opened.labels))
-        self.prompt = prompt if prompt is not None else default_prompt(st_config)
+        self.prompt = prompt if prompt is not None else default_prompt(folder)
         check_most(max_length, opened.runtime)
-        self.encoder = pair_encoder(opened.vocabulary, self.recipe, config, max_length, truncation, query_length)
+        self.encoder = pair_encoder(opened, self.recipe, config, max_length, truncation, query_length, self.prompt)
+        self.before = self.recipe.query_prefix if opened.settings.message else self.prompt + self.recipe.query_prefix
         self.pad, self.side = opened.vocabulary.pad, opened.vocabulary.side
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         if getattr(opened.runtime, "quantised", False): self.pool_queries, self.score_noise = False, QUANTISED_NOISE
 
     def encode(self, pairs: Sequence[Pair]) -> Tokens:
         "Pairs as the checkpoint wants them"
-        before, between = self.prompt + self.recipe.query_prefix, self.recipe.document_prefix
-        return self.encoder.pairs([(before + q, between + t) for q, t in pairs])
+        return self.encoder.pairs([(self.before + q, self.recipe.document_prefix + t) for q, t in pairs])
 
     def read(self, rows: np.ndarray) -> list[float]:
         "(pairs, labels) -> (pairs,)"
@@ -245,29 +259,64 @@ class CrossEncoderRanker(LocalRanker):
 
 # %% ../../nbs/backends/cross_encoder.ipynb #2fd1eb79
 def open_checkpoint(model: str, options: LoadOptions, *, backend: str, file_name: str | None, providers: list[str] | None) -> tuple[Opened, Path]:
-    "A checkpoint of whichever kind it is, and the folder with its small files"
+    "A checkpoint of whichever kind it is, used as its folder says, and that folder with its small files"
     if pick_backend(backend, model, file_name) == "onnx":
         from rerankers.engine.onnx import fetch_onnx
         folder = fetch_onnx(model, options, file_name)
-        return open_onnx(model, folder, options, file_name=file_name, providers=providers), folder
+        settings, _ = said_of(folder)
+        opened = open_onnx(model, folder, options, file_name=file_name, providers=providers)
+        return replace(opened, vocabulary=graph_vocabulary(opened, settings), settings=settings), folder
     folder = checkpoint_folder(model, options)
-    chain = len(read_modules(folder)) > 1
-    return (open_chain if chain else open_classifier)(model, folder, options), folder
+    settings, path = said_of(folder)
+    if is_chain(folder, settings): opened = open_chain(model, folder, options)
+    else: opened = open_classifier(str(folder / path) if path else model, folder / path, settings.options(options))
+    return replace(opened, vocabulary=settings.fit(opened.vocabulary), settings=settings, path=path, tokenizer=speaker(model, settings, options, path)), folder
 
 def official_activation(recipe: PairRecipe, config: dict[str, Any], st_config: dict[str, Any], labels: int) -> str:
     "What the checkpoint's authors make of its logits: as their recipe says, as its files say, or as is usual; raises `ModelLoadError`"
     return recipe.activation or configured_activation(config, st_config, labels) or default_activation(labels)
 
-def default_prompt(st_config: dict[str, Any]) -> str:
-    "The prompt that a checkpoint puts before the query, usually none"
-    return (st_config.get("prompts") or {}).get(st_config.get("default_prompt_name")) or ""
+def said_of(folder: Path) -> tuple[TextSettings, str]:
+    "What a sentence-transformers folder says of its texts, and where its transformer is; nothing for other folders"
+    check_homes(folder)
+    chain = read_modules(folder)
+    return (text_settings(folder, chain[0][1]), chain[0][1]) if chain else (TextSettings(), "")
 
-def pair_encoder(vocabulary: Vocabulary, recipe: PairRecipe, config: dict[str, Any],
-                 max_length: int | None, truncation: str | None, query_length: int | None) -> TextEncoder:
-    "The encoder for a recipe, with what the caller overrides"
+def is_chain(folder: Path, settings: TextSettings) -> bool:
+    "Does more than a classifier stand in a folder's modules.json?"
+    chain = read_modules(folder)
+    return len(chain) > 1 or settings.task == "text-generation" or any(kind != "Transformer" for kind, _ in chain)
+
+def speaker(model: str, settings: TextSettings, options: LoadOptions, path: str) -> Any:
+    "The tokenizer with the chat template, for folders whose texts go through one"
+    from rerankers.engine.pytorch import load_tokenizer
+    return None if settings.message is None else load_tokenizer(model, settings.options(options), path)
+
+def graph_vocabulary(opened: Opened, settings: TextSettings) -> Vocabulary:
+    "A graph's vocabulary as its folder says; raises `ModelLoadError` for what only transformers can do"
+    own = {name for name in settings.tokenizer if name not in ("model_max_length", "padding_side")} | set(settings.config)
+    if settings.message or own:
+        raise ModelLoadError(f"{settings.path}: {', '.join(sorted(own)) or 'its chat template'} needs transformers: use backend='torch'")
+    limit = settings.tokenizer.get("model_max_length") or opened.vocabulary.limit
+    most = min((n for n in (limit, getattr(opened.runtime, "most", None)) if n), default=None)
+    return replace(settings.fit(opened.vocabulary), limit=most)
+
+def pair_encoder(opened: Opened, recipe: PairRecipe, config: dict[str, Any], max_length: int | None, truncation: str | None, query_length: int | None,
+                 prompt: str) -> TextEncoder | MessageEncoder:
+    "The encoder for a recipe and a folder's settings, with what the caller overrides"
     from rerankers.engine.tokens import TextEncoder, fitting_length, usable_length
     check_positive("query_length", query_length)
-    usual = min((n for n in (recipe.max_length, vocabulary.limit) if n), default=None)
-    max_length = fitting_length(max_length, usable_length(config, None) or vocabulary.limit, usual)     # positions bound, habits do not
+    vocabulary, settings = opened.vocabulary, opened.settings
+    usual = min((n for n in (recipe.max_length, settings.usual(vocabulary.limit)) if n), default=None)
+    max_length = fitting_length(max_length, usable_length(config, vocabulary.room) or vocabulary.limit, usual)     # positions bound, habits do not
+    if settings.message: return message_encoder(opened, max_length, prompt, truncation or query_length)
     if query_length is None and recipe.query_share and max_length: query_length = int(max_length * recipe.query_share)
-    return TextEncoder(vocabulary, max_length, truncation=truncation or recipe.truncation, query_length=query_length)
+    own = "only_second" if settings.truncation == "only_second" else recipe.truncation
+    return TextEncoder(vocabulary, max_length, truncation=truncation or own, query_length=query_length)
+
+def message_encoder(opened: Opened, max_length: int | None, prompt: str, cut: str | int | None) -> MessageEncoder:
+    "The encoder for pairs that go through a chat template, the prompt being the system's; raises `InputError` for wishes that it cannot fulfil"
+    from rerankers.engine.messages import MessageEncoder
+    if cut: raise InputError("truncation= and query_length= have no effect: the model's chat template makes one text of each pair, which is cut as a whole")
+    return MessageEncoder(opened.tokenizer, opened.settings, max_length, system=prompt, model=getattr(opened.runtime, "model", None))
+

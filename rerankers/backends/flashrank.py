@@ -210,7 +210,7 @@ class FlashRankRanker(LocalRanker):
         names = label_names(read_json(graph.parent / "config.json") or {}, count_columns(self.runtime, model))
         self.column = pick_label(label, names, model)
         self.model, self.encoder = model, folder_encoder(graph.parent, max_length, self.runtime.most)
-        self.pad, self.side = self.encoder.vocabulary.pad, self.encoder.vocabulary.side
+        self.pad, self.side = self.encoder.vocabulary.pad, "right"     # as FlashRank pads, whatever the tokenizer was used to
         self.runtime.side = self.side
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         if self.runtime.quantised: self.pool_queries, self.score_noise = False, QUANTISED_NOISE / 4   # a sigmoid rises by a quarter a logit at the most

@@ -193,8 +193,9 @@ class JinaV3Ranker(SetwiseRanker):
         self.document_length = check_positive("document_length", document_length) or 2048
         self.max_documents = check_positive("max_documents", max_documents) or 125
         self.runtime, self.tokenizer = open_jina(model, LoadOptions(**kwargs))
-        vocabulary = from_transformers(self.tokenizer)
+        vocabulary = from_transformers(self.tokenizer, self.runtime.model)
         self.encoder, self.max_tokens = TextEncoder(vocabulary, None), prompt_room(max_tokens, vocabulary.limit or 131_072)
+        self.parts = {most: TextEncoder(vocabulary, most) for most in {self.query_length, self.document_length}}
 
     def score_documents(self, query: str, texts: list[str]) -> Ranking:
         "Cosines of the documents with the query, block by block"
@@ -206,9 +207,9 @@ class JinaV3Ranker(SetwiseRanker):
 
     def shortened(self, texts: list[str], most: int) -> tuple[list[str], list[int], list[bool]]:
         "Texts of at most so many tokens, their lengths, and which of them lost something"
-        ids = self.encoder.texts(texts)["input_ids"]
-        shown = [text if len(row) < most else self.tokenizer.decode(row[:most]) for text, row in zip(texts, ids)]
-        return shown, [min(len(row), most) for row in ids], [len(row) > most for row in ids]
+        made = self.parts[most].texts(texts)
+        shown = [text if len(row) < most else self.tokenizer.decode(row) for text, row in zip(texts, made["input_ids"])]
+        return shown, list(map(len, made["input_ids"])), made.cut or []
 
     def vectors(self, query: str, texts: list[str]) -> np.ndarray:
         "One block's vectors, (documents + 1, dim), the query's last; raises `UnusableAnswer` should the prompt have lost a marker"

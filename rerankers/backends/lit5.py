@@ -144,8 +144,8 @@ class LiT5ScoreRanker(SetwiseRanker):
         from rerankers.engine.tokens import TextEncoder
         self.model, self.fusion = model, Fusion(model, LoadOptions(**kwargs), max_length)
         listen(self.fusion.model)
-        self.whole = TextEncoder(self.fusion.vocabulary, None)
-        self.special = len(self.whole.texts([""])["input_ids"][0])
+        self.special = len(TextEncoder(self.fusion.vocabulary, None).texts([""])["input_ids"][0])
+        self.question = TextEncoder(self.fusion.vocabulary, None if max_length is None else max_length + self.special)    # more is in no passage's row
 
     @computes
     def score_documents(self, query: str, texts: list[str]) -> Ranking:
@@ -153,7 +153,7 @@ class LiT5ScoreRanker(SetwiseRanker):
         import torch
         from rerankers.engine.fusion import fuse, write
         [rows], [cut] = self.fusion.tokens([[SCORE.format(query, text) for text in texts]])
-        asked = len(self.whole.texts([SCORE.format(query, "").partition(" context:")[0]])["input_ids"][0]) - self.special
+        asked = len(self.question.texts([SCORE.format(query, "").partition(" context:")[0]])["input_ids"][0]) - self.special
         model, sizes = self.fusion.model, list(map(len, rows))
         with torch.inference_mode():
             fused = fuse(model, [rows])

@@ -300,15 +300,15 @@ def check_compression(ratio: int, compress_layers: int | Sequence[int], config: 
         if not 1 <= layer <= last: raise InputError(f"compress_layers: there is nothing to compress before layer {layer}; give layers from 1 to {last}")
     return tuple(chosen)
 
-def layer_prompts(tokenizer: Any, asked: str, query_prefix: str, document_prefix: str, max_length: int | None, positions: int | None,
+def layer_prompts(tokenizer: Any, asked: str, query_prefix: str, document_prefix: str, max_length: int | None, config: dict[str, Any],
                   ) -> tuple[PromptEncoder, PromptEncoder]:
     "Encoders of the whole prompt, and of what comes before the passage; raises `InputError` for a length that the model has no room for"
     from rerankers.engine.prompts import Prompt, PromptEncoder
-    from rerankers.engine.tokens import fitting_length
-    length = fitting_length(max_length, positions)
+    from rerankers.engine.tokens import fitting_length, usable_length
+    length = fitting_length(max_length, usable_length(config, None))
     def encoder(body: str, tail: tuple[str, ...]) -> PromptEncoder:
         prompt = Prompt(body, query=query_prefix + "{query}", between="\n", tail=tail, bos=True, counts="flag", query_share=0.75, keep_end=False)
-        return PromptEncoder(tokenizer, prompt, length)
+        return PromptEncoder(tokenizer, prompt, length, known=config.get("vocab_size"))
     return encoder(document_prefix + "{document}", ("\n", asked)), encoder("", ())
 
 def rows_as_they_are(output: Any, inputs: dict[str, Any]) -> Any:
@@ -349,7 +349,7 @@ class LayerwiseRanker(LocalRanker):
         exits, compress = pick_exits(cutoff_layers, config, family), check_compression(compress_ratio, compress_layers, config, family)
         own = trunk_config(config, family, max(exits), softcap)
         tokenizer, asked = own_tokenizer(model, options, own), family.prompt if prompt is None else prompt
-        self.encoder, self.before = layer_prompts(tokenizer, asked, query_prefix, document_prefix, max_length, config.get("max_position_embeddings"))
+        self.encoder, self.before = layer_prompts(tokenizer, asked, query_prefix, document_prefix, max_length, config)
         layers = open_layers(model, options, config, own, exits.values())       # the large files come last, when everything else is known to be right
         scale, cap = embedding_scale(config, family, layers.model.embed_tokens.weight.dtype), config.get("final_logit_softcapping")
         run = LayerRun(exits, scale, cap, compress, compress_ratio, len(self.encoder.tail))

@@ -163,7 +163,8 @@ class LLMPointwiseRanker(LocalRanker):
         self.takes_instruction = "{instruction}" in prompt.body + prompt.query
         if instruction is not None and not self.takes_instruction: raise InputError(f"instruction={instruction!r}: this prompt has no {{instruction}}")
         self.model, self.instruction, self.share_prefix = model, instruction, share_prefix
-        self.encoder = PromptEncoder(tokenizer, prompt, max_length or self.recipe.max_length, getattr(config, "max_position_embeddings", None))
+        positions = getattr(config, "max_position_embeddings", None)
+        self.encoder = PromptEncoder(tokenizer, prompt, max_length or self.recipe.max_length, positions, model=self.runtime.model)
         self.pad, self.side = {"input_ids": padding_id(tokenizer)}, self.recipe.side or tokenizer.padding_side
         self.activation = pick_activation(activation or self.recipe.activation)
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)

@@ -174,19 +174,18 @@ class QueryTable:
         max_length: int | None,     # Tokens a query; None keeps all
         most: int | None = None,    # Words to keep a query
     ):
-        from rerankers.engine.tokens import own_tokenizer
         if not vocabulary.fast: raise ModelLoadError("queries without a model need a tokenizer of the tokenizers library; this model's is written in Python")
         if len(weights) < vocabulary.tokenizer.get_vocab_size():
             raise ModelLoadError(f"the table of query weights has {len(weights)} rows for {vocabulary.tokenizer.get_vocab_size()} tokens")
-        self.tokenizer, self.weights, self.most = own_tokenizer(vocabulary.tokenizer, max_length), weights, most
+        self.vocabulary, self.max_length, self.weights, self.most = vocabulary, max_length, weights, most
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Terms]:
         import numpy as np
         found = {}
-        for text, encoding in zip(texts, self.tokenizer.encode_batch(list(texts), add_special_tokens=False)):
+        for text, read in self.vocabulary.read(texts, self.max_length).items():
             row = np.zeros_like(self.weights)
-            row[encoding.ids] = self.weights[encoding.ids]
-            found[text] = keep_terms(row, self.most)._replace(cut=bool(encoding.overflowing))
+            row[read.ids] = self.weights[read.ids]
+            found[text] = keep_terms(row, self.most)._replace(cut=read.more)
         return found
 
 # %% ../../nbs/backends/splade.ipynb #08e78e8f
@@ -236,7 +235,7 @@ class SpladeRanker(LocalModel, PointwiseRanker):
         options = settings.options(options)
         read = pooling_reader(read_json(folder / chain[1][1] / "config.json") or {} if len(chain) > 1 else {})
         transformer = load_model(self.model, "AutoModelForMaskedLM", options, subfolder=path)
-        self.encoders = text_encoders(load_tokenizer(self.model, options, path), settings, transformer.config.to_dict(), max_length, ("", ""))
+        self.encoders = text_encoders(load_tokenizer(self.model, options, path), settings, transformer, max_length, ("", ""))
         self.vocabulary = self.encoders[DOCUMENT].vocabulary
         self.pad, self.side = self.vocabulary.pad, self.vocabulary.side
         self.runtime = TermsRuntime(TorchRuntime(transformer, read), transformer.config.vocab_size, self.max_terms)

@@ -100,7 +100,7 @@ class Fusion:
     ):
         self.model = load_t5(source, options, **model_kwargs)
         self.tokenizer = load_tokenizer(source, options)
-        self.vocabulary = from_transformers(self.tokenizer)
+        self.vocabulary = from_transformers(self.tokenizer, self.model)
         self.encoder = TextEncoder(self.vocabulary, check_positive("max_length", max_length))
 
     def tokens(self, windows: Sequence[Sequence[str]]) -> tuple[list[Rows], list[list[bool]]]:

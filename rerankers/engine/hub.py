@@ -29,6 +29,7 @@ class LoadOptions:
     random_head: bool = False                       # Load although weights are missing and would be random
     model_kwargs: dict[str, Any] | None = None      # More arguments of the model's `from_pretrained`
     tokenizer_kwargs: dict[str, Any] | None = None  # More arguments of the tokenizer's `from_pretrained`
+    config_kwargs: dict[str, Any] | None = None     # Entries of the model's configuration that are to be otherwise
 
     @property
     def files(self) -> dict[str, Any]:

@@ -4,12 +4,12 @@
 
 # %% ../../nbs/engine/20_messages.ipynb #5a72253f
 from __future__ import annotations
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .settings import TextSettings
-from .tokens import from_transformers, own_tokenizer
+from .reading import Read
+from .tokens import from_transformers
 from ..errors import ModelLoadError
 from ..rankers import Pair
 if TYPE_CHECKING: from rerankers.engine.batching import Tokens
@@ -74,20 +74,16 @@ class MessageEncoder:
         *,
         system: str = "",           # What the system message says; there is none where this is empty
         roles: tuple[str, ...] = ("query", "document"),     # Of the texts of an item
+        model: Any = None,          # The torch model that reads the tokens
     ):
-        self.vocabulary = settings.fit(from_transformers(tokenizer))
+        self.vocabulary = settings.fit(from_transformers(tokenizer, model))
         self.chat, self.max_length, self.roles = tokenizer, max_length, roles
         self.arguments = {name: value for name, value in settings.chat.items() if name != "restore_suffix"}
         self.first = [("system", system)] if system else []
         self.style = pick_style(tokenizer, roles, settings.message or AUTO, self.arguments)
-        self.left = getattr(tokenizer, "truncation_side", "right") == "left"
-        self.tokenizer = own_tokenizer(self.vocabulary.tokenizer, None) if self.vocabulary.fast else self.vocabulary.tokenizer
-        self.lock = threading.Lock()
-        ends = self._ids([self._rendered([filler] * len(roles)) for filler in FILLERS]) if settings.chat.get("restore_suffix", True) else [[], []]
-        self.end = common_end(*ends)
-
-    def __getstate__(self) -> dict[str, Any]: return {k: v for k, v in vars(self).items() if k != "lock"}
-    def __setstate__(self, state: dict[str, Any]) -> None: vars(self).update(state, lock=threading.Lock())
+        fillers = [self._rendered([filler] * len(roles)) for filler in FILLERS] if settings.chat.get("restore_suffix", True) else []
+        ends = [read.ids for read in self.vocabulary.read(fillers, None).values()]
+        self.end = common_end(*ends) if ends else []
 
     def pairs(self, pairs: Sequence[Pair]) -> Tokens:
         "Token ids of each pair, and which lost text"
@@ -102,19 +98,14 @@ class MessageEncoder:
 
     def _tokens(self, prompts: list[str]) -> Tokens:
         from rerankers.engine.batching import Tokens
-        whole = self._ids(prompts)
-        ids = [self._cut(row) for row in whole]
+        found = self.vocabulary.read(prompts, self.max_length)      # without special tokens: the template has written them
+        for text, read in found.items(): self.vocabulary.check(text, read.ids)
+        ids = [self._ended(found[prompt]) for prompt in prompts]
         types = {"token_type_ids": [[0] * len(row) for row in ids]} if "token_type_ids" in self.vocabulary.inputs else {}
-        return Tokens.of({"input_ids": ids, **types}, [len(row) < len(all_) for row, all_ in zip(ids, whole)])
+        return Tokens.of({"input_ids": ids, **types}, [found[prompt].more for prompt in prompts])
 
-    def _cut(self, ids: list[int]) -> list[int]:
-        "As many tokens as fit, with the template's end"
-        if self.max_length is None or len(ids) <= self.max_length: return ids
-        kept = ids[-self.max_length:] if self.left else ids[:self.max_length]
-        end = self.end[-len(kept):]
-        return kept[:len(kept) - len(end)] + end
-
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        "Without special tokens: the template has written them"
-        if self.vocabulary.fast: return [e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
-        with self.lock: return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    def _ended(self, read: Read) -> list[int]:
+        "The tokens that fit, with the template's end"
+        if not read.more: return read.ids
+        end = self.end[-len(read.ids):]
+        return read.ids[:len(read.ids) - len(end)] + end

@@ -5,19 +5,27 @@
 # %% ../../nbs/engine/05_modules.ipynb #0ff06a73
 from __future__ import annotations
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .activations import ACTIVATIONS, OVER_LABELS, activation_named
-from .hub import first_line
-from .pytorch import load_errors, torch_module
+from .answers import call_decoder, keep_answers, read_last
+from .hub import LoadOptions, first_line
+from .pytorch import TorchRuntime, load_config, load_errors, load_model, torch_module
+from .settings import TextSettings, check_homes, check_keys, said_in
 from ..errors import ModelLoadError, did_you_mean, need
-from ..registry import read_json, read_modules
+from ..registry import read_modules
 
 # %% auto #0
-__all__ = ['POOLINGS', 'OLD_FLAGS', 'LAYERS', 'pool_cls', 'pool_last', 'pool_max', 'token_sum', 'pool_mean', 'pool_mean_sqrt',
-           'pool_weighted', 'pooling_modes', 'layer_weights', 'activation_layer', 'linear', 'Residual', 'dense_layer',
-           'norm_layer', 'normalise', 'keep_normalise', 'nothing', 'Head', 'ReadHead', 'load_layer', 'load_head']
+__all__ = ['POOLINGS', 'MEANS', 'OLD_FLAGS', 'LAYERS', 'Features', 'Widths', 'TOKENS', 'TEXT', 'SCORES', 'LOGITS', 'UNPOOLED',
+           'NAMES', 'DIM', 'MODULE_KEYS', 'STEPS', 'OTHERS', 'CLASSES', 'ENCODERS', 'PLACES', 'pool_cls', 'pool_last',
+           'pool_max', 'token_sum', 'pool_mean', 'pool_mean_sqrt', 'pool_weighted', 'pooling_modes', 'layer_weights',
+           'activation_layer', 'linear', 'Residual', 'dense_layer', 'norm_layer', 'normalise', 'keep_normalise',
+           'nothing', 'load_layer', 'sizes_of', 'Step', 'width_of', 'Applied', 'Offered', 'Pooled', 'Weighted',
+           'Convolved', 'Layered', 'Answered', 'module_config', 'named_step', 'pooling_step', 'weighted_step',
+           'convolved_step', 'layered_step', 'answered_step', 'not_run', 'load_step', 'Head', 'load_head', 'call_trunk',
+           'ReadHead', 'trunk_class', 'check_answers', 'check_trunk', 'open_trunk']
 
 # %% ../../nbs/engine/05_modules.ipynb #f25897ab
 def pool_cls(hidden: Any, mask: Any) -> Any:
@@ -38,28 +46,29 @@ def pool_max(hidden: Any, mask: Any) -> Any:
     found = hidden.masked_fill(~used.unsqueeze(-1), float("-inf")).max(dim=1).values
     return found.masked_fill(~used.any(dim=1, keepdim=True), 0)
 
-def token_sum(hidden: Any, weights: Any) -> tuple[Any, Any]:
-    "Weighted sum over tokens and the sum of the weights"
+def token_sum(hidden: Any, weights: Any, total: Any = None) -> tuple[Any, Any]:
+    "Weighted sum over tokens and what it is to be divided by: `total`, or the sum of the weights"
     weights = weights.unsqueeze(-1).float()                                 # (texts, tokens, 1)
-    return (hidden.float() * weights).sum(dim=1), weights.sum(dim=1).clamp(min=1e-9)
+    return (hidden.float() * weights).sum(dim=1), (weights.sum(dim=1) if total is None else total).clamp(min=1e-9)
 
-def pool_mean(hidden: Any, mask: Any) -> Any:
+def pool_mean(hidden: Any, mask: Any, total: Any = None) -> Any:
     "The mean over tokens"
-    total, count = token_sum(hidden, mask > 0)
-    return total / count                                                    # (texts, dim)
+    summed, count = token_sum(hidden, mask > 0, total)
+    return summed / count                                                   # (texts, dim)
 
-def pool_mean_sqrt(hidden: Any, mask: Any) -> Any:
+def pool_mean_sqrt(hidden: Any, mask: Any, total: Any = None) -> Any:
     "The sum over tokens divided by the root of their number"
-    total, count = token_sum(hidden, mask > 0)
-    return total / count.sqrt()
+    summed, count = token_sum(hidden, mask > 0, total)
+    return summed / count.sqrt()
 
-def pool_weighted(hidden: Any, mask: Any) -> Any:
+def pool_weighted(hidden: Any, mask: Any, total: Any = None) -> Any:
     "A mean in which the n-th token of the text weighs n"
-    total, count = token_sum(hidden, (mask > 0) * (mask != 0).cumsum(dim=1))
-    return total / count
+    summed, count = token_sum(hidden, (mask > 0) * (mask != 0).cumsum(dim=1), total)
+    return summed / count
 
-POOLINGS: dict[str, Callable[[Any, Any], Any]] = {
+POOLINGS: dict[str, Callable[..., Any]] = {
     "cls": pool_cls, "lasttoken": pool_last, "max": pool_max, "mean": pool_mean, "mean_sqrt_len_tokens": pool_mean_sqrt, "weightedmean": pool_weighted}
+MEANS = ("mean", "mean_sqrt_len_tokens", "weightedmean")     # those that divide
 
 # %% ../../nbs/engine/05_modules.ipynb #fdda146b
 OLD_FLAGS = {"pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_mean_tokens": "mean",
@@ -118,11 +127,15 @@ class Residual:
 
 def dense_layer(folder: Path) -> Callable[[Any], Any]:
     "Linear, activation, and a residual where the folder asks for one"
-    config, weights = read_json(folder / "config.json") or {}, layer_weights(folder)
+    config, weights = said_in(folder / "config.json"), layer_weights(folder)
     inner, act = linear(weights, "linear"), activation_layer(config.get("activation_function"))
     layer = torch_module().nn.Sequential(inner, act)
+    said = {"in_features": inner.in_features, "out_features": inner.out_features, "bias": inner.bias is not None}
+    wrong = next((name for name, value in said.items() if config.get(name, value) != value), None)
+    if wrong: raise ModelLoadError(f"{folder}: config.json says {wrong}={config[wrong]!r}, and its weights say {said[wrong]!r}")
     if not config.get("use_residual"): return layer
-    return Residual(layer, linear(weights, "residual") if "residual.weight" in weights else torch_module().nn.Identity())
+    skip = linear(weights, "residual") if inner.in_features != inner.out_features else torch_module().nn.Identity()
+    return Residual(layer, skip)
 
 def norm_layer(folder: Path) -> Callable[[Any], Any]:
     "Layer normalisation with its weights"
@@ -146,54 +159,363 @@ def nothing(folder: Path) -> Callable[[Any], Any]:
 LAYERS: dict[str, Callable[[Path], Callable[[Any], Any]]] = {
     "Dense": dense_layer, "LayerNorm": norm_layer, "Normalize": keep_normalise, "Dropout": nothing}
 
-# %% ../../nbs/engine/05_modules.ipynb #dd2d49c4
-class Head:
-    "Pooling and layers of a sentence-transformers folder: (hidden states, mask) -> (texts, numbers)"
-
-    def __init__(
-        self,
-        modes: list[str],                           # Names of poolings whose vectors are joined
-        layers: list[Callable[[Any], Any]],         # Applied in order
-        include_prompt: bool = True,                # Do the prompt's tokens take part in pooling?
-    ):
-        self.modes, self.layers, self.include_prompt = modes, layers, include_prompt
-
-    def to(self, device: Any) -> Head:
-        "Move the layers' weights"
-        self.layers = [layer.to(device) if hasattr(layer, "to") else layer for layer in self.layers]
-        return self
-
-    def __call__(self, hidden: Any, mask: Any) -> Any:
-        row = torch_module().cat([POOLINGS[m](hidden, mask) for m in self.modes], dim=-1).float()   # (texts, dim)
-        for layer in self.layers: row = layer(row)
-        return row
-
-    @property
-    def columns(self) -> int | None:
-        "Numbers per text, when a Dense layer decides it"
-        sizes = [m.out_features for layer in self.layers for m in getattr(layer, "modules", list)() if hasattr(m, "out_features")]
-        return sizes[-1] if sizes else None
-
-class ReadHead:
-    "What a runtime reads from a transformer's output: the head's numbers"
-    def __init__(self, head: Head): self.head = head
-    def __call__(self, output: Any, inputs: dict[str, Any]) -> Any: return self.head(output.last_hidden_state, inputs["attention_mask"])
-
 def load_layer(kind: str, folder: Path) -> Callable[[Any], Any]:
-    "One layer of a chain; raises `ModelLoadError` for weights that are damaged or another layer's"
+    "One layer; raises `ModelLoadError` for weights that are damaged or another layer's"
     try: return LAYERS[kind](folder)
     except ModelLoadError: raise
     except load_errors() as error: raise ModelLoadError(f"{folder} does not hold the weights of a {kind} layer: {first_line(error)}") from error
 
+def sizes_of(layer: Any) -> tuple[int | None, int | None]:
+    "Numbers that a layer takes and gives, None where any number will do"
+    parts = list(getattr(layer, "modules", list)())
+    sizes = [(m.in_features, m.out_features) for m in parts if hasattr(m, "out_features")]
+    sizes += [(m.normalized_shape[-1], m.normalized_shape[-1]) for m in parts if hasattr(m, "normalized_shape")]
+    return (sizes[0][0], sizes[-1][1]) if sizes else (None, None)
+
+# %% ../../nbs/engine/05_modules.ipynb #dd2d49c4
+Features = dict[str, Any]           # name -> tensor: (texts, tokens, dim), (texts, dim) or (texts, labels)
+Widths = dict[str, int | None]      # name -> size of the last dimension, None where it is not known
+TOKENS, TEXT, SCORES, LOGITS = "token_embeddings", "sentence_embedding", "scores", "causal_logits"
+UNPOOLED = "pooled"                 # a mask with -1 for prompts, beside the ids of models that leave these out of pooling
+
+class Step(Protocol):
+    "One module of a chain, ready to run"
+    def __call__(self, features: Features) -> None:
+        "Read some features, write some"
+
+    def fit(self, widths: Widths) -> None:
+        "The same for sizes alone; raises `ModelLoadError` for what does not fit"
+
+    def to(self, device: Any) -> Step:
+        "The same on a device"
+
+def width_of(widths: Widths, name: str) -> int | None:
+    "The size of a feature; raises `ModelLoadError` where no module before has made it"
+    if name in widths: return widths[name]
+    raise ModelLoadError(f"it reads {name!r}, which nothing before it makes; there are {', '.join(map(repr, widths))}")
+
+class Applied:
+    "A layer that reads one feature and writes one"
+
+    def __init__(
+        self,
+        layer: Callable[[Any], Any],    # A torch module or a function
+        source: str = TEXT,             # What it reads
+        target: str = TEXT,             # What it writes
+    ):
+        self.layer, self.source, self.target = layer, source, target
+
+    def __call__(self, features: Features) -> None: features[self.target] = self.layer(features[self.source].float())
+    def to(self, device: Any) -> Step: return type(self)(self.layer.to(device) if hasattr(self.layer, "to") else self.layer, self.source, self.target)
+
+    def fit(self, widths: Widths) -> None:
+        given, (wanted, made) = width_of(widths, self.source), sizes_of(self.layer)
+        if wanted is not None and given is not None and wanted != given: raise ModelLoadError(f"it takes {wanted} numbers, what comes before it gives {given}")
+        widths[self.target] = made or given
+
+class Offered(Applied):
+    "`Applied` where there is something to apply it to, else nothing"
+    def __call__(self, features: Features) -> None:
+        if self.source in features: super().__call__(features)
+
+    def fit(self, widths: Widths) -> None:
+        if self.source in widths: super().fit(widths)
+
+class Pooled:
+    "Token vectors to one vector a text; several ways are joined"
+
+    def __init__(
+        self,
+        modes: list[str],               # Names of poolings
+        include_prompt: bool = True,    # Do the prompt's tokens take part?
+    ):
+        self.modes, self.include_prompt = modes, include_prompt
+
+    def __call__(self, features: Features) -> None:
+        hidden, total = features[TOKENS], features.get("token_weights_sum")
+        mask = features["attention_mask"] if self.include_prompt else features.get(UNPOOLED, features["attention_mask"])
+        rows = [POOLINGS[m](hidden, mask, total) if m in MEANS else POOLINGS[m](hidden, mask) for m in self.modes]
+        features[TEXT] = torch_module().cat(rows, dim=-1).float()                   # (texts, dim)
+
+    def to(self, device: Any) -> Step: return self
+
+    def fit(self, widths: Widths) -> None:
+        given = width_of(widths, TOKENS)
+        widths[TEXT] = None if given is None else given * len(self.modes)
+
+# %% ../../nbs/engine/05_modules.ipynb #6011d44e
+class Weighted:
+    "Token vectors times the weights of their tokens"
+    def __init__(self, weights: Any): self.weights = weights                        # (vocabulary,)
+    def to(self, device: Any) -> Step: return Weighted(self.weights.to(device))
+    def fit(self, widths: Widths) -> None: width_of(widths, TOKENS)
+
+    def __call__(self, features: Features) -> None:
+        weights = self.weights[features["input_ids"]] * features["attention_mask"]  # (texts, tokens)
+        features[TOKENS] = features[TOKENS] * weights.unsqueeze(-1)
+        features["token_weights_sum"] = weights.sum(1, keepdim=True)                # (texts, 1)
+
+class Convolved:
+    "Token vectors and their neighbours through convolutions, whose results are joined"
+    def __init__(self, convolutions: Any): self.convolutions = convolutions         # torch.nn.ModuleList
+    def to(self, device: Any) -> Step: return Convolved(self.convolutions.to(device))
+
+    def fit(self, widths: Widths) -> None:
+        given, wanted = width_of(widths, TOKENS), self.convolutions[0].in_channels
+        if given is not None and given != wanted: raise ModelLoadError(f"it takes {wanted} numbers, what comes before it gives {given}")
+        widths[TOKENS] = sum(c.out_channels for c in self.convolutions)
+
+    def __call__(self, features: Features) -> None:
+        hidden = (features[TOKENS].float() * features["attention_mask"].unsqueeze(-1)).transpose(1, 2)      # (texts, dim, tokens)
+        features[TOKENS] = torch_module().cat([convolution(hidden) for convolution in self.convolutions], dim=1).transpose(1, 2)
+
+class Layered:
+    "Token vectors as the weighted mean of the transformer's layers, from one of them on"
+    def __init__(self, weights: Any, start: int): self.weights, self.start = weights, start     # (layers,)
+    def to(self, device: Any) -> Step: return Layered(self.weights.to(device), self.start)
+    def fit(self, widths: Widths) -> None: width_of(widths, TOKENS)
+
+    def __call__(self, features: Features) -> None:
+        layers = features.get("all_layer_embeddings")
+        if layers is None: return
+        stacked = torch_module().stack([layer.float() for layer in layers[self.start:]])        # (layers, texts, tokens, dim)
+        features[TOKENS] = (stacked * self.weights.view(-1, 1, 1, 1)).sum(0) / self.weights.sum()
+
+class Answered:
+    "What a language model's logits say of two answers: their difference, or the first alone"
+
+    def __init__(
+        self,
+        true: int,          # Where the logit of the right answer is
+        false: int | None,  # Where that of its rival is, None without one
+        source: str,        # What it reads
+    ):
+        self.true, self.false, self.source = true, false, source
+
+    def to(self, device: Any) -> Step: return self
+
+    def fit(self, widths: Widths) -> None:
+        width_of(widths, self.source)
+        widths[SCORES] = 1
+
+    def __call__(self, features: Features) -> None:
+        row = features[self.source].float()                                         # (texts, answers)
+        found = row[:, self.true] if self.false is None else row[:, self.true] - row[:, self.false]
+        features[SCORES] = found.unsqueeze(1)
+
+# %% ../../nbs/engine/05_modules.ipynb #b4788ece
+NAMES = ("module_input_name", "module_output_name")
+DIM = ("embedding_dimension", "word_embedding_dimension")       # the new name and the old one
+MODULE_KEYS: dict[str, tuple[str, tuple[str, ...]]] = {     # kind -> file, keys
+    "Pooling": ("config.json", (*DIM, "pooling_mode", "include_prompt", *OLD_FLAGS)),
+    "Dense": ("config.json", ("in_features", "out_features", "bias", "activation_function", "use_residual", *NAMES)),
+    "LayerNorm": ("config.json", ("dimension",)), "Normalize": ("config.json", NAMES), "Dropout": ("config.json", ("dropout",)),
+    "WordWeights": ("config.json", ("vocab", "word_weights", "unknown_word_weight")),
+    "CNN": ("cnn_config.json", ("in_embedding_dimension", "in_word_embedding_dimension", "out_channels", "kernel_sizes", "stride_sizes")),
+    "WeightedLayerPooling": ("config.json", (*DIM, "layer_start", "num_hidden_layers")),
+    "LogitScore": ("config.json", ("true_token_id", "false_token_id", "module_input_name"))}
+
+def module_config(kind: str, folder: Path) -> dict[str, Any]:
+    "What a module's folder says of it; raises `ModelLoadError` for a key that is not known"
+    name, keys = MODULE_KEYS[kind]
+    found = said_in(folder / name)
+    check_keys(found, keys, folder / name)
+    return found
+
+def named_step(kind: str, folder: Path) -> Step:
+    "A layer between the features that its configuration names"
+    config = module_config(kind, folder)
+    source = config.get("module_input_name") or TEXT
+    return (Offered if kind == "Normalize" else Applied)(load_layer(kind, folder), source, config.get("module_output_name") or source)
+
+def pooling_step(kind: str, folder: Path) -> Step:
+    "A pooling as its configuration says"
+    config = module_config(kind, folder)
+    return Pooled(pooling_modes(config), config.get("include_prompt", True))
+
+def weighted_step(kind: str, folder: Path) -> Step:
+    "Weights of tokens, which stand in the configuration by word; small letters will do"
+    config = module_config(kind, folder)
+    known, other = config.get("word_weights") or {}, config.get("unknown_word_weight", 1)
+    return Weighted(torch_module().tensor([float(known.get(word, known.get(word.lower(), other))) for word in config.get("vocab") or []]))
+
+def convolved_step(kind: str, folder: Path) -> Step:
+    "Convolutions that keep the number of tokens; raises `ModelLoadError` for others"
+    config, weights, nn = module_config(kind, folder), layer_weights(folder), torch_module().nn
+    sizes, strides = config.get("kernel_sizes", [1, 3, 5]), config.get("stride_sizes") or [1]
+    if any(size % 2 == 0 for size in sizes) or set(strides) != {1}:
+        raise ModelLoadError(f"{folder}: kernels of {sizes} with strides of {strides} change the number of tokens, which then meet another mask; "
+                             "known are odd kernels with strides of 1")
+    with torch_module().device("meta"):
+        made = nn.ModuleList(nn.Conv1d(weights[f"convs.{i}.weight"].shape[1], len(weights[f"convs.{i}.weight"]), size, padding=size // 2)
+                             for i, size in enumerate(sizes))
+    made.load_state_dict({name.removeprefix("convs."): tensor for name, tensor in weights.items()}, assign=True)
+    return Convolved(made)
+
+def layered_step(kind: str, folder: Path) -> Step:
+    "A mean over layers as its configuration says"
+    return Layered(layer_weights(folder)["layer_weights"], module_config(kind, folder).get("layer_start", 4))
+
+def answered_step(kind: str, folder: Path, kept: list[int]) -> Step:
+    "The answers that a LogitScore reads; raises `ModelLoadError` for ids that are none"
+    config = module_config(kind, folder)
+    ids = [config.get("true_token_id"), config.get("false_token_id")]
+    if not isinstance(ids[0], int) or not isinstance(ids[1], int | None) or min(i for i in ids if i is not None) < 0:
+        raise ModelLoadError(f"{folder / 'config.json'}: true_token_id={ids[0]!r} and false_token_id={ids[1]!r} are no ids of tokens")
+    kept += [i for i in ids if i is not None and i not in kept]
+    return Answered(kept.index(ids[0]), None if ids[1] is None else kept.index(ids[1]), config.get("module_input_name") or LOGITS)
+
+STEPS: dict[str, Callable[[str, Path], Step]] = {
+    "Pooling": pooling_step, "Dense": named_step, "LayerNorm": named_step, "Normalize": named_step, "Dropout": named_step,
+    "WordWeights": weighted_step, "CNN": convolved_step, "WeightedLayerPooling": layered_step}
+
+# %% ../../nbs/engine/05_modules.ipynb #eacd84c0
+OTHERS = {"SpladePooling": "splade", "MultiVectorMask": "colbert", "TokenPooling": "colbert", "StaticEmbedding": "static", "SparseStaticEmbedding": "splade",
+          "MLMTransformer": "splade"}   # kind -> backend that runs it
+
+def not_run(folder: Path, kind: str, path: str) -> ModelLoadError:
+    "Why a module is not run, and what to do"
+    remedy = (f"model_type={OTHERS[kind]!r} runs such folders" if kind in OTHERS else
+              'sentence-transformers itself runs it; a ranker of your own can call that, see the tutorial "Add a backend"')
+    return ModelLoadError(f"{folder}: the module {kind!r} ({path or 'the first'}) is not run here; known are a Transformer first, then "
+                          f"{', '.join([*STEPS, 'LogitScore'])}. {remedy}")
+
+def load_step(folder: Path, kind: str, path: str, kept: list[int]) -> Step:
+    "A module as a step; `kept` gathers the answers that are read; raises `ModelLoadError`"
+    make = partial(answered_step, kept=kept) if kind == "LogitScore" else STEPS.get(kind)
+    if make is None: raise not_run(folder, kind, path)
+    try: return make(kind, folder / path)
+    except ModelLoadError: raise
+    except (*load_errors(), TypeError, AttributeError, IndexError) as error:
+        raise ModelLoadError(f"{folder / path} is no {kind} as sentence-transformers saves it: {type(error).__name__}: {first_line(error)}") from error
+
+# %% ../../nbs/engine/05_modules.ipynb #274d0a89
+class Head:
+    "What follows the transformer of a sentence-transformers folder: features -> (texts, numbers)"
+
+    def __init__(
+        self,
+        steps: list[tuple[str, Step]],      # (where it is in the folder, the module), in order
+        *,
+        source: str = TOKENS,               # What the transformer's output is called
+        result: str = TEXT,                 # What is wanted in the end
+        answers: tuple[int, ...] = (),      # Tokens whose logits are read, for a language model
+    ):
+        self.steps, self.source, self.result, self.answers = steps, source, result, answers
+
+    def to(self, device: Any) -> Head:
+        "The same with its weights on a device"
+        return Head([(path, step.to(device)) for path, step in self.steps], source=self.source, result=self.result, answers=self.answers)
+
+    def __call__(self, features: Features) -> Any:
+        for _, step in self.steps: step(features)
+        return features[self.result]
+
+    @property
+    def include_prompt(self) -> bool:
+        "Do the prompt's tokens take part in pooling?"
+        return all(getattr(step, "include_prompt", True) for _, step in self.steps)
+
+    def columns(
+        self,
+        width: int | None = None,       # Of the transformer's output, where it is known
+    ) -> int | None:                    # None where nothing says it
+        "Numbers per text; raises `ModelLoadError` for modules that do not fit on each other, or where none makes the result"
+        widths = self.widths(width)
+        if self.result not in widths: raise ModelLoadError(f"no module of the chain makes {self.result!r}; there are {', '.join(map(repr, widths))}")
+        return widths[self.result]
+
+    def widths(self, width: int | None = None) -> Widths:
+        "Sizes of all that the chain makes; raises `ModelLoadError` for modules that do not fit on each other"
+        widths: Widths = {self.source: width}
+        for path, step in self.steps:
+            try: step.fit(widths)
+            except ModelLoadError as error: raise ModelLoadError(f"the module {path!r} of the chain does not fit: {error}") from None
+        return widths
+
 def load_head(
-    folder: Path,   # A sentence-transformers folder
+    folder: Path,                           # A sentence-transformers folder, or a transformer alone, whose tokens are then averaged
+    settings: TextSettings | None = None,   # Of its transformer; the usual by default
+    result: str = TEXT,                     # What is wanted in the end: `TEXT` or `SCORES`
 ) -> Head:
-    "The chain that follows the transformer; raises `ModelLoadError` for a module that is not known"
-    modes, layers, include = ["mean"], [], True
-    for kind, path in read_modules(folder)[1:]:
-        if kind == "Pooling":
-            config = read_json(folder / path / "config.json") or {}
-            modes, include = pooling_modes(config), config.get("include_prompt", True)
-        elif kind in LAYERS: layers.append(load_layer(kind, folder / path))
-        else: raise ModelLoadError(f"{folder}: the module {kind!r} is not known here; known are Pooling, {', '.join(LAYERS)}")
-    return Head(modes, layers, include)
+    "The chain that follows the transformer; raises `ModelLoadError` for a module that is not run here"
+    check_homes(folder)
+    chain, kept = read_modules(folder), list[int]()
+    if chain and chain[0][0] != "Transformer": raise not_run(folder, *chain[0])
+    steps = [(path, load_step(folder, kind, path, kept)) for kind, path in chain[1:]] if chain else [("", Pooled(["mean"]))]
+    return Head(steps, source=settings.output if settings else TOKENS, result=result, answers=tuple(kept))
+
+# %% ../../nbs/engine/05_modules.ipynb #33800171
+CLASSES = {"feature-extraction": "AutoModel", "text-generation": "AutoModelForCausalLM"}     # task -> class of transformers
+ENCODERS = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel", "longt5": "LongT5EncoderModel"}   # by `model_type`
+PLACES = ("last_hidden_state", "hidden_states", "logits")       # of a transformer's output; others may hold weights that the folder does not have
+
+def call_trunk(model: Any, inputs: dict[str, Any], **how: Any) -> Any:
+    "A transformer's output; what of it is to be pooled is not its business"
+    return model(**{name: array for name, array in inputs.items() if name != UNPOOLED}, **how)
+
+class ReadHead:
+    "What a runtime reads from a transformer's output: the head's numbers"
+
+    def __init__(
+        self,
+        head: Head,                             # The chain
+        places: tuple[Any, ...] = ("last_hidden_state",),   # The way to what it starts from
+        layers: bool = False,                   # Does the chain see the transformer's layers?
+    ):
+        self.head, self.places, self.layers = head, places, layers
+
+    def __call__(self, output: Any, inputs: dict[str, Any]) -> Any:
+        given = {name: inputs[name] for name in ("attention_mask", "input_ids", UNPOOLED) if name in inputs}
+        return self.head({self.head.source: self.start(output, inputs), **given, **({"all_layer_embeddings": output.hidden_states} if self.layers else {})})
+
+    def start(self, output: Any, inputs: dict[str, Any]) -> Any:
+        "What the chain starts from"
+        if self.head.answers: return read_last(output, inputs)
+        for place in self.places: output = output[place]
+        return output
+
+def trunk_class(source: str, config: Any, settings: TextSettings) -> str:
+    "The class of transformers that opens a chain's transformer; raises `ModelLoadError` for a task that makes no chain"
+    if settings.places[0] not in PLACES:
+        raise ModelLoadError(f"{settings.path}: {settings.places[0]!r} is read from the transformer's output; known are {', '.join(PLACES)}")
+    if settings.task not in CLASSES:
+        raise ModelLoadError(f"{source}: {settings.path.name} says transformer_task={settings.task!r}; a chain starts with {' or '.join(map(repr, CLASSES))}")
+    return ENCODERS.get(config.model_type, "AutoModel") if settings.task == "feature-extraction" else CLASSES[settings.task]
+
+def check_answers(head: Head, settings: TextSettings, rows: int, source: str) -> None:
+    "Raise `ModelLoadError` where a chain reads answers that a language model does not have, or something else than answers"
+    others = [path for path, step in head.steps if getattr(step, "source", None) == head.source and not isinstance(step, Answered)]
+    if bool(head.answers) != (settings.task == "text-generation") or head.answers and others:
+        raise ModelLoadError(f"{source}: of a transformer whose transformer_task is 'text-generation' a LogitScore reads the logits, and nothing else does; "
+                             f"here it is {settings.task!r}, and the modules are {', '.join(path for path, _ in head.steps)}")
+    if head.answers and max(head.answers) >= rows:
+        raise ModelLoadError(f"{source}: its LogitScore reads token {max(head.answers)}, the model knows {rows} tokens")
+
+def check_trunk(head: Head, config: Any, source: str) -> None:
+    "Raise `ModelLoadError` where a module was made for another vocabulary, or for more layers, than the transformer has"
+    rows, layers = config.get_text_config().vocab_size, config.get_text_config().num_hidden_layers
+    for path, step in head.steps:
+        if isinstance(step, Weighted) and len(step.weights) < rows:
+            raise ModelLoadError(f"{source}: {path} has weights for {len(step.weights)} tokens, the model knows {rows}")
+        if isinstance(step, Layered) and config.output_hidden_states and len(step.weights) != layers + 1 - step.start:
+            raise ModelLoadError(f"{source}: {path} weighs {len(step.weights)} layers, the model has {layers + 1 - step.start} from {step.start} on")
+
+def open_trunk(
+    source: str,                # Hub name or folder
+    head: Head,                 # See `load_head`
+    settings: TextSettings,     # Of the transformer
+    options: LoadOptions,       # The caller's
+    path: str = "",             # Where in the checkpoint the transformer is
+) -> tuple[TorchRuntime, int | None]:
+    "A runtime for transformer and chain, and how many numbers a text gets; raises `ModelLoadError`"
+    options = settings.options(options)
+    config = load_config(source, options, path)
+    check_answers(head, settings, config.get_text_config().vocab_size, source)
+    check_trunk(head, config, source)
+    prepare = partial(keep_answers, ids=head.answers) if head.answers else None
+    model = load_model(source, trunk_class(source, config, settings), options, config=config, prepare=prepare, subfolder=path)
+    columns = head.columns(None if head.answers else getattr(model.config, "hidden_size", None))
+    layers = bool(getattr(model.config, "output_hidden_states", False))
+    ask = call_decoder if head.answers else partial(call_trunk, output_hidden_states=True) if "hidden_states" in settings.places else call_trunk
+    return TorchRuntime(model, ReadHead(head.to(model.device), settings.places, layers), ask=ask), columns

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .forks import Lock
 from ..errors import InputError
 from ..rankers import Pair, check_positive
-if TYPE_CHECKING: from rerankers.engine.batching import Tokens
+if TYPE_CHECKING:
+    from rerankers.engine.batching import Tokens
+    from rerankers.engine.reading import Read
 
 # %% auto #0
 __all__ = ['FIELD', 'COUNTS', 'fill', 'Prompt', 'in_chat_format', 'PromptEncoder']
@@ -72,15 +73,19 @@ class PromptEncoder:
         prompt: Prompt,                 # The recipe
         max_length: int | None,         # Tokens, as `prompt.counts` counts them; None keeps all
         positions: int | None = None,   # Tokens the model has room for; max_length is lowered until all fits, as the official scorers do
+        *,
+        model: Any = None,              # The torch model that reads the prompts, whose own bounds count too
+        known: int | None = None,       # Tokens that it has vectors for, where the model is not loaded yet
     ):
-        from rerankers.engine.tokens import own_tokenizer   # here and below, so that recipes can be declared without NumPy
-        self.prompt, self.fast, self.lock = prompt, getattr(tokenizer, "is_fast", False), Lock()
-        self.tokenizer = own_tokenizer(tokenizer.backend_tokenizer, None) if self.fast else tokenizer
+        from rerankers.engine.tokens import from_transformers   # here and below, so that recipes can be declared without NumPy
+        found = from_transformers(tokenizer, model)
+        self.prompt, self.vocabulary = prompt, replace(found, known=found.known or known)
         first, last = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.head = ([first] if prompt.bos and first not in (None, tokenizer.pad_token_id) else []) + self._joined(prompt.head)
         self.tail = self._joined(prompt.tail) + ([last] if prompt.eos and last is not None else [])
         self.between = self._joined([prompt.between])
-        self.max_length = self._fitting(check_positive("max_length", max_length), positions)
+        fits = min((n for n in (positions, self.vocabulary.room) if n is not None), default=None)
+        self.max_length = self._fitting(check_positive("max_length", max_length), fits)
 
     def pairs(
         self,
@@ -93,8 +98,9 @@ class PromptEncoder:
         shown = [tuple(map(self._shown, pair, self.prompt.characters)) for pair in pairs]
         values = [{"query": q, "document": d, "instruction": told} for q, d in shown]
         pieces, bodies = ([fill(template, **v) for v in values] for template in (self.prompt.query, self.prompt.body))
-        ids = self._ids(dict.fromkeys([*pieces, *bodies]))
-        rows = [self._row(ids[p], ids[b], v) for p, b, v in zip(pieces, bodies, values)]
+        asked, read = self.vocabulary.read(pieces, self.query_room), self.vocabulary.reader.first(bodies, self.body_room)
+        rows = [self._row(asked[p], r, b, v) for p, r, b, v in zip(pieces, read, bodies, values)]
+        for (row, _), v in zip(rows, values): self._check(row, v)
         shortened = [any(map(self._too_long, pair, self.prompt.characters)) for pair in pairs]
         return Tokens.of({"input_ids": [row for row, _ in rows]}, [cut or short for (_, cut), short in zip(rows, shortened)])
 
@@ -103,6 +109,16 @@ class PromptEncoder:
         "Tokens that query and body have together"
         head, tail = COUNTS[self.prompt.counts]
         return None if self.max_length is None else self.max_length + head * len(self.head) + tail * len(self.tail)
+
+    @property
+    def query_room(self) -> int | None:
+        "Tokens that the query's own piece has"
+        return None if self.max_length is None or self.prompt.query_share is None else int(self.max_length * self.prompt.query_share)
+
+    @property
+    def body_room(self) -> int | None:
+        "Tokens that the body has where the query's piece is empty"
+        return None if self.room is None or self.max_length is None else max(min(self.room - len(self.between), self.max_length), 0)
 
     def _fitting(self, wanted: int | None, positions: int | None) -> int | None:
         "`wanted`, or as much as lets head, texts and tail fit the model; raises `InputError` when nothing is left for texts"
@@ -113,19 +129,33 @@ class PromptEncoder:
             raise InputError(f"max_length={self.max_length}: the prompt alone takes {len(self.head) + len(self.tail)} tokens, nothing is left for the texts")
         return self.max_length
 
-    def _row(self, query: list[int], body: list[int], values: dict[str, str]) -> tuple[list[int], bool]:
+    def _row(self, query: Read, read: Read, body: str, values: dict[str, str]) -> tuple[list[int], bool]:
         "One pair's ids, and whether something was cut"
-        if self.room is None or self.max_length is None: return [*self.head, *query, *self.between, *body, *self.tail], False
-        asked = query if self.prompt.query_share is None else query[:int(self.max_length * self.prompt.query_share)]
-        left = max(min(self.room - len(asked) - len(self.between), self.max_length), 0)
-        kept = body if len(body) <= left else self._cut(body, left, values)
-        return [*self.head, *asked, *self.between, *kept, *self.tail], len(kept) + len(asked) < len(body) + len(query)
+        kept, cut = read.ids, query.more
+        if self.room is not None and self.max_length is not None:
+            left = max(min(self.room - len(query.ids) - len(self.between), self.max_length), 0)
+            if read.more or len(kept) > left: kept, cut = self._cut(read, body, left, values), True
+        return [*self.head, *query.ids, *self.between, *kept, *self.tail], cut
 
-    def _cut(self, body: list[int], left: int, values: dict[str, str]) -> list[int]:
-        "A body cut on the right, or, where its end is to stay, before its end"
-        end = fill(self.prompt.body.partition("{document}")[2], **values) if self.prompt.keep_end else ""
-        kept = min(len(self._one("a" + end)) - len(self._one("a")), left)
-        return body[:left - kept] + body[len(body) - kept:]
+    def _cut(self, read: Read, body: str, left: int, values: dict[str, str]) -> list[int]:
+        "So many tokens of a body: its beginning or its end, or, where what surrounds the document is to stay, some of both"
+        before, _, after = (fill(part, **values) for part in self.prompt.body.partition("{document}"))
+        right = self.vocabulary.cut == "right"
+        stays = self._length(after if right else before, left) if self.prompt.keep_end else 0
+        first, last = (left - stays, stays) if right else (stays, left - stays)
+        ending = self.vocabulary.reader.last([body], last)[0].ids if read.more and last else read.ids[len(read.ids) - last:]
+        return [*read.ids[:first], *ending]
+
+    def _length(self, text: str, most: int) -> int:
+        "Tokens of a text that stands within another, at the most so many"
+        alone = len(self._one("a"))
+        return min(len(self.vocabulary.reader.first(["a" + text], most + alone)[0].ids) - alone, most)
+
+    def _check(self, row: list[int], values: dict[str, str]) -> None:
+        "Raise `UnknownToken` for a token that the model has no vector for, with the text that brought it"
+        if not self.vocabulary.lacks(row): return
+        for text in (values["document"], values["query"]): self.vocabulary.check(text, self._one(text))
+        self.vocabulary.check(self.prompt.body, row)
 
     def _shown(self, text: str, most: int | None) -> str:
         "A text as the template gets it"
@@ -133,12 +163,7 @@ class PromptEncoder:
 
     def _too_long(self, text: str, most: int | None) -> bool: return most is not None and len(text) > most
 
-    def _ids(self, texts: Iterable[str]) -> dict[str, list[int]]:
-        "Ids of every distinct text, without special tokens"
-        texts = list(texts)
-        if self.fast: return {t: e.ids for t, e in zip(texts, self.tokenizer.encode_batch(texts, add_special_tokens=False))}
-        with self.lock: return dict(zip(texts, self.tokenizer(texts, add_special_tokens=False)["input_ids"])) if texts else {}
-
-    def _one(self, text: str) -> list[int]: return self._ids([text])[text]
+    def _one(self, text: str) -> list[int]: return self.vocabulary.reader.first([text], None)[0].ids
 
     def _joined(self, pieces: Iterable[str]) -> list[int]: return [i for piece in pieces if piece for i in self._one(piece)]
+

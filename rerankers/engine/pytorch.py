@@ -24,9 +24,9 @@ from ..errors import InputError, ModelLoadError, did_you_mean, logger, need
 # %% auto #0
 __all__ = ['PACKED_FROM', 'NO_HEADS', 'BUDGETS', 'UNUSED', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype',
            'PackedLinear', 'can_pack', 'pack_linears', 'transformers_module', 'quiet_loading', 'load_errors',
-           'load_config', 'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer', 'load_model',
-           'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights', 'call',
-           'TorchRuntime', 'read_logits', 'mentions', 'text_settings', 'marker', 'read_as_zero', 'mark_padding',
+           'load_config', 'changed_config', 'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer',
+           'load_model', 'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights',
+           'call', 'TorchRuntime', 'read_logits', 'mentions', 'text_settings', 'marker', 'read_as_zero', 'mark_padding',
            'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
 
 # %% ../../nbs/engine/03_torch.ipynb #bc282789
@@ -139,8 +139,16 @@ def load_config(source: str, options: LoadOptions, subfolder: str = "") -> Any:
     transformers = transformers_module()
     if options.gguf_file: check_gguf()
     source, options = beneath(source, options)
-    try: return transformers.AutoConfig.from_pretrained(source, subfolder=subfolder, **options.hub)
+    try: found = transformers.AutoConfig.from_pretrained(source, subfolder=subfolder, **options.hub)
     except load_errors() as error: raise missing_model(source, error) from error
+    return changed_config(source, found, options.config_kwargs or {})
+
+def changed_config(source: str, config: Any, changes: dict[str, Any]) -> Any:
+    "The configuration with entries that are to be otherwise; raises `ModelLoadError` for one that such a model does not have"
+    for name, value in changes.items():
+        if not hasattr(config, name): raise ModelLoadError(f"config_kwargs of {source}: a {type(config).__name__} has no entry {name!r}")
+        setattr(config, name, value)
+    return config
 
 def check_gguf() -> None:
     "Raise `MissingDependency` unless what transformers needs for GGUF files is installed"

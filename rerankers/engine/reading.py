@@ -6,13 +6,14 @@
 from __future__ import annotations
 import json
 import re
-import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import commonprefix
 from typing import Any
+
+from .forks import Lock
 
 # %% auto #0
 __all__ = ['JOINING', 'VIRAMA', 'STOPS', 'NORMALISERS', 'SPLITTERS', 'LOOKS', 'ONE_MORE', 'PLAIN', 'RUNS', 'SPARE', 'BYTE',
@@ -288,7 +289,7 @@ class SlowReader:
         self,
         tokenizer: Any,     # Of transformers
     ):
-        self.tokenizer, self.lock = tokenizer, threading.Lock()
+        self.tokenizer, self.lock = tokenizer, Lock()
 
     def __reduce__(self): return SlowReader, (self.tokenizer,)
 

@@ -5,22 +5,26 @@
 # %% ../../nbs/engine/02_tokens.ipynb #70fdb77d
 from __future__ import annotations
 import logging
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .batching import Tokens
-from .forks import Lock
-from ..errors import InputError, ModelLoadError, need
+from .reading import Read, SlowReader, TokenReader
+from ..errors import InputError, ModelLoadError, UnknownToken, need
 from ..rankers import check_positive
 from ..registry import read_json
 
 # %% auto #0
-__all__ = ['UNBOUNDED', 'OFFSET_POSITIONS', 'Vocabulary', 'from_transformers', 'token_text', 'from_folder', 'usable_length',
-           'fitting_length', 'own_tokenizer', 'quiet_truncation', 'TextEncoder']
+__all__ = ['UNBOUNDED', 'TABLES', 'ELSE', 'OFFSET_POSITIONS', 'OTHER_NAMES', 'COUNTED', 'Parts', 'Vocabulary', 'rows_of',
+           'positions_of', 'vectors_of', 'kinds_of', 'from_transformers', 'token_text', 'from_folder', 'usable_length',
+           'fitting_length', 'Frame', 'two_samples', 'frame_of', 'longest_first', 'quiet_truncation', 'TextEncoder']
 
 # %% ../../nbs/engine/02_tokens.ipynb #3d65939e
 UNBOUNDED = 1_000_000   # tokenizers without a limit carry a huge number
@@ -34,18 +38,91 @@ class Vocabulary:
     side: str = "right"                         # Padding side
     limit: int | None = None                    # Tokens that fit, None where the files do not say
     fast: bool = True                           # Is it a `tokenizers.Tokenizer`?
+    cut: str = "right"                          # Side on which too long a text loses tokens
+    room: int | None = None                     # Tokens that the model has positions for, None where nothing bounds them
+    known: int | None = None                    # Tokens that the model has vectors for, None where nobody knows
+    kinds: int | None = None                    # Kinds of tokens (`token_type_ids`) likewise
+
+    @cached_property
+    def reader(self) -> TokenReader | SlowReader:
+        "Makes tokens of texts, for all who share this vocabulary"
+        return TokenReader(self.tokenizer) if self.fast else SlowReader(self.tokenizer)
+
+    def read(
+        self,
+        texts: Iterable[str],   # Any
+        most: int | None,       # Tokens of each, without special ones; None is all
+    ) -> dict[str, Read]:
+        "The tokens that are kept of each distinct text"
+        distinct = list(dict.fromkeys(texts))
+        return dict(zip(distinct, (self.reader.first if self.cut == "right" else self.reader.last)(distinct, most)))
+
+    def kept(
+        self,
+        ids: list[int],     # Of a text
+        most: int,          # Tokens
+    ) -> list[int]:
+        "What remains of a text when it is cut"
+        return ids[:most] if self.cut == "right" else ids[max(len(ids) - most, 0):]
+
+    def lacks(self, ids: Sequence[int]) -> bool:
+        "Is there a token among them that the model has no vector for?"
+        return self.known is not None and max(ids, default=0) >= self.known
+
+    def check(self, text: str, ids: Sequence[int]) -> None:
+        "Raise `UnknownToken` for such a token of a text"
+        if not self.lacks(ids): return
+        i = max(ids)
+        piece = self.tokenizer.id_to_token(i) if self.fast else self.tokenizer.convert_ids_to_tokens(i)
+        raise UnknownToken(f"{text[:60]!r} has the token {piece!r}, number {i}, and the model has vectors for {self.known} tokens only: the tokenizer is "
+                           "another model's, or was given tokens that the model was not. Save the model's own tokenizer beside it", text)
+
+# %% ../../nbs/engine/02_tokens.ipynb #0a894099
+TABLES  = ("position_embeddings", "wpe", "embed_positions", "positions_embed")     # what architectures call their positions
+ELSE    = ("vision", "visual", "image", "audio", "entity")      # parts of a model with positions that are not those of a text
+
+def rows_of(table: Any) -> int | None:
+    "Rows of an embedding, None for a module of another kind or without its weights"
+    shape = getattr(getattr(table, "weight", None), "shape", ())
+    return shape[0] if len(shape) == 2 and shape[0] else None
+
+def positions_of(
+    model: Any,     # Of torch
+) -> int | None:
+    "Tokens that it has learned positions for, None where it has no table of them"
+    modules, found = dict(model.named_modules()), list[int]()
+    for name, table in modules.items():
+        above, _, last = name.rpartition(".")
+        rows = rows_of(table) if last in TABLES and not any(word in name for word in ELSE) else None
+        if rows is None: continue
+        listed, pad, offset = getattr(modules[above], "position_ids", None), getattr(table, "padding_idx", None), getattr(table, "offset", 0)
+        found += [rows - (0 if pad is None else pad + 1) - (offset if isinstance(offset, int) else 0), *([] if listed is None else [listed.shape[-1]])]
+    return min(found, default=None)
+
+def vectors_of(model: Any) -> int | None:
+    "Tokens that it has vectors for, None where it finds them in another way"
+    try: return rows_of(model.get_input_embeddings())
+    except (AttributeError, NotImplementedError): return None
+
+def kinds_of(model: Any) -> int | None:
+    "Kinds of tokens that it has vectors for"
+    found = [rows_of(table) for name, table in model.named_modules() if name.endswith("token_type_embeddings")]
+    return min((n for n in found if n), default=None)
 
 # %% ../../nbs/engine/02_tokens.ipynb #9f5d0cc2
 def from_transformers(
-    tokenizer: Any,     # A `PreTrainedTokenizerBase`
+    tokenizer: Any,         # A `PreTrainedTokenizerBase`
+    model: Any = None,      # The torch model that reads the tokens; without it nothing is known of its bounds
 ) -> Vocabulary:
-    "The vocabulary of a transformers tokenizer; the given object is not changed"
+    "The vocabulary of a transformers tokenizer; the given objects are not changed"
     fast = getattr(tokenizer, "is_fast", False)
     backend = tokenizer.backend_tokenizer if fast else tokenizer
-    inputs = tuple(n for n in tokenizer.model_input_names if n in ("input_ids", "token_type_ids"))
+    taken = {} if model is None else signature(model.forward).parameters    # what is not among them the model would refuse
+    inputs = tuple(n for n in tokenizer.model_input_names if n in ("input_ids", "token_type_ids") and (n in taken or "input_ids" not in taken))
     limit = tokenizer.model_max_length if tokenizer.model_max_length < UNBOUNDED else None
     pad = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0)}
-    return Vocabulary(backend, inputs, pad, tokenizer.padding_side, limit, fast)
+    bounds = (None, None, None) if model is None else (positions_of(model), vectors_of(model), kinds_of(model))
+    return Vocabulary(backend, inputs, pad, tokenizer.padding_side, limit, fast, tokenizer.truncation_side, *bounds)
 
 # %% ../../nbs/engine/02_tokens.ipynb #35ec9a69
 def token_text(entry: Any) -> str | None:
@@ -61,24 +138,30 @@ def from_folder(
     try: backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:   # the library raises no narrower class
         raise ModelLoadError(f"{folder / 'tokenizer.json'} is no tokenizer: {error}") from error
-    config = read_json(folder / "tokenizer_config.json") or {}
-    padding = backend.padding or {}
+    config, model = (read_json(folder / name) or {} for name in ("tokenizer_config.json", "config.json"))
+    padding, truncation = backend.padding or {}, backend.truncation or {}
     pad_token = token_text(config.get("pad_token")) or padding.get("pad_token") or "[PAD]"
     limit = config.get("model_max_length")
-    return Vocabulary(backend, ("input_ids", "token_type_ids"), {"input_ids": backend.token_to_id(pad_token) or 0}, config.get("padding_side", "right"),
-                      int(limit) if limit is not None and limit < UNBOUNDED else None)
+    return Vocabulary(backend, ("input_ids", "token_type_ids"), {"input_ids": backend.token_to_id(pad_token) or 0},
+                      config.get("padding_side") or padding.get("direction", "right"), int(limit) if limit is not None and limit < UNBOUNDED else None,
+                      cut=config.get("truncation_side") or truncation.get("direction", "right"),
+                      room=usable_length(model, None), known=model.get("vocab_size"), kinds=model.get("type_vocab_size"))
 
 # %% ../../nbs/engine/02_tokens.ipynb #9ddb5ab2
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet")
+OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet", "longformer", "ibert", "luke",
+                    "mluke", "xmod", "markuplm", "layoutlmv3", "lilt", "esm")     # `model_type` of those that count from the padding id
+OTHER_NAMES = {"gpt2": "n_positions", "gpt_bigcode": "n_positions", "openai-gpt": "n_positions", "ctrl": "n_positions", "gptj": "n_positions",
+               "codegen": "n_positions", "mpt": "max_seq_len"}    # what such configurations call max_position_embeddings
 
 def usable_length(
     config: dict[str, Any],     # config.json
     limit: int | None,          # The tokenizer's own
 ) -> int | None:
     "Tokens that a pair may have, special ones included; None where nothing bounds them"
-    positions = config.get("max_position_embeddings")
-    pad = config.get("pad_token_id")
-    if positions is not None and positions > 0 and config.get("model_type") in OFFSET_POSITIONS: positions -= (1 if pad is None else pad) + 1
+    kind, pad = config.get("model_type"), config.get("pad_token_id")
+    positions = config.get("max_position_embeddings") or config.get(OTHER_NAMES.get(kind or "", ""))
+    counted = kind in OFFSET_POSITIONS and not (kind == "esm" and config.get("position_embedding_type") == "rotary")
+    if positions is not None and positions > 0 and counted: positions -= (1 if pad is None else pad) + 1
     known = [n for n in (limit, positions) if n is not None and n > 0]
     return min(known, default=None)
 
@@ -94,14 +177,72 @@ def fitting_length(
     return wanted
 
 # %% ../../nbs/engine/02_tokens.ipynb #c2d9cff5
-def own_tokenizer(tokenizer: Any, max_length: int | None) -> Any:
-    "A copy of a `tokenizers.Tokenizer` without padding, cut to `max_length`; the given one is not changed"
-    copied = type(tokenizer).from_str(tokenizer.to_str())
-    copied.no_padding()
-    if max_length is None: copied.no_truncation()
-    else: copied.enable_truncation(max_length, strategy="longest_first")
-    return copied
+@dataclass(frozen=True)
+class Frame:
+    "The special tokens that a tokenizer puts around one text or two"
+    gaps: list[list[int]]       # Ids before, between and after the texts
+    kinds: list[list[int]]      # Their kinds (`token_type_ids`)
+    own: list[int]              # The kind of each text
+    order: list[int]            # Which text comes first
 
+    @property
+    def special(self) -> int:
+        "Tokens besides the texts'"
+        return sum(map(len, self.gaps))
+
+    def join(
+        self,
+        texts: Sequence[list[int]],     # Ids of each text
+    ) -> dict[str, list[int]]:
+        "One row by the name of an input"
+        ids, kinds = [*self.gaps[0]], [*self.kinds[0]]
+        for i, gap, kind in zip(self.order, self.gaps[1:], self.kinds[1:]):
+            ids += [*texts[i], *gap]
+            kinds += [*[self.own[i]] * len(texts[i]), *kind]
+        return {"input_ids": ids, "token_type_ids": kinds}
+
+def two_samples(tokenizer: Any) -> list[Any]:
+    "Encodings of two texts that differ, from a `tokenizers.Tokenizer`; raises `ModelLoadError` for a vocabulary that has no two"
+    found: dict[tuple[int, ...], Any] = {}
+    for text in (text for some in (("a", "b", "1"), islice(tokenizer.get_vocab(), 1000)) for text in some):
+        made = tokenizer.encode(text, add_special_tokens=False)
+        if made.ids: found[tuple(made.ids)] = made
+        if len(found) == 2: return list(found.values())
+    raise ModelLoadError("the tokenizer makes no tokens of its own vocabulary: its files are damaged")
+
+def frame_of(
+    tokenizer: Any,     # A `tokenizers.Tokenizer` without padding and truncation
+    count: int,         # Texts: 1 or 2
+) -> Frame:
+    "What it puts around texts; raises `ModelLoadError` where that is not before, between and after them"
+    texts = two_samples(tokenizer)[:count]
+    made = tokenizer.post_process(texts[0], texts[1] if count == 2 else None, True)
+    places = [i for i, special in enumerate(made.special_tokens_mask) if not special]
+    orders = [order for order in ([0], [0, 1], [1, 0]) if [made.ids[i] for i in places] == [i for n in order if n < count for i in texts[n].ids]]
+    order = next((o for o in orders if len(o) == count), None)
+    if order is None: raise ModelLoadError("the tokenizer's template holds a text twice or not at all, and such a template is not known here")
+    ends = [0, *(places[sum(len(texts[n].ids) for n in order[:k + 1]) - 1] + 1 for k in range(count))]      # where each text ends in the row
+    starts = [*(end - len(texts[n].ids) for n, end in zip(order, ends[1:])), len(made.ids)]
+    own = {n: made.type_ids[start] for n, start in zip(order, starts)}
+    parts = list(zip(ends, starts))
+    return Frame([made.ids[a:b] for a, b in parts], [made.type_ids[a:b] for a, b in parts], [own[n] for n in range(count)], order)
+
+# %% ../../nbs/engine/02_tokens.ipynb #983ba263
+COUNTED = 64    # times the room: how far two texts are read that are both too long, to know which is the longer
+
+def longest_first(
+    first: int,     # Tokens of a text
+    second: int,    # Tokens of the other
+    room: int,      # For both
+) -> tuple[int, int]:
+    "How many of each are kept"
+    if first + second <= room: return first, second
+    short, long = sorted((first, second))
+    if short > room // 2: short, long = room // 2, room - room // 2
+    else: long = room - short
+    return (short, long) if first <= second else (long, short)
+
+# %% ../../nbs/engine/02_tokens.ipynb #4ecbebff
 @contextmanager
 def quiet_truncation() -> Iterator[None]:
     "Keep tokenizers written in Python from warning about every pair they cut"
@@ -112,77 +253,96 @@ def quiet_truncation() -> Iterator[None]:
     finally:
         for log in loggers: log.removeFilter(worth_saying)
 
+Parts = tuple[list[int], ...]   # Ids of the one text or the two of an item
+
 class TextEncoder:
     "Texts and pairs to token ids, truncated to `max_length`; safe to use from any thread"
 
     def __init__(
         self,
         vocabulary: Vocabulary,             # Tokenizer and what is known of it
-        max_length: int | None,             # Tokens an item, special tokens included; None keeps all
+        max_length: int | None,             # Tokens an item, special tokens included, lowered to what the model has positions for; None keeps all it has
         *,
         truncation: str = "longest_first",  # For pairs: "longest_first" or "only_second"
         query_length: int | None = None,    # Cap for the query's tokens, without special ones ("only_second")
     ):
         if truncation not in ("longest_first", "only_second"): raise InputError(f"truncation={truncation!r}: choose 'longest_first' or 'only_second'")
-        special = vocabulary.tokenizer.num_special_tokens_to_add(False)
-        if max_length is not None and max_length < special: raise InputError(f"max_length={max_length}: the {special} special tokens around a text need more")
-        self.vocabulary, self.max_length, self.truncation, self.query_length = vocabulary, max_length, truncation, query_length
-        self.lock = Lock()
-        self.tokenizer = own_tokenizer(vocabulary.tokenizer, max_length if truncation == "longest_first" else None) if vocabulary.fast else vocabulary.tokenizer
+        self.vocabulary, self.truncation, self.query_length = vocabulary, truncation, query_length
+        self.max_length = min((n for n in (max_length, vocabulary.room) if n is not None), default=None)
+        self.frames = {n: frame_of(vocabulary.reader.tokenizer, n) for n in (1, 2)} if vocabulary.fast else {}
+        self.rest(1)
 
     def texts(self, texts: Sequence[str]) -> Tokens:
-        "Single texts, truncated on the right"
-        return self._collect(self._encode(list(texts)))
+        "Single texts, truncated on the side that the tokenizer names"
+        room, found = self.rest(1), self._reads(texts, self.rest(1))
+        return self._rows([(t,) for t in texts], [(found[t].ids,) for t in texts], [found[t].more for t in texts], room)
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> Tokens:
         "Pairs of texts, joined as the model's own template joins them"
-        if self.truncation == "only_second":
-            caps = [n for n in (self.query_length, None if self.max_length is None else self.room) if n is not None]
-            queries, texts = self._separate([q for q, _ in pairs], min(caps, default=None)), self._separate([t for _, t in pairs], None)
-            return self._collect([self._join(queries[q], texts[t]) for q, t in pairs])
-        return self._collect(self._encode([tuple(p) for p in pairs]))
+        room = self.rest(2)
+        return (self._second_cut if self.truncation == "only_second" else self._longest_cut)(pairs, room)
 
-    @property
-    def room(self) -> int:
-        "Tokens that a pair has for its texts"
-        return max((self.max_length or 0) - self.tokenizer.num_special_tokens_to_add(True), 0)
+    def rest(
+        self,
+        count: int,     # Texts an item: 1 or 2
+    ) -> int | None:
+        "Tokens that an item has for its texts, None without a bound; raises `InputError` where special tokens alone are too many"
+        special = self.frames[count].special if self.frames else self.vocabulary.tokenizer.num_special_tokens_to_add(count == 2)
+        if self.max_length is None: return None
+        if self.max_length < special: raise InputError(f"max_length={self.max_length}: the {special} special tokens around {('a text', 'a pair')[count - 1]} need more")
+        return self.max_length - special
 
-    def _encode(self, items: list) -> list:
-        if self.vocabulary.fast: return self.tokenizer.encode_batch(items)
-        with self.lock: return self._encode_slowly(items)
+    def _reads(self, texts: Iterable[str], most: int | None) -> dict[str, Read]:
+        "The tokens of each text; one written in Python is cut by transformers itself, so it gets them all"
+        return self.vocabulary.read(texts, most if self.vocabulary.fast else None)
 
-    def _encode_slowly(self, items: list) -> list:
-        "A tokenizer written in Python: through transformers, one call for the batch"
-        first, second = ([p[0] for p in items], [p[1] for p in items]) if items and isinstance(items[0], tuple) else (items, None)
-        with quiet_truncation(): made = self.tokenizer(first, second, truncation=self.truncation if self.max_length else False, max_length=self.max_length)
-        rows = [{name: made[name][i] for name in self.vocabulary.inputs} for i in range(len(items))]
-        return [row | {"cut": self._cut_slowly(item, row)} for item, row in zip(items, rows)]
+    def _longest_cut(self, pairs: Sequence[tuple[str, str]], room: int | None) -> Tokens:
+        "Both texts cut to what they have together"
+        found = self._reads((text for pair in pairs for text in pair), room)
+        if room is None or not self.vocabulary.fast: return self._rows(pairs, [(found[q].ids, found[t].ids) for q, t in pairs], [False] * len(pairs), room)
+        sizes, kept = self._sizes(pairs, found, room), self.vocabulary.kept
+        shares = [longest_first(sizes[q], sizes[t], room) for q, t in pairs]
+        parts: list[Parts] = [(kept(found[q].ids, a), kept(found[t].ids, b)) for (q, t), (a, b) in zip(pairs, shares)]
+        return self._rows(pairs, parts, [(a, b) != (sizes[q], sizes[t]) for (q, t), (a, b) in zip(pairs, shares)], room)
 
-    def _cut_slowly(self, item: Any, row: dict[str, list[int]]) -> bool:
-        "Was something lost? These tokenizers do not say, so a row that fills its room is made again in full"
-        if self.max_length is None or len(row["input_ids"]) < self.max_length: return False
-        return len(self.tokenizer(*(item if isinstance(item, tuple) else (item,)), verbose=False)["input_ids"]) > self.max_length
+    def _sizes(self, pairs: Sequence[tuple[str, str]], found: dict[str, Read], room: int) -> dict[str, int]:
+        "Tokens of each text, counted so far as a pair's shares depend on them"
+        sizes, more, most = {t: len(r.ids) + r.more for t, r in found.items()}, {t: r.more for t, r in found.items()}, room
+        while room % 2 and most < COUNTED * room:       # two halves of an even room are equal, whichever text is longer
+            unsure = list(dict.fromkeys(text for pair in pairs if pair[0] != pair[1] and more[pair[0]] and more[pair[1]] for text in pair))
+            if not unsure: break
+            most *= 4
+            for text, read in zip(unsure, self.vocabulary.reader.first(unsure, most)):
+                sizes[text], more[text] = len(read.ids) + read.more, read.more
+        return sizes
 
-    def _separate(self, texts: list[str], cap: int | None) -> dict[str, Any]:
-        "Every distinct text as an encoding without special tokens, cut to `cap`"
+    def _second_cut(self, pairs: Sequence[tuple[str, str]], room: int | None) -> Tokens:
+        "The query capped, the document cut to what the query leaves"
         if not self.vocabulary.fast:
             raise ModelLoadError("truncation='only_second' needs a tokenizer of the tokenizers library; this model's is written in Python")
-        distinct = list(dict.fromkeys(texts))
-        known = dict(zip(distinct, self.tokenizer.encode_batch(distinct, add_special_tokens=False)))
-        if cap is not None:
-            for encoding in known.values(): encoding.truncate(cap)
-        return known
+        cap = min((n for n in (self.query_length, room) if n is not None), default=None)
+        queries, texts, kept = self._reads([q for q, _ in pairs], cap), self._reads([t for _, t in pairs], room), self.vocabulary.kept
+        left = {q: None if room is None else room - len(read.ids) for q, read in queries.items()}
+        parts: list[Parts] = [(queries[q].ids, texts[t].ids if (n := left[q]) is None else kept(texts[t].ids, n)) for q, t in pairs]
+        cut = [queries[q].more or texts[t].more or len(texts[t].ids) > len(p[1]) for (q, t), p in zip(pairs, parts)]
+        return self._rows(pairs, parts, cut, room)
 
-    def _join(self, query: Any, text: Any) -> Any:
-        "The document cut to what the query leaves of `max_length`, special tokens around both"
-        room = None if self.max_length is None else self.room - len(query.ids)
-        if room is not None and len(text.ids) > room:
-            text = copy(text)   # `truncate` works in place, and other queries share this document
-            text.truncate(room)
-        return self.tokenizer.post_process(query, text, True)
+    def _rows(self, items: Sequence[tuple[str, ...]], parts: Sequence[Parts], cut: list[bool], room: int | None) -> Tokens:
+        "Special tokens around the tokens of each item; a tokenizer written in Python cuts and joins by itself. Raises `UnknownToken`"
+        rows = [self.frames[len(ids)].join(ids) for ids in parts] if self.vocabulary.fast else self._prepared(parts)
+        for texts, ids, row in zip(items, parts, rows): self._check(texts, ids, row["input_ids"])
+        if self.vocabulary.kinds == 1: rows = [row | {"token_type_ids": [0] * len(row["input_ids"])} for row in rows]
+        if not self.vocabulary.fast: cut = [room is not None and sum(map(len, ids)) > room for ids in parts]
+        return Tokens.of({name: [row[name] for row in rows] for name in self.vocabulary.inputs}, cut)
 
-    def _collect(self, encodings: list) -> Tokens:
-        "Rows of ids by input name, and whether each item lost something"
-        fast = {"input_ids": "ids", "token_type_ids": "type_ids"}
-        ids = {name: [getattr(e, fast[name]) if self.vocabulary.fast else e[name] for e in encodings] for name in self.vocabulary.inputs}
-        return Tokens.of(ids, [bool(e.overflowing) if self.vocabulary.fast else e["cut"] for e in encodings])
+    def _prepared(self, parts: Sequence[Parts]) -> list[dict[str, list[int]]]:
+        "Rows by a tokenizer written in Python"
+        how: dict[str, Any] = {"truncation": "longest_first" if self.max_length is not None else False, "max_length": self.max_length, "verbose": False}
+        with self.vocabulary.reader.lock, quiet_truncation(): rows = [self.vocabulary.tokenizer.prepare_for_model(*ids, **how) for ids in parts]
+        return [{name: list(row[name]) for name in self.vocabulary.inputs} for row in rows]
+
+    def _check(self, texts: tuple[str, ...], parts: Parts, row: list[int]) -> None:
+        "Raise `UnknownToken` with the text that brought a token without a vector"
+        if not self.vocabulary.lacks(row): return
+        for text, ids in zip(texts, parts): self.vocabulary.check(text, ids)
+        self.vocabulary.check("what the tokenizer puts around a text", row)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastcore.meta import delegates
@@ -20,8 +20,8 @@ from ..rankers import check_positive
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['Queued', 'Answered', 'HONOURED', 'SPARED', 'WRITTEN', 'folded', 'in_format', 'spellings', 'piece_id', 'choice_ids',
-           'Queue', 'answered', 'check_options', 'sampled', 'up_to', 'Ready', 'LocalClient']
+__all__ = ['Queued', 'Answered', 'HONOURED', 'SPARED', 'COUNTED', 'WRITTEN', 'folded', 'in_format', 'spellings', 'piece_id',
+           'choice_ids', 'Queue', 'answered', 'check_options', 'sampled', 'up_to', 'Ready', 'LocalClient']
 
 # %% ../../nbs/llm/13_local.ipynb #3bcfb4a6
 def folded(
@@ -166,6 +166,8 @@ def up_to(
 
 
 # %% ../../nbs/llm/13_local.ipynb #0daee105
+COUNTED = 100   # times the room: how far a conversation is read to count its tokens
+
 WRITTEN = 65_536    # token slots of a batch that writes, on an accelerator; each keeps its keys and values
 
 @dataclass(frozen=True)
@@ -199,12 +201,14 @@ class LocalClient(ChatClient):
     ):
         from rerankers.engine.answers import call_decoder, read_last
         from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
+        from rerankers.engine.tokens import from_transformers
         options = LoadOptions(**kwargs)
         self.model, self.template, self.settings = model, template, dict(template_kwargs or {})
         self.tokenizer, self.net = load_tokenizer(model, options), load_model(model, "AutoModelForCausalLM", options)
         self.runtime = TorchRuntime(self.net, read_last, ask=call_decoder)
-        room = getattr(self.net.config, "max_position_embeddings", None)
-        self.context = min((n for n in (check_positive("context", context), room) if n), default=None)
+        found, positions = from_transformers(self.tokenizer, self.net), getattr(self.net.config, "max_position_embeddings", None)
+        self.vocabulary = replace(found, room=None, cut="right")    # a question is never cut: one that is too long is an error
+        self.context = min((n for n in (check_positive("context", context), positions, found.room) if n), default=None)
         self.max_tokens, self.batch_size = check_positive("max_tokens", max_tokens) or 1024, check_positive("batch_size", batch_size)
         self.spelled, self.spared = dict[tuple[str, str], list[int]](), set[str]()
         self.queue = Queue(self.answer_all)
@@ -214,13 +218,21 @@ class LocalClient(ChatClient):
         request: ChatRequest,   # What is asked
     ) -> list[int]:
         "Token ids of all that the model reads"
-        if request.raw: return list(self.tokenizer(request.messages[0]["content"] + request.begin, verbose=False)["input_ids"])
-        text = in_format(self.tokenizer, request.messages, self.template, self.settings, self.model)
-        return list(self.tokenizer(text + request.begin, add_special_tokens=False, verbose=False)["input_ids"])
+        return self._read(request, None)
+
+    def _read(self, request: ChatRequest, most: int | None) -> list[int]:
+        "The first of them, at the most so many; raises `UnknownToken`"
+        from rerankers.engine.tokens import TextEncoder
+        if request.raw: return TextEncoder(self.vocabulary, most).texts([request.messages[0]["content"] + request.begin])["input_ids"][0]
+        text = in_format(self.tokenizer, request.messages, self.template, self.settings, self.model) + request.begin
+        ids = self.vocabulary.read([text], most)[text].ids
+        self.vocabulary.check(text, ids)
+        return ids
 
     def count(self, messages: Sequence[Message]) -> int:
-        "Tokens of a conversation in the model's format, or of the text alone where it has none"
-        return len(self.prompt(ChatRequest(tuple(messages), raw=self.template is None and not self.tokenizer.chat_template)))
+        "Tokens of a conversation in the model's format, or of the text alone where it has none; far more than there is room for are not told apart"
+        request = ChatRequest(tuple(messages), raw=self.template is None and not self.tokenizer.chat_template)
+        return len(self._read(request, None if self.context is None else COUNTED * self.context))
 
     async def reply(self, request: ChatRequest) -> Reply:
         "The model's answer; raises `InputError` where it has no room for it"
@@ -271,9 +283,10 @@ class LocalClient(ChatClient):
 
     def _checked(self, request: ChatRequest, more: int) -> list[int]:
         "The prompt, if question and answer fit the model"
-        ids = self.prompt(request)
+        ids = self._read(request, None if self.context is None else self.context + 1)
         if self.context is None or len(ids) + more <= self.context: return ids
-        raise InputError(f"{self.model} has room for {self.context} tokens; the question takes {len(ids)} and the answer up to {more}: "
+        takes = len(ids) if len(ids) <= self.context else f"more than {self.context}"
+        raise InputError(f"{self.model} has room for {self.context} tokens; the question takes {takes} and the answer up to {more}: "
                          "show fewer documents at once or fewer words of each")
 
     def _chances(self, asked: Sequence[Ready]) -> list[Reply]:
