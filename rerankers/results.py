@@ -223,7 +223,10 @@ def results_frame(
     metas = [row.pop("metadata") for row in rows]
     names = column_names(rows, metas)
     columns = list(dict.fromkeys(["rank", "score", "doc_id", "text", *(k for row in rows for k in row), *names.values()]))
-    return pd.DataFrame([{**row, **{names[k]: v for k, v in meta.items()}} for row, meta in zip(rows, metas)], columns=columns)
+    cells = [{**row, **{names[k]: v for k, v in meta.items()}} for row, meta in zip(rows, metas)]
+    try: return pd.DataFrame(cells, columns=columns)
+    except UnicodeEncodeError:      # half a character, which Arrow's strings refuse
+        return pd.DataFrame(cells, columns=pd.Index(columns, dtype=object), dtype=object)
 
 def column_names(rows: list[dict], metas: list[dict]) -> dict[Any, Any]:
     "Key of the metadata -> a column of its own, in the order in which keys appear"

@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+from configparser import ConfigParser
 from importlib import import_module
 from pathlib import Path
 
@@ -102,6 +104,16 @@ def test_the_table_has_all_modules_classes_and_options_of_the_wheel():
     assert {key: options for key, options in wanted.items() if key[1] != "MonoVLMRanker"} == listed
     assert {module for module, _ in wanted} | {"ranker"} == set(old_modules()) - {"__init__"} == {m.rpartition(".")[2] for m in sys.modules
                                                                                                    if m.startswith("rerankers.models.")}
+
+
+def test_extras_of_0_10_are_there():
+    "`pip install 'rerankers[gpt]'` brings something; pip would only warn of an extra that is not known"
+    metadata = next(wheel(OLD).glob("rerankers-*.dist-info")) / "METADATA"
+    theirs = re.findall(r"^Provides-Extra: (.*)$", metadata.read_text(), re.MULTILINE)
+    settings = ConfigParser(delimiters=["="])
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    ours = {name.removesuffix("_requirements") for name in settings["DEFAULT"] if name.endswith("_requirements")}
+    assert set(theirs) - {"all", "monovlm"} <= ours | {"langchain"} and len(theirs) > 8
 
 
 GONE = {"return_logits"}    # T5's: the page says what stands for it

