@@ -119,8 +119,8 @@ class Usage:
 
     def split(self, sizes: Sequence[int]) -> list[Usage]:
         "Shares of several queries that were answered at once, in proportion to the sizes"
-        parts = {f.name: [None] * len(sizes) if (total := getattr(self, f.name)) is None else split(total, sizes) for f in fields(self)}
-        return [Usage(**{name: values[i] for name, values in parts.items()}) for i in range(len(sizes))]
+        parts: dict[str, list[Any]] = {f.name: [None] * len(sizes) if (total := getattr(self, f.name)) is None else split(total, sizes) for f in fields(self)}
+        return [replace(self, **{name: values[i] for name, values in parts.items()}) for i in range(len(sizes))]
 
 # %% ../nbs/02_results.ipynb #59e86723
 def finite(value: Any) -> Any:

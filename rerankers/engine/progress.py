@@ -33,7 +33,11 @@ def progress_bar(
         yield lambda n: check_wanted()
         return
     from tqdm import tqdm
-    with tqdm(total=total, unit=unit, delay=0 if progress else 2, leave=False) as bar: yield lambda n: (bar.update(n), check_wanted())
+    with tqdm(total=total, unit=unit, delay=0 if progress else 2, leave=False) as bar:
+        def done(n: int) -> None:
+            bar.update(n)
+            check_wanted()
+        yield done
 
 def each_token(
     ids: Any,       # (texts, tokens) tensor, what was read and written so far
