@@ -1,6 +1,7 @@
 "Folders of sentence-transformers, written by the library itself and scored by both: settings, order and names of modules, chat templates"
 import json
 import shutil
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,9 @@ def cased_tokenizer():
     made.backend_tokenizer.normalizer = BertNormalizer(lowercase=False)
     return made
 
-TEMPLATE = ("{%- for m in messages %}{%- if m.role == 'system' %}{{ m.content }} : {%- elif m.role == 'query' %}query {{ m.content }}{%- elif m.role == 'document' %}"
-            " document {{ m.content }}{%- elif m.role == 'user' %}<|im_start|>{{ m.content }}<|im_end|>{%- endif %}{%- endfor %} relevant ? yes or no")
+TEMPLATE = ("{%- for m in messages %}{%- if m.role == 'system' %}{{ m.content }} : {%- elif m.role == 'query' %}query {{ m.content }}"
+            "{%- elif m.role == 'document' %} document {{ m.content }}{%- elif m.role == 'user' %}<|im_start|>{{ m.content }}<|im_end|>"
+            "{%- endif %}{%- endfor %} relevant ? yes or no")
 STRUCTURED = TEMPLATE.replace("m.content", "m.content[0].text")
 
 @pytest.fixture(scope="module")
@@ -266,9 +268,11 @@ HOME = "sentence_transformers.sentence_transformer.modules."
 @pytest.mark.parametrize("word", ["cross-encoder", "biencoder"])
 def test_a_module_that_is_not_run_is_named(name, word, trunks, tmp_path):
     folder = with_module(chain_of(trunks, tmp_path), HOME + name)
-    with pytest.raises(ModelLoadError, match=f"'{name}' \\(9_{name}\\) is not run here.*a ranker of your own"): Reranker(str(folder), model_type=word, device="cpu")
+    with pytest.raises(ModelLoadError, match=f"'{name}' \\(9_{name}\\) is not run here.*a ranker of your own"):
+        Reranker(str(folder), model_type=word, device="cpu")
 
-@pytest.mark.parametrize(("name", "word"), {"SpladePooling": "splade", "MultiVectorMask": "colbert", "StaticEmbedding": "static", "TokenPooling": "colbert"}.items())
+@pytest.mark.parametrize(("name", "word"), [("SpladePooling", "splade"), ("MultiVectorMask", "colbert"), ("StaticEmbedding", "static"),
+                                            ("TokenPooling", "colbert")])
 def test_a_module_of_another_method_says_which(name, word, trunks, tmp_path):
     folder = with_module(chain_of(trunks, tmp_path), HOME + name)
     with pytest.raises(ModelLoadError, match=f"model_type='{word}'"): Reranker(str(folder), model_type="cross-encoder", device="cpu")
@@ -342,8 +346,8 @@ def sparse_folder(trunks, folder):
 
 def late_scores(folder, query=QUERY, docs=DOCS):
     model = st.MultiVectorEncoder(str(folder), device="cpu")
-    asked = model.encode_query([query], convert_to_tensor=False)
-    return [float(model.similarity(asked, model.encode_document([d], convert_to_tensor=False))[0][0]) for d in docs]
+    asked = model.encode_query([query])
+    return [float(model.similarity(asked, model.encode_document([d]))[0][0]) for d in docs]
 
 def sparse_scores(folder, query=QUERY, docs=DOCS):
     model = st.SparseEncoder(str(folder), device="cpu")
@@ -413,13 +417,12 @@ def test_settings_of_a_folder(kind, said, written, tmp_path):
     for size in SIZES: close(by_position(ranker.rank(QUERY, LONG, batch_size=size)), official)
 
 @pytest.mark.parametrize("said", SILENT)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["classifier", "embeddings", "late"])
 def test_settings_that_change_nothing(kind, said, written, tmp_path):
     close(by_position(Reranker(str(again(written, kind, tmp_path, SILENT[said])), device="cpu").rank(QUERY, LONG)), written[kind][1])
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_name_of_the_file(kind, name, written, tmp_path):
+@pytest.mark.parametrize(("name", "kind"), zip(FILES, cycle(KINDS)))
+def test_every_name_of_the_file(name, kind, written, tmp_path):
     folder = again(written, kind, tmp_path, {"max_seq_length": 8}, name)
     close(by_position(Reranker(str(folder), device="cpu").rank(QUERY, LONG)), KINDS[kind][1](folder, docs=LONG))
 
@@ -452,11 +455,12 @@ def test_a_setting_that_is_not_known_is_an_error_that_names_it(kind, what, writt
     where = "" if "configuration" in what else "sentence_bert_config.json.*"
     with pytest.raises(ModelLoadError, match=where + message): Reranker(str(folder), device="cpu")
 
+VALUES = (strategies.none() | strategies.integers() | strategies.text(max_size=5) | strategies.lists(strategies.integers(), max_size=2) |
+          strategies.dictionaries(strategies.text(max_size=5), strategies.booleans()))
+ENTRIES = ["max_seq_length", "processing_kwargs", "modality_config", "tokenizer_args", "do_lower_case", "query_expansion", "module_output_name"]
+
 @profile(max_examples=40)
-@given(said=strategies.dictionaries(strategies.text(max_size=8), strategies.none() | strategies.integers() | strategies.text(max_size=5) |
-                                    strategies.lists(strategies.integers(), max_size=2) | strategies.dictionaries(strategies.text(max_size=5), strategies.booleans()),
-                                    max_size=3), known=strategies.sampled_from(["max_seq_length", "processing_kwargs", "modality_config", "tokenizer_args", "do_lower_case"]),
-       value=strategies.none() | strategies.integers() | strategies.text(max_size=5) | strategies.lists(strategies.integers()) | strategies.just({"text": {}}))
+@given(said=strategies.dictionaries(strategies.text(max_size=8), VALUES, max_size=2), known=strategies.sampled_from(ENTRIES), value=VALUES)
 def test_whatever_a_file_says_is_read_or_refused(said, known, value, tmp_path_factory):
     "Never an error of somebody else's"
     folder = tmp_path_factory.mktemp("said")
@@ -489,7 +493,7 @@ def test_only_the_second_text_is_cut(written, tmp_path):
 
 def test_what_was_cut_is_said(written, tmp_path):
     folder = again(written, "embeddings", tmp_path, {"query_length": 30, "document_length": 7})
-    results = Reranker(str(folder), device="cpu").rank(QUERY, ["hamlet", "the play was first in london , other people wrote it"])
+    results = Reranker(str(folder), device="cpu", document_prompt="").rank(QUERY, ["hamlet", "the play was first in london , other people wrote it"])
     assert [r.doc_id for r in results if r.truncated] == [1]
 
 def test_a_text_that_is_query_and_document_is_cut_as_each(written, tmp_path):
@@ -631,8 +635,8 @@ LENGTHS = {
 @pytest.mark.parametrize("trunk", ["flat", "structured"])
 def test_settings_of_a_language_model(trunk, said, trunks, tmp_path):
     folder = Path(language_folder(trunks[trunk], tmp_path / "m"))
-    entry = LENGTHS[said] if trunk == "flat" or said != "another template" else {"tokenizer_args": {"chat_template": STRUCTURED.replace("relevant", "many other")}}
-    edit(folder / "sentence_bert_config.json", **entry)
+    other = {"tokenizer_args": {"chat_template": STRUCTURED.replace("relevant", "many other")}}
+    edit(folder / "sentence_bert_config.json", **(other if (trunk, said) == ("structured", "another template") else LENGTHS[said]))
     ranker = hold_against(folder, cross_scores(folder))
     if "max_seq_length" in LENGTHS[said] and said != "not cut": assert {r.doc_id for r in ranker.rank(QUERY, DOCS) if r.truncated} >= {4}
 
@@ -650,8 +654,8 @@ def test_options_that_a_chat_template_has_no_use_for(trunks, tmp_path):
     model = st.CrossEncoder(folder, device="cpu", max_length=40)
     close(by_position(short.rank(QUERY, DOCS)), [float(model.predict([(QUERY, d)])[0]) for d in DOCS])
 
-@pytest.mark.parametrize("template", [None, "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", "{{ messages[0].content }}",
-                                      "{{ raise_exception('no') }}", "{{ messages[0]['content'] }} {% if"])
+@pytest.mark.parametrize("template", [None, "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
+                                      "{{ messages[0].content }}", "{{ raise_exception('no') }}", "{{ messages[0]['content'] }} {% if"])
 def test_a_template_that_leaves_a_text_out(template, trunks, tmp_path):
     folder = Path(language_folder(trunks["flat"], tmp_path / "m"))
     (folder / "chat_template.jinja").unlink(missing_ok=True)
@@ -669,8 +673,9 @@ def test_which_form_a_template_wants_is_found_where_nobody_says(trunks, tmp_path
         (folder / "sentence_bert_config.json").write_text(json.dumps(said))
         close(by_position(Reranker(str(folder), device="cpu").rank(QUERY, DOCS)), official)
 
-@pytest.mark.parametrize(("config", "said"), [({"true_token_id": 10**6}, "reads token 1000000, the model knows"), ({"true_token_id": "yes"}, "no ids of tokens"),
-                                              ({"true_token_id": -1}, "no ids of tokens"), ({"false_token_id": [1]}, "no ids of tokens"),
+@pytest.mark.parametrize(("config", "said"), [({"true_token_id": 10**6}, "reads token 1000000, the model knows"),
+                                              ({"true_token_id": "yes"}, "no ids of tokens"), ({"true_token_id": -1}, "no ids of tokens"),
+                                              ({"false_token_id": [1]}, "no ids of tokens"),
                                               ({"module_input_name": "scores"}, "reads 'scores', which nothing before it makes"), ({"scale": 2}, "'scale'")])
 def test_answers_that_are_none(config, said, trunks, tmp_path):
     folder = Path(language_folder(trunks["flat"], tmp_path / "m"))
