@@ -1,0 +1,158 @@
+"Rankers in forked processes: what was only loaded ranks there, what cannot says so at once, and nothing waits for threads that are not there"
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import every_kind
+from rerankers.engine.forks import Lock
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("onnxruntime")
+if not hasattr(os, "fork"): pytest.skip("no fork on this system", allow_module_level=True)
+
+TESTS = Path(__file__).resolve().parent
+LONGEST = 800   # seconds, of a busy machine; what hangs, hangs for ever
+
+
+def told(mode, sources, threads=2):
+    "What the driver says; it has several of torch's threads, whatever the machine that runs this has"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false",
+                   "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    command = [sys.executable, "-W", "ignore", str(TESTS / "fork_driver.py"), mode, json.dumps(sources)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    try: out, err = process.communicate(timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the children too, which would wait for ever
+        pytest.fail(f"it waits for ever: {process.communicate()[1][-2000:]}")
+    assert process.returncode == 0, err[-3000:]
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    place = tmp_path_factory.mktemp("kinds")
+    return {name: every_kind.write(name, place) for name in every_kind.EVERY}
+
+
+@pytest.fixture(scope="module")
+def found(sources):
+    return told("every", sources)
+
+
+def same(said, expected): return said == {name: pytest.approx(score, rel=1e-4, abs=1e-4) for name, score in expected.items()}
+def refused(said): return said.startswith("ForkedError: ") and "'spawn' or 'forkserver'" in said and "torch.set_num_threads(1)" in said
+
+
+# ---- every kind, loaded and forked
+
+@pytest.mark.parametrize("name", every_kind.EVERY)
+def test_what_was_only_loaded_ranks_in_a_child(found, name):
+    expected = found["meanwhile"][name]["parent"]
+    assert isinstance(expected, dict) and same(found["loaded"][name]["child"], expected)
+
+
+@pytest.mark.parametrize("name", every_kind.EVERY)
+def test_parent_and_child_rank_at_the_same_time(found, name):
+    assert same(found["meanwhile"][name]["child"], found["meanwhile"][name]["parent"])
+
+
+@pytest.mark.parametrize("name", ["cross-encoder", "first", "onnx"])
+@pytest.mark.parametrize("what", ["grandchild", "child and its child", "child loads", "fork in a thread"])
+def test_other_ways_to_fork(found, name, what):
+    assert same(found["loaded"][name][what], found["meanwhile"][name]["parent"])
+
+
+@pytest.mark.parametrize("name", ["cross-encoder", "first", "onnx"])
+@pytest.mark.parametrize("what", ["child ends", "child ranks and ends"])
+def test_a_child_ends(found, name, what):
+    "A session of onnxruntime that was carried along waits for its threads when it is taken down, also in a child that never ranked"
+    assert found["loaded"][name][what] == 0 and found["ranked"][name]["child ends"] == 0
+
+
+# ---- after the parent has ranked
+
+@pytest.mark.parametrize("name", every_kind.EVERY)
+def test_a_child_of_a_thread_that_ranked_is_told_at_once_or_ranks(found, name):
+    "Torch's threads are gone; what computes without them, or in a thread of its own, goes on"
+    said, expected = found["ranked"][name]["child"], found["ranked"][name]["parent"]
+    assert same(expected, found["meanwhile"][name]["parent"]) and (refused(said) if name in every_kind.TORCH else same(said, expected))
+
+
+@pytest.mark.parametrize("what", ["child loads", "grandchild"])
+def test_neither_loading_nor_another_fork_helps(found, what):
+    assert refused(found["ranked"]["cross-encoder"][what])
+    assert same(found["ranked"]["onnx"][what], found["ranked"]["onnx"]["parent"])
+
+
+@pytest.mark.parametrize("name", ["cross-encoder", "first", "onnx"])
+@pytest.mark.parametrize("what", ["child with one thread", "child, async", "fork in a thread"])
+def test_what_helps(found, name, what):
+    "One thread of torch's, or a thread that never computed: a worker of the child, or the one that forked"
+    assert same(found["ranked"][name][what], found["ranked"][name]["parent"])
+
+
+# ---- as servers do it
+
+@pytest.fixture(scope="module")
+def served(sources):
+    return told("usual", {"cross-encoder": sources["cross-encoder"]})
+
+
+POOLS = [f"{pool}, {how}" for pool in ("Pool", "executor") for how in ("carried", "sent")]
+
+
+@pytest.mark.parametrize("how", POOLS)
+def test_pools_of_forked_processes(served, how):
+    assert same(served[f"loaded: {how}"], served["expected"])
+    assert refused(served[f"ranked: {how}"])
+
+
+def test_what_others_computed_does_not_matter(served):
+    assert same(served["own torch in the parent"], served["expected"])
+
+
+def test_loading_leaves_no_threads_of_torchs(served):
+    "So that other code can compute in the child, too"
+    assert served["own torch in the child"] == pytest.approx(1500 ** 3)
+
+
+def test_with_one_thread_there_is_nothing_to_lose(sources):
+    said = told("single", {"cross-encoder": sources["cross-encoder"]}, threads=1)
+    assert same(said["child"], said["expected"])
+
+
+# ---- locks
+
+def test_a_lock_that_another_thread_holds_is_open_in_a_child():
+    lock, held, done = Lock(), threading.Event(), threading.Event()
+    def hold():
+        with lock:
+            held.set()
+            done.wait()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        with lock: os._exit(7)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert lock.inner.locked()      # here it is still held
+    done.set()
+    thread.join()
+    assert status == 7
+
+
+def test_locks_of_the_encoders_are_such_locks():
+    from rerankers.engine.prompts import Prompt, PromptEncoder
+    from rerankers.engine.tokens import TextEncoder, from_transformers
+    tokenizer = every_kind.testing.tiny_tokenizer()
+    assert isinstance(TextEncoder(from_transformers(tokenizer), 16).lock, Lock)
+    assert isinstance(PromptEncoder(tokenizer, Prompt("{query} {document}"), None).lock, Lock)
