@@ -11,8 +11,8 @@ import pytest
 skipped_folders = {"_proc", "_docs", ".ipynb_checkpoints"}
 runner = Path(__file__).with_name("nb_exec.py")
 
-# Before anything imports torch or transformers: no test may reach a hub, and forked tokenizers only warn
-os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+# Before anything imports torch, transformers or onnxruntime: no test may reach a hub or report to anybody, and forked tokenizers only warn
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", ORT_DISABLE_TELEMETRY="1")
 
 def pytest_addoption(parser):
     "Our two options"
