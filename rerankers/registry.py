@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import warnings
 
 from .compat import former_named
-from .errors import ModelLoadError, RerankersError, UnknownModel, did_you_mean, installed
+from .errors import ModelLoadError, RerankersError, UnknownModel, did_you_mean, installed, need
 if TYPE_CHECKING: from rerankers.rankers import BaseRanker
 
 # %% auto #0
@@ -52,6 +52,7 @@ def read_modules(folder: Path) -> list[tuple[str, str]]:
 def cached_folder(name: str, revision: str | None = None, cache_dir: str | None = None) -> Path | None:
     "The folder of a hub repository in the local cache, or None; never asks the network"
     if name.count("/") > 1 or not installed("huggingface_hub"): return None
+    need("huggingface_hub.constants", extra="transformers")     # reads the environment while it is imported, in silence
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
     try: found = try_to_load_from_cache(name, "config.json", revision=revision, cache_dir=cache_dir)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import commonprefix
@@ -22,7 +22,7 @@ __all__ = ['JOINING', 'VIRAMA', 'STOPS', 'NORMALISERS', 'SPLITTERS', 'LOOKS', 'O
            'SlowReader']
 
 # %% ../../nbs/engine/17_reading.ipynb #4337dd1c
-JOINING = re.compile("[\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff]")   # parts of syllables, halves of flags, colours of skin
+JOINING = re.compile("[\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff]")  # parts of syllables, of flags, colours of skin
 VIRAMA  = 9     # combining class of the marks that join two consonants
 STOPS   = ",.;:!?，。、；：！？"
 

@@ -289,7 +289,8 @@ class TextEncoder:
         "Tokens that an item has for its texts, None without a bound; raises `InputError` where special tokens alone are too many"
         special = self.frames[count].special if self.frames else self.vocabulary.tokenizer.num_special_tokens_to_add(count == 2)
         if self.max_length is None: return None
-        if self.max_length < special: raise InputError(f"max_length={self.max_length}: the {special} special tokens around {('a text', 'a pair')[count - 1]} need more")
+        if self.max_length < special:
+            raise InputError(f"max_length={self.max_length}: the {special} special tokens around {('a text', 'a pair')[count - 1]} need more")
         return self.max_length - special
 
     def _reads(self, texts: Iterable[str], most: int | None) -> dict[str, Read]:
