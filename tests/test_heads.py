@@ -443,7 +443,8 @@ LOADS = {   # what reads one number a document
 
 
 @pytest.mark.parametrize("kind", LOADS)
-@pytest.mark.parametrize("activation", [*OVER_LABELS, activations.softmax, "torch.nn.Softmax"], ids=lambda a: getattr(a, "__name__", a) + " itself" * callable(a))
+@pytest.mark.parametrize("activation", [*OVER_LABELS, activations.softmax, "torch.nn.Softmax"],
+                         ids=lambda a: getattr(a, "__name__", a) + " itself" * callable(a))
 def test_a_softmax_of_one_label_is_refused(kind, activation):
     "It makes all scores 1, or 0; over one number a document it would run over the documents"
     folder, option = LOADS[kind][0](), LOADS[kind][1]
