@@ -125,8 +125,8 @@ def characters(reader, texts, most, ask="first"):
 # ---- the same tokens
 
 ATOMS = ["who wrote", "hamlet", " ", "  ", "\n", "\n\n", "\t", "哈", "莎士比亚", "。", "，", "é", "e\u0301", "\u0301", "a", "aa", "ab",
-         "the prince of denmark", "1", "12", "12345", "3.14", "!", "...", "-", "🎭", "🇩🇪", "👨\u200d👩\u200d👧", "👍🏽", "<mask>", "[E]", "wrote", "don't", "'s", "'",
-         "각", "\u1100\u1161\u11a8",
+         "the prince of denmark", "1", "12", "12345", "3.14", "!", "...", "-", "🎭", "🇩🇪", "👨\u200d👩\u200d👧", "👍🏽", "<mask>", "[E]", "wrote", "don't",
+         "'s", "'", "각", "\u1100\u1161\u11a8",
          "के", "क्ष", "ﷺ", "ﬁ", "½", "\u200b", "\x00", "<unk>", "▁", "Ġ", "[UNK]", "ABC", "aB", "X", "ю", "_", "\u00a0", "\u3000", "\r\n", "กำ"]
 RUN = st.tuples(st.sampled_from(ATOMS), st.sampled_from([1, 1, 2, 5, 40, 300])).map(lambda pair: pair[0] * pair[1])
 TEXT = st.lists(RUN, min_size=1, max_size=40).map("".join)
@@ -267,7 +267,7 @@ def test_a_normaliser_keeps_apart_what_stands_apart(text):
 
 
 def test_words_end_at_blanks_and_stops():
-    assert [word_ends(t, 1) for t in ("a ", "a.", "a，", "a'", "1.", "ab", "\u1161 ")] == [True, True, True, False, False, False, False]
+    assert [word_ends(t, 1) for t in ("a ", "1 ", "a.", "a，", "a'", "1.", "ab", "\u1161 ")] == [True] * 4 + [False] * 4
 
 
 def test_endless_words_have_certain_beginnings():
