@@ -99,7 +99,7 @@ def given_column(
     "The column that a caller names; raises `InputError` where there is none, or several"
     if isinstance(label, str) and names.count(label) == 1: return names.index(label)
     if isinstance(label, str) and label in names: raise InputError(f"label={label!r}: {source} has several of that name, {names}: pass its position")
-    if isinstance(label, Integral) and not isinstance(label, bool) and 0 <= label < len(names): return int(label)
+    if isinstance(label, Integral) and not isinstance(label, bool) and 0 <= int(label) < len(names): return int(label)
     raise InputError(f"label={label!r}: {source} has the labels {names}{hint(label, names)}")
 
 def pick_label(
