@@ -179,7 +179,8 @@ class TextSettings:
 def lowers(normaliser: Any) -> bool:
     "Does a normaliser bring texts to lower case, itself or in one of its steps?"
     from tokenizers.normalizers import Lowercase, Sequence as Steps
-    return isinstance(normaliser, Lowercase) or isinstance(normaliser, Steps) and any(isinstance(step, Lowercase) for step in normaliser)
+    steps: Any = normaliser if isinstance(normaliser, Steps) else [normaliser]
+    return any(isinstance(step, Lowercase) for step in steps)
 
 def lower_first(
     backend: Any,   # A `tokenizers.Tokenizer`, which is changed
@@ -225,10 +226,10 @@ def from_said(said: dict[str, Any], path: Path) -> TextSettings:
     outputs, expansion = outputs_in(said, path), part_of(said, "query_expansion", path) or None
     check_keys(expansion or (), PARTS["query_expansion"], path, "query_expansion.")
     call = calls_in(calls, path, outputs.get("message") is not None)
-    lengths = {name: length_in(said, name, None, path) for name in ("query_length", "document_length")}
+    query, document = (length_in(said, name, None, path) for name in ("query_length", "document_length"))
     return TextSettings(path, task_in(said, path), chat=chat_in(calls, path), length=length_in(call, "max_length", None, path),
                         truncation=CUTS[call.get("truncation", True)], types=call.get("return_token_type_ids"), lower=bool(said.get("do_lower_case")),
-                        expansion=expansion, tokenizer=tokenizer_in(said, path), **lengths, **outputs,
+                        expansion=expansion, tokenizer=tokenizer_in(said, path), query_length=query, document_length=document, **outputs,
                         config={name: v for name, v in config.items() if name not in (*NO_EFFECT["config_kwargs"], *PLACES)})
 
 def text_settings(
