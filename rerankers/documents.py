@@ -59,7 +59,7 @@ def first_key(row: Mapping, keys: Sequence[str]) -> str | None:
 def missing(value: Any) -> bool:
     "Is it None, or what a data frame puts where nothing is: NaN, NaT, NA?"
     try: return value is None or bool(value != value)
-    except (TypeError, ValueError): return type(value).__name__ == "NAType"     # pandas' NA does not say; of an array each element would
+    except (TypeError, ValueError, RuntimeError): return type(value).__name__ == "NAType"   # pandas' NA does not say; of an array each element would
 
 def as_row(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Mapping | None:
     "A record as a dictionary; None for what is none. A named tuple is one if a name says which part is the text"
@@ -160,8 +160,8 @@ def copied(doc: Document, names: Sequence[str] = TEXT_KEYS) -> Read:
 NOTHING = type(None)
 CONVERTERS = (
     Shape("rerankers.Document",         is_a(Document), copied),
-    Shape("an Arrow scalar",            holds(object, "as_py"), lambda scalar, names: read(scalar.as_py(), names)),     # some are mappings
     Shape("a string",                   is_a(str), lambda s, names: (Document(str(s)), {"text": str(s)})),
+    Shape("an Arrow scalar",            holds(object, "as_py"), lambda scalar, names: read(scalar.as_py(), names)),     # some are mappings
     Shape("a dictionary with 'text'",   lambda thing, names: as_row(thing, names) is not None,
                                         lambda row, names: from_mapping(as_row(row, names) or {}, names)),
     Shape("a tuple (id, text)",         is_a(tuple), from_tuple),
@@ -188,7 +188,9 @@ def is_one(thing: Any, names: Sequence[str] = TEXT_KEYS) -> bool:
 def read(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Read:
     "One thing of the caller's as a `Document` of ours, and its fields by name; raises `InputError`"
     shape = shape_of(thing, names)
-    if shape is None: raise InputError(f"{type(thing).__name__} is no kind of document: pass a string, a dictionary with 'text', or rerankers.Document")
+    if shape is None:
+        raise InputError(f"{type(thing).__name__} is no kind of document: pass a string, a dictionary with 'text', or rerankers.Document. "
+                         f"All that is read: {', '.join(shape.name for shape in CONVERTERS)}")
     return shape.read(thing, names)
 
 def checked(doc: Document) -> Document:
@@ -224,20 +226,20 @@ def check_fields(fields: Sequence[str], records: Sequence[Mapping[str, Any]]) ->
             raise InputError(f"rank_fields: no document has a field {name!r}. {did_you_mean(str(name), [str(key) for record in records for key in record])}")
 
 # %% ../nbs/01_documents.ipynb #4342770f
-LISTINGS: tuple[tuple[str, Callable[[Any], Any]], ...] = (    # what has the method on the left is a column or a table, and gives its values so
-    ("to_pylist",       lambda thing: thing.to_pylist()),               # Arrow: arrays, batches, tables
-    ("to_dicts",        lambda frame: frame.to_dicts()),                # polars: frames
-    ("collect_schema",  lambda lazy: lazy.collect().to_dicts()),        # polars: lazy frames
-    ("read_all",        lambda reader: reader.read_all().to_pylist()),  # Arrow: readers
-    ("iterrows",        lambda frame: frame.to_dict("records")),        # pandas: frames
-    ("tolist",          lambda thing: thing.tolist()),                  # NumPy, pandas, torch: columns
-    ("to_list",         lambda thing: thing.to_list()),                 # polars: columns
+LISTINGS: tuple[tuple[tuple[str, ...], Callable[[Any], Any]], ...] = (   # what has the methods on the left is a column or a table, and gives its values so
+    (("to_pylist",),                lambda thing: thing.to_pylist()),               # Arrow: arrays, batches, tables
+    (("to_dicts",),                 lambda frame: frame.to_dicts()),                # polars: frames
+    (("collect_schema", "collect"), lambda lazy: lazy.collect().to_dicts()),        # polars: lazy frames
+    (("read_all",),                 lambda reader: reader.read_all().to_pylist()),  # Arrow: readers
+    (("iterrows", "to_dict"),       lambda frame: frame.to_dict("records")),        # pandas: frames
+    (("tolist",),                   lambda thing: thing.tolist()),                  # NumPy, pandas, torch: columns
+    (("to_list",),                  lambda thing: thing.to_list()),                 # polars: columns
 )
 
 def listing(thing: Any) -> Callable[[Any], Any] | None:
     "How to list a column or a table; None for what is neither"
     if isinstance(thing, (str, bytes, Document, Mapping, type)): return None
-    return next((how for name, how in LISTINGS if hasattr(thing, name)), None)
+    return next((how for names, how in LISTINGS if all(hasattr(thing, name) for name in names)), None)
 
 def listed(values: Any, one: Callable[[Any], bool]) -> list[Any]:
     "A column's, a table's or any iterable's values as a list; what is `one` value is a list of one"

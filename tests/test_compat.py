@@ -275,6 +275,7 @@ def test_many_go_through_a_rank_of_ones_own(many):
     with pytest.raises(InputError, match="docs has 2 entries for 1 query"): many(["q"], MANY)
     with pytest.raises(InputError, match="takes no metadata="): many(["q"], MANY[:1], metadata=[[{}] * 3])
     with pytest.raises(InputError, match="takes no batch_size="): many(["q"], MANY[:1], batch_size=2)
+    with pytest.raises(InputError, match="top_k=0"): many(["q"], MANY[:1], top_k=0)
 
 
 def test_one_goes_through_a_rank_of_ones_own():

@@ -356,7 +356,23 @@ def test_no_framework_is_imported():
 
 
 def test_the_error_for_what_is_no_document_names_what_is_accepted():
-    with pytest.raises(InputError, match=re.escape("pass a string, a dictionary with 'text', or rerankers.Document")): to_document(object())
+    with pytest.raises(InputError, match=re.escape("pass a string, a dictionary with 'text', or rerankers.Document")) as said: to_document(object())
+    assert all(row.name in str(said.value) for row in CONVERTERS)
+
+
+def test_vectors_in_a_record_are_no_matter():
+    "Whether an array is missing cannot be asked in one word"
+    np, torch = pytest.importorskip("numpy"), pytest.importorskip("torch")
+    for vector in (np.zeros(3), torch.zeros(3), torch.tensor([0.5]), [0.5, 1.0]):
+        doc, = to_documents([{"id": 1, "text": HAMLET, "vector": vector}], rank_fields=["text"])
+        assert doc.text == HAMLET and doc.metadata["vector"] is vector
+
+
+def test_a_frame_that_is_no_frame_of_pandas_is_no_foreign_error():
+    class Lazy:
+        "As dask's: it has rows, and no way to give them as dictionaries"
+        columns, iterrows = ["text"], None
+    with pytest.raises(InputError, match="Lazy is no kind of document"): to_documents(Lazy())
 
 
 def test_kinds_are_rows_with_names(): assert len({row.name for row in CONVERTERS}) == len(CONVERTERS) >= 12

@@ -60,6 +60,8 @@ def test_documents_come_back_whole(k):
 def test_a_call_may_say_how_many():
     compressor = BM25.as_langchain_compressor()
     assert compressor.k == 10 and len(both(compressor, GIVEN, QUERY)) == 4 and len(both(compressor, GIVEN, QUERY, k=2)) == 2
+    assert len(both(BM25.as_langchain_compressor(k=None), GIVEN, QUERY)) == len(both(compressor, GIVEN * 5, QUERY, k=None)) / 5 == 4
+    with pytest.raises(InputError, match="k=0"): both(compressor, GIVEN, QUERY, k=0)
 
 
 def test_no_documents_give_none(): assert both(BM25.as_langchain_compressor(), [], QUERY) == []

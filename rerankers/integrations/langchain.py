@@ -9,6 +9,7 @@ from typing import Any
 
 from ..documents import Document
 from ..errors import InputError, need
+from ..rankers import check_positive
 from ..results import RankedResults
 
 need("langchain_core", extra="langchain", purpose="LangChain's document compressor")
@@ -20,16 +21,16 @@ from langchain_core.runnables import RunnableLambda
 __all__ = ['scored', 'RerankerLangChainCompressor']
 
 # %% ../../nbs/integrations/langchain.ipynb #1a0a87c6
-def scored(documents: Sequence[LangChainDocument], results: RankedResults, k: int) -> list[LangChainDocument]:
-    "Copies of the `k` best documents in rank order, each with its score"
+def scored(documents: Sequence[LangChainDocument], results: RankedResults, k: int | None) -> list[LangChainDocument]:
+    "Copies of the `k` best documents in rank order, each with its score; raises `InputError` for a `k` that is no number of documents"
     place: dict[Any, LangChainDocument] = dict(enumerate(documents))    # the ranker was given positions as ids
-    best = [(place[r.doc_id], r.score) for r in results.top_k(k)]
+    best = [(place[r.doc_id], r.score) for r in results.top_k(check_positive("k", k) or len(results))]
     return [doc.model_copy(update={"metadata": {**doc.metadata, "relevance_score": score}}) for doc, score in best]
 
 class RerankerLangChainCompressor(BaseDocumentCompressor):
     "A ranker for LangChain's retrievers and chains"
     model: Any              # A ranker
-    k: int = 10             # Documents kept
+    k: int | None = 5       # Documents kept, None for all; `as_langchain_compressor` says 10. Both are 0.10's numbers
     kwargs: dict = {}       # Options of `rank`
 
     def compress_documents(self, documents: Sequence[LangChainDocument], query: str, callbacks: Any = None, **kwargs: Any) -> Sequence[LangChainDocument]:
