@@ -2,6 +2,7 @@
 import asyncio
 import json
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -38,6 +39,7 @@ class Say:
     length: int | None = None       # The Content-Length that is claimed
     raw: bytes | None = None        # All that is said, without HTTP
     reset: bool = False             # The connection ends with a reset (RST), where it ends
+    forever: bool = False           # The body again and again, until the client hangs up; its length is not told
 
     @property
     def content(self) -> bytes:
@@ -47,7 +49,7 @@ class Say:
     @property
     def head(self) -> bytes:
         phrase = HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else "Whatever"
-        length = {"Content-Length": str(len(self.content) if self.length is None else self.length)}
+        length = {} if self.forever else {"Content-Length": str(len(self.content) if self.length is None else self.length)}
         lines = ({"Content-Type": "text/plain" if isinstance(self.body, (str, bytes)) else "application/json"} | length | dict(self.headers)).items()
         return f"HTTP/1.1 {self.status} {phrase}\r\n{''.join(f'{name}: {value}' + chr(13) + chr(10) for name, value in lines)}\r\n".encode()
 
@@ -71,7 +73,8 @@ Script = Sequence[Any] | Callable[[Seen], Any]     # Answers in turn, the last o
 class Scripted:
     "An HTTP server in a thread: `with Scripted([Say(status=500), {\"choices\": …}]) as server: … server.url`"
 
-    def __init__(self, script: Script):
+    def __init__(self, script: Script, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None):
+        self.host, self.tls, self.sent = host, tls, 0
         self.script, self.seen, self.under_way, self.most, self.connections, self.opened = script, list[Seen](), 0, 0, 0, 0
 
     def __enter__(self) -> "Scripted":
@@ -86,14 +89,14 @@ class Scripted:
         self.thread.join(10)
 
     @property
-    def url(self) -> str: return f"http://127.0.0.1:{self.port}/v1"
+    def url(self) -> str: return f"http{'s' * bool(self.tls)}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/v1"
 
     @property
     def bodies(self) -> list[Any]: return [seen.json for seen in self.seen]
 
     async def _serve(self, ready: threading.Event) -> None:
         self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=512)
+        server = await asyncio.start_server(self._connection, self.host, 0, backlog=512, ssl=self.tls)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
         await self.over.wait()
@@ -135,6 +138,10 @@ class Scripted:
         if say.cut == -1: return False
         writer.write(say.head if say.raw is None else say.raw)
         content = say.content if say.raw is None else b""
+        while say.forever:
+            writer.write(content)
+            await writer.drain()    # raises when the client has hung up
+            self.sent += len(content)
         for i in range(len(content)) if say.drip else ():
             writer.write(content[i:i + 1])
             await writer.drain()

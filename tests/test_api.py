@@ -19,7 +19,8 @@ from servers import Scripted as Loopback
 
 from rerankers import Document, InputError, Reranker, UnknownModel, UnusableAnswer
 from rerankers.backends.api import BY_WORD, LITELLM, PROVIDERS, APIRanker, evenly
-from rerankers.engine.providers import LOWEST, Provider, address_of, find_key, joined, read_scores, request_body, same_owner
+from rerankers.engine.providers import LOWEST, Provider, address_of, joined, read_scores, request_body
+from rerankers.engine.services import find_key, same_owner
 from rerankers.errors import AuthenticationError, ProviderError
 from rerankers.registry import BACKENDS, choose, load_backends
 
@@ -108,9 +109,10 @@ def test_the_request_is_the_recorded_one(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_asked_back_and_nothing_cut(name):
-    "No field asks for the documents or for fewer results"
+    "No field asks for the documents or for fewer results than there are documents"
     body = EXCHANGES[name]["request"]
-    assert not any(body.get(k) for k in ("return_documents", "return_input", "return_text")) and not {"top_n", "top_k", "topN"} & set(body)
+    assert not any(body.get(k) for k in ("return_documents", "return_input", "return_text"))
+    assert {body[k] for k in ("top_n", "top_k", "topN") if k in body} <= {len(EXCHANGES[name]["documents"])}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -292,7 +294,7 @@ def test_no_error_of_httpx_with_the_key_stands_behind_ours():
     assert [type(e).__module__ for e in behind] == ["rerankers.errors"] * len(behind)
 
 
-def test_a_server_of_ones_own_needs_no_key(): assert [find_key(PROVIDERS[n]) for n in NAMES if not PROVIDERS[n].keys] == [None] * 5
+def test_a_server_of_ones_own_needs_no_key(): assert [find_key(PROVIDERS[n]) for n in NAMES if not PROVIDERS[n].keys] == [None] * 6
 
 
 def test_voyages_keys_of_mongodb_go_to_mongodb():
@@ -366,7 +368,7 @@ def test_nothing_to_send_is_no_request(docs):
 def test_words_in_braces_are_text():
     found, server = ranker("cohere")
     found.rank("{text} {query}", ["{text}", "{model}", "{instruction}"])
-    assert server.bodies == [{"model": "my-model", "query": "{text} {query}", "documents": ["{text}", "{model}", "{instruction}"]}]
+    assert server.bodies == [{"model": "my-model", "query": "{text} {query}", "documents": ["{text}", "{model}", "{instruction}"], "top_n": 3}]
 
 
 def test_any_unicode_is_sent():

@@ -17,10 +17,9 @@ SDKS = json.loads((HERE / "golden_sdk_requests.json").read_text(encoding="utf-8"
 # What one side sends and the other does not, each with its reason
 OURS = {
     "return_documents": False,      # we never ask for documents back; SDKs leave a default of false out
-    "truncate": "END",              # a long passage is cut instead of refused
-    "truncation": True, "top_k": None,      # Voyage's SDK writes its defaults out
-    "top_n": 3, "max_chunks_per_doc": 1024, "overlap_tokens": 80,   # LlamaIndex's own defaults for SiliconFlow; we want all documents
-    "parameters": {"truncate": "END"},      # Pinecone: the same for its bge models, whose default refuses
+    "truncate": "END",              # a long passage is cut instead of refused, by Pinecone's bge models too
+    "truncation": True, "max_chunks_per_doc": 1024, "overlap_tokens": 80,    # defaults that Voyage's SDK and LlamaIndex write out
+    "top_n": 3, "top_k": 3,                 # we always say how many results are wanted; an SDK leaves out what its caller does not say
 }
 
 
@@ -34,7 +33,9 @@ def asked(provider):
 
 
 def differences(ours, theirs):
-    "Fields that are not the same"
+    "Fields that are not the same, those among the parameters too"
+    ours, theirs = ({**body, **body.get("parameters", {})} for body in (ours, theirs))
+    for body in (ours, theirs): body.pop("parameters", None)
     pairs = {name: (ours.get(name, "absent"), theirs.get(name, "absent")) for name in ours.keys() | theirs.keys()}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -72,9 +73,11 @@ LITELLM = {
     "vllm": ("hosted_vllm", "/v1", {"return_documents": BACK}),     # vLLM does not know the field
     "infinity": ("infinity", "", {}),
     "llama.cpp": ("hosted_vllm", "/v1", {"return_documents": BACK}),    # which speaks vLLM's language
-    "text-embeddings-inference": ("huggingface", "", {      # litellm writes defaults out, and lets the server refuse a long passage that we have cut
-        "return_text": BACK, "raw_scores": BACK, "truncation_direction": ("absent", "Right"), "truncate": (True, "absent")}),
-    "nvidia": ("nvidia_nim", "", {"truncate": ("END", "absent")}),      # the same; in the path NVIDIA's own client writes the model with _ for dots
+    # litellm writes defaults out, and a field that TEI does not know, and lets the server refuse a long passage that we have cut
+    "text-embeddings-inference": ("huggingface", "", {
+        "top_n": ("absent", 3), "return_text": BACK, "raw_scores": BACK, "truncation_direction": ("absent", "Right"), "truncate": (True, "absent")}),
+    # the same, and a top_k, which NVIDIA refuses; in the path NVIDIA's own client writes the model with _ for dots
+    "nvidia": ("nvidia_nim", "", {"truncate": ("END", "absent"), "top_k": ("absent", 3)}),
     "nim": ("nvidia_nim/ranking", "", {"truncate": ("END", "absent")}),
 }
 
@@ -86,7 +89,7 @@ def test_the_same_request_and_scores_as_litellm(provider):
     seen, scores = asked(provider)
     with Scripted([row["response"]]) as server:
         found = litellm.rerank(model=f"{prefix}/{row['model'] or 'tei'}", query=row["query"], documents=row["documents"], api_key="key-1",
-                                        return_documents=False, api_base=server.url.removesuffix("/v1") + tail)
+                                        top_n=len(row["documents"]), return_documents=False, api_base=server.url.removesuffix("/v1") + tail)
     assert server.seen[0].path.replace(".", "_") == seen.path.replace(".", "_")
     assert differences(seen.json, server.seen[0].json) == differ
     assert {r["index"]: r["relevance_score"] for r in found.results} == dict(enumerate(scores))

@@ -16,8 +16,9 @@ from servers import Say, Scripted, chat, need_litellm  # noqa: E402
 
 from rerankers import Reranker  # noqa: E402
 from rerankers.errors import AuthenticationError, BadRequestError, InputError, ModelLoadError, ServerError, installed  # noqa: E402
+from rerankers.engine.services import find_key  # noqa: E402
 from rerankers.llm.chat import ChatRequest  # noqa: E402
-from rerankers.llm.openai import LENGTHS, OpenAIClient, base_of, endpoint_at, endpoint_named, fewer_listed, find_key  # noqa: E402
+from rerankers.llm.openai import LENGTHS, OpenAIClient, base_of, endpoint_at, endpoint_named, fewer_listed  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [f"passage number {i}" for i in range(4)]
@@ -245,8 +246,8 @@ def test_a_key_from_the_environment_goes_to_its_own_provider_only(monkeypatch):
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)  # the environment's key for the environment's address
         Reranker("gpt-4.1-mini", model_type="rankgpt").rank("which?", DOCS)
         assert server.seen[-1].headers["authorization"] == "Bearer sk-of-OPENAI_API_KEY"
-    assert find_key(None, endpoint_named("deepseek"), "https://eu.deepseek.com/v1") == "sk-of-DEEPSEEK_API_KEY"
-    assert find_key(None, endpoint_named("azure"), "https://me.openai.azure.com/openai/v1") == "sk-of-AZURE_OPENAI_API_KEY"
+    assert find_key(endpoint_named("deepseek"), None, "https://eu.deepseek.com/v1") == "sk-of-DEEPSEEK_API_KEY"
+    assert find_key(endpoint_named("azure"), None, "https://me.openai.azure.com/openai/v1") == "sk-of-AZURE_OPENAI_API_KEY"
 
 
 def test_a_password_in_an_address_is_no_part_of_the_servers_name():

@@ -10,40 +10,33 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import AuthenticationError, InputError, UnusableAnswer
+from .lines import checked_address
+from .secrets import QUOTED
+from .services import Service
+from ..errors import InputError, UnusableAnswer
 from ..rankers import check_positive
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['COMMON', 'LOWEST', 'WORD', 'WORDS', 'LISTS', 'VERSION', 'Provider', 'words_in', 'has_list', 'mistakes', 'fill',
-           'request_body', 'joined', 'address_of', 'domain_of', 'same_owner', 'key_in_file', 'find_key', 'dig',
-           'is_number', 'read_scores', 'read_usage']
+__all__ = ['COMMON', 'COUNTED', 'LOWEST', 'WORD', 'WORDS', 'LISTS', 'VERSION', 'Provider', 'words_in', 'has_list', 'mistakes',
+           'fill', 'request_body', 'joined', 'address_of', 'dig', 'is_number', 'read_scores', 'shortfall', 'read_usage']
 
 # %% ../../nbs/engine/15_providers.ipynb #7f70e31b
-COMMON = {"model": "{model}", "query": "{query}", "documents": ["{text}"]}     # what most providers want
+COMMON = {"model": "{model}", "query": "{query}", "documents": ["{text}"]}     # what all providers want in one way or another
+COUNTED = {**COMMON, "top_n": "{count}"}                                       # and what most call the number of results
 LOWEST = {"probability": 0.0, "cosine": -1.0, "logit": -100.0}                 # scales of scores, and the low end of each
 WORD   = re.compile(r"\{\w+\}")
-WORDS  = {"{model}", "{query}", "{instruction}", "{text}"}                      # what a template may say
+WORDS  = {"{model}", "{query}", "{instruction}", "{count}", "{text}"}           # what a template may say
 
 @dataclass(frozen=True)
-class Provider:
+class Provider(Service):
     "A service that ranks documents; raises `InputError` for a row that could not work"
-    name: str                                           # What a user calls it and what errors say
-    base_url: str = ""                                  # '' where each account has its own
     path: str = "/rerank"                               # After the base address; may hold {model}
-    base_variable: str = ""                             # Environment variable that may hold another base address
-    domains: tuple[str, ...] = ()                       # Further domains of the provider; that of `base_url` is one anyway
     spelled: tuple[tuple[str, str], ...] = ()           # What is replaced in the model's name where it stands in the path
-    keys: tuple[str, ...] = ()                          # Environment variables that may hold the key; none: the server may do without
-    key_files: tuple[str, ...] = ()                     # Environment variables that may name a file with the key
-    elsewhere: tuple[tuple[str, str], ...] = ()         # Beginnings of keys that belong to another base address
-    auth: tuple[str, str] = ("Authorization", "Bearer {}")      # Header of the key, and how it is written there
-    headers: Mapping[str, str] = field(default_factory=dict)    # Further headers
-    request: Mapping[str, Any] = field(default_factory=lambda: COMMON)      # The body, with words in braces
+    request: Mapping[str, Any] = field(default_factory=lambda: COUNTED)      # The body, with words in braces
     prepend: str = ""                                   # How an instruction and a query become one text, where there is no field for it
     results: str = "results"                            # Where the answer has its list, with dots; '' where it is a list
     index: str = "index"                                # A result's position of its document; '' where results are in the documents' order
@@ -95,7 +88,7 @@ def has_list(
     if isinstance(template, Mapping): return any(map(has_list, template.values()))
     return isinstance(template, (list, tuple)) and "{text}" in words_in(template)
 
-LISTS = ("domains", "spelled", "keys", "key_files", "elsewhere", "variants", "tokens", "units", "also", "prefixes", "begins")
+LISTS = ("domains", "spelled", "keys", "key_files", "first", "elsewhere", "variants", "tokens", "units", "also", "prefixes", "begins")
 
 def mistakes(
     row: Provider,  # As somebody wrote it
@@ -115,7 +108,7 @@ def fill(
     texts: Sequence[str],           # What {text} stands for, one after the other
 ) -> Any:
     "The template with its values"
-    if isinstance(template, str): return values[template] if template in values else WORD.sub(lambda m: values.get(m[0]) or "", template)
+    if isinstance(template, str): return values[template] if template in values else WORD.sub(lambda m: str(values.get(m[0]) or ""), template)
     if isinstance(template, Mapping): return {name: made for name, part in template.items() if (made := fill(part, values, texts)) is not None}
     if not isinstance(template, (list, tuple)): return template
     if "{text}" not in words_in(template): return [fill(part, values, texts) for part in template]
@@ -127,10 +120,12 @@ def request_body(
     query: str,                         # The question
     texts: Sequence[str],               # The documents
     instruction: str | None = None,     # What the model is told besides the query
+    count: int | None = None,           # Results that are wanted; all by default
 ) -> dict[str, Any]:
     "The JSON of one request"
     if instruction and provider.prepend: query = fill(provider.prepend, {"{instruction}": instruction, "{query}": query}, ())
-    return fill(provider.for_model(model).request, {"{model}": model or None, "{query}": query, "{instruction}": instruction}, texts)
+    words = {"{model}": model or None, "{query}": query, "{instruction}": instruction, "{count}": len(texts) if count is None else count}
+    return fill(provider.for_model(model).request, words, texts)
 
 # %% ../../nbs/engine/15_providers.ipynb #2b083f30
 VERSION = re.compile(r"v\d+\w*")
@@ -155,52 +150,15 @@ def address_of(
     base_url: str | None = None,    # What the path follows; the provider's own by default
     key: str | None = None,         # Some keys belong to another address
 ) -> str:
-    "Where requests go; raises `InputError` where nobody says it"
+    "Where requests go; raises `InputError` where nobody says it, or says it in a way that cannot be asked"
+    url, base_url = (checked_address(given, name) if given else None for given, name in ((url, "url"), (base_url, "base_url")))
     if url and (parts := urlsplit(url).path.strip("/")) and not VERSION.fullmatch(parts): return url
-    own = next((base for start, base in provider.elsewhere if key and key.startswith(start)), os.environ.get(provider.base_variable) or provider.base_url)
+    named = os.environ.get(provider.base_variable, "").strip()
+    usual = checked_address(named, provider.base_variable) if named else provider.base_url
+    own = next((base for start, base in provider.elsewhere if key and key.startswith(start)), usual)
     if not (base := url or base_url or own): raise InputError(f"{provider.name}: each account has its own address; pass base_url= or url=")
     for old, new in provider.spelled: model = model.replace(old, new)
     return joined(base, provider.path.replace("{model}", model))
-
-
-# %% ../../nbs/engine/15_providers.ipynb #0a7b9c06
-def domain_of(
-    host: str,  # Of an address
-) -> str:
-    "The domain that a provider's host belongs to: of api.jina.ai it is jina.ai, of a number or a plain name the whole"
-    first, _, rest = host.partition(".")
-    return rest if "." in rest and not host.replace(".", "").isdigit() else host
-
-def same_owner(
-    address: str,                       # Where a request would go
-    home: str,                          # An address of the provider's own
-    domains: Sequence[str] = (),        # Further domains of the provider
-) -> bool:
-    "Does an address belong to the provider, as eu.api.jina.ai does to the one at api.jina.ai? Not over a line that is less safe than its own"
-    asked, own = urlsplit(address), urlsplit(home)
-    host = asked.hostname or ""
-    safe = asked.scheme == "https" or own.scheme == asked.scheme
-    return safe and any(host == d or host.endswith("." + d) for d in (domain_of(own.hostname or ""), *domains) if d)
-
-def key_in_file(
-    variable: str,  # Of the environment
-) -> str | None:
-    "The key in the file that a variable names, None where it names none; raises `AuthenticationError` for a file that cannot be read"
-    if not (path := os.environ.get(variable, "").strip()): return None
-    try: return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error: raise AuthenticationError(f"the key's file cannot be read: {variable}={path!r}: {error}") from None
-
-def find_key(
-    provider: Provider,             # Whose key it is
-    given: Any = None,              # The caller's
-    address: str | None = None,     # The caller's own address, where there is one
-) -> Any:
-    "The key, None for a server that needs none; raises `AuthenticationError` with the variables that may hold it"
-    from rerankers.engine.http import key_in_environment
-    homes = [provider.base_url, *(base for _, base in provider.elsewhere)]
-    foreign = address and provider.base_url and not any(same_owner(address, home, provider.domains) for home in homes)
-    if given and (not isinstance(given, str) or given.strip()) or foreign: return given
-    return next(filter(None, map(key_in_file, provider.key_files)), None) or key_in_environment(provider.name, provider.keys)
 
 # %% ../../nbs/engine/15_providers.ipynb #df6d4f0b
 def dig(
@@ -223,21 +181,32 @@ def read_scores(
     n: int,                 # Documents that were asked about
     who: str,               # For the error
     hide: Callable[[str], str] = str,   # Takes a key out of what the error quotes
-) -> list[float]:
-    "One score a document, in the documents' order; raises `UnusableAnswer`"
+    count: int | None = None,           # Results that were asked for; one a document by default
+) -> list[float | None]:
+    "One score a document, in the documents' order, None for those beyond the results that were asked for; raises `UnusableAnswer`"
     listed, found = dig(body, provider.results), dict[int, float]()
     if not isinstance(listed, list):
         where = f" at {provider.results!r}" if provider.results else ""
-        raise UnusableAnswer(f"{who}: no list of results{where}: {hide(str(body))[:300]}")
+        raise UnusableAnswer(f"{who}: no list of results{where}: {hide(str(body)[:QUOTED])[:300]}")
     for place, item in enumerate(listed):
         i, score = (dig(item, provider.index) if provider.index else place), dig(item, provider.score)
         if type(i) is not int or not 0 <= i < n: raise UnusableAnswer(f"{who}: a result for document {hide(repr(i))[:80]}, where documents are 0 to {n - 1}")
         if i in found: raise UnusableAnswer(f"{who}: document {i} has two results")
         if not is_number(score): raise UnusableAnswer(f"{who}: the score of document {i} is {hide(repr(score))[:80]}")
         found[i] = float(score)
-    missing = [i for i in range(n) if i not in found]
-    if missing: raise UnusableAnswer(f"{who}: {len(found)} results for {n} documents; none for {', '.join(map(str, missing[:5]))}{' …' if missing[5:] else ''}")
-    return [found[i] for i in range(n)]
+    if len(found) < (n if count is None else count): raise UnusableAnswer(f"{who}: {shortfall(found, n, count)}")
+    return [found.get(i) for i in range(n)]
+
+def shortfall(
+    found: Mapping[int, float],     # Position -> score
+    n: int,                         # Documents that were asked about
+    count: int | None,              # Results that were asked for
+) -> str:
+    "What is missing, and what to do about a server that gives no more than so many"
+    missing = [str(i) for i in range(n) if i not in found]
+    asked = "" if count in (None, n) else f", {count} of them asked for"
+    remedy = f"; if the server gives {len(found)} at the most, chunk_size={len(found)} asks it about no more at once" if found else ""
+    return f"{len(found)} results for {n} documents{asked}; none for {', '.join(missing[:5])}{' …' if missing[5:] else ''}{remedy}"
 
 # %% ../../nbs/engine/15_providers.ipynb #8961408c
 def read_usage(

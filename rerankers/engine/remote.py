@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
+from ..errors import AuthenticationError, CertificateError, InputError, NotFoundError, ProviderError, UnusableAnswer, did_you_mean
 from ..rankers import BaseRanker, Ranking, Task
 
 # %% auto #0
-__all__ = ['Found', 'called_off', 'together', 'RemoteRanker']
+__all__ = ['Found', 'ON_ERROR', 'HOPELESS', 'called_off', 'together', 'check_on_error', 'can_go_on', 'Stopped', 'RemoteRanker']
 
 # %% ../../nbs/engine/14_remote.ipynb #77afe7a6
 Found = TypeVar("Found")
@@ -37,6 +38,36 @@ async def together(
         raise
     finally: tasks.clear()      # a failure remembers this frame, which must not remember the failure: the ring would keep the model in memory
 
+# %% ../../nbs/engine/14_remote.ipynb #155761ec
+ON_ERROR = ("raise", "keep")    # What may happen without a usable answer: an error, or the documents stay as they were
+HOPELESS = (AuthenticationError, NotFoundError, CertificateError, InputError)   # What no other request would do better; an empty account is a further case
+
+def check_on_error(
+    value: str,     # What the caller gave
+) -> str:
+    "One of the words for what happens without a usable answer, or `InputError`"
+    if value not in ON_ERROR: raise InputError(f"on_error={value!r}. {did_you_mean(str(value), ON_ERROR)}")
+    return value
+
+def can_go_on(
+    error: Exception,   # That ended a request
+) -> bool:
+    "Is there something to be hoped for from other requests?"
+    from rerankers.engine.http import spent
+    if isinstance(error, HOPELESS) or isinstance(error, ProviderError) and spent(error): return False
+    return isinstance(error, (ProviderError, UnusableAnswer))
+
+# %% ../../nbs/engine/14_remote.ipynb #33e4effd
+class Stopped(Exception):
+    "A `KeyboardInterrupt` or `SystemExit` on its way out of a loop that must not end"
+
+    def __init__(
+        self,
+        stop: BaseException,    # What the caller is to see
+    ):
+        super().__init__(stop)
+        self.stop = stop
+
 # %% ../../nbs/engine/14_remote.ipynb #26300646
 class RemoteRanker(BaseRanker):
     "A method whose work is done elsewhere"
@@ -60,13 +91,15 @@ class RemoteRanker(BaseRanker):
     ) -> list[Ranking]:
         "All queries side by side"
         from rerankers.engine.http import wait_for
-        return wait_for(self._play(tasks, batch_size, progress))
+        try: return wait_for(self._play(tasks, batch_size, progress))
+        except Stopped as parcel: raise parcel.stop from None
 
     async def answer_async(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "The same without blocking anybody, threads included"
         from rerankers.engine.http import join
         work = self._play(tasks, batch_size, progress)
-        return await (work if self.stays else join(work))
+        try: return await (work if self.stays else join(work))
+        except Stopped as parcel: raise parcel.stop from None
 
     async def _play(self, tasks: list[Task], batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "`batch_size` is the number of requests of this call that may be under way; a server's own limit may be lower"

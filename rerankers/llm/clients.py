@@ -18,8 +18,8 @@ from .openai import ENDPOINTS, OpenAIClient
 from ..rankers import check_positive
 
 # %% auto #0
-__all__ = ['LITELLM', 'WORDS', 'Answering', 'LOADED', 'ASKED', 'OPTIONS', 'kind_of', 'used_by', 'check_used', 'answering',
-           'make_client']
+__all__ = ['LITELLM', 'WORDS', 'Answering', 'LOADED', 'ASKED', 'WIRED', 'OPTIONS', 'kind_of', 'used_by', 'check_used',
+           'answering', 'make_client']
 
 # %% ../../nbs/llm/14_clients.ipynb #2636f01f
 LITELLM = frozenset((    # prefixes of litellm's model strings
@@ -54,12 +54,13 @@ def kind_of(
 # %% ../../nbs/llm/14_clients.ipynb #a7e3540b
 LOADED = ("chat_template", "template_kwargs", *(f.name for f in fields(LoadOptions) if f.name not in ("device", "dtype")))
 ASKED  = ("api_key", "base_url", "extra_body", "timeout", "retries", "backoff", "longest_wait", "concurrency", "headers")
+WIRED  = ("connect_timeout", "transport", "largest_answer")      # what litellm keeps to itself
 OPTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {     # kind of client -> what it is, which options it has a use for, what else to do
     "own":      ("client= has options of its own and", (), ""),
     "function": ("client= is a function and", ("context", "concurrency"), ""),
     "local":    ("the model runs in this process and", ("context", *LOADED), ", or say with base_url= or client= who serves it"),
     "litellm":  ("litellm asks for the answers and", ("context", "prices", *ASKED), ", or choose client='http' or client='local'"),
-    "http":     ("a server gives the answers and", ("context", "prices", "connect_timeout", "transport", *ASKED), ", or run the model with client='local'"),
+    "http":     ("a server gives the answers and", ("context", "prices", *WIRED, *ASKED), ", or run the model with client='local'"),
 }
 
 def used_by(
@@ -108,6 +109,7 @@ def make_client(
     concurrency: int = 8,                           # Requests under way at once
     headers: Mapping[str, str] | None = None,       # Further headers of each request
     transport: Any = None,                          # An httpx transport: a proxy of your own, or a scripted server
+    largest_answer: int = 64 * 2**20,               # Bytes that are read of an answer, as it comes and unpacked
     chat_template: str | None = None,               # Of a local model, in Jinja; the tokenizer's own by default
     template_kwargs: Mapping[str, Any] | None = None,   # For the template, such as {"enable_thinking": False}
     **kwargs,                                       # Of a local model, see `LoadOptions`
@@ -122,7 +124,7 @@ def make_client(
         from rerankers.llm.local import LocalClient
         return LocalClient(model, template=chat_template, template_kwargs=template_kwargs, context=context, **kwargs)
     from rerankers.engine.http import WebOptions
-    options = WebOptions(timeout, connect_timeout, retries, backoff, longest_wait, concurrency, dict(headers or {}), transport)
+    options = WebOptions(timeout, connect_timeout, retries, backoff, longest_wait, concurrency, headers or {}, transport, largest_answer)
     common: dict[str, Any] = dict(api_key=api_key, base_url=base_url, context=context, prices=prices, extra_body=extra_body, options=options)
     if kind == "litellm":
         from rerankers.llm.litellm import LiteLLMClient

@@ -8,13 +8,16 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from ..engine.providers import is_number, same_owner
+from ..engine.lines import bare, checked_address
+from ..engine.providers import is_number
+from ..engine.secrets import QUOTED
+from ..engine.services import SERVICES, Service, find_key, of, within
 from ..errors import InputError, ProviderError, UnusableAnswer, did_you_mean, logger
 from .chat import ChatClient, ChatRequest, Reply, chances_of
 from ..results import Usage
@@ -22,42 +25,46 @@ if TYPE_CHECKING: from rerankers.engine.http import Posted, WebOptions
 
 # %% auto #0
 __all__ = ['ENDPOINTS', 'SPOKEN_PARTS', 'SUBSTITUTES', 'LENGTHS', 'LISTINGS', 'REFUSING', 'TOO_MANY', 'NUMBER', 'ADJUSTED',
-           'ADJUSTMENTS', 'Endpoint', 'base_of', 'endpoint_at', 'endpoint_for', 'endpoint_named', 'find_key',
-           'sampling', 'chat_body', 'raw_body', 'text_of', 'listed_tokens', 'mapped', 'amount', 'used', 'read_reply',
-           'hidden_error', 'disguised', 'fields_sent', 'words_in', 'refused_field', 'fewer_listed', 'NetworkClient',
-           'checked_prices', 'OpenAIClient']
+           'ADJUSTMENTS', 'Endpoint', 'at', 'base_of', 'endpoint_at', 'endpoint_for', 'endpoint_named', 'sampling',
+           'chat_body', 'raw_body', 'text_of', 'listed_tokens', 'mapped', 'amount', 'used', 'read_reply', 'fields_sent',
+           'words_in', 'refused_field', 'fewer_listed', 'NetworkClient', 'checked_prices', 'OpenAIClient']
 
 # %% ../../nbs/llm/11_openai.ipynb #27db9c5f
 @dataclass(frozen=True)
-class Endpoint:
-    "A server that speaks OpenAI's chat completions"
-    base_url: str                                       # '' where each account has its own
-    keys: tuple[str, ...] = ()                          # Environment variables that may hold the key; none: no key needed
-    hosts: tuple[str, ...] = ()                         # Patterns of its hosts; that of `base_url` is one anyway
+class Endpoint(Service):
+    "A service that speaks OpenAI's chat completions"
+    _: KW_ONLY
     models: tuple[str, ...] = ()                        # Patterns of its models' names, where a name alone tells
-    auth: tuple[str, str] = ("Authorization", "Bearer {}")  # Header of the key
     listed: int = 20                                    # Likeliest tokens it lists at a position; 0: it tells none
     begins: bool = False                                # Can words be put into the model's mouth?
 
-ENDPOINTS: dict[str, Endpoint] = {
-    "openai":     Endpoint("https://api.openai.com/v1", ("OPENAI_API_KEY",), models=("gpt-*", "chatgpt-*", "o1*", "o3*", "o4*")),
-    "azure":      Endpoint("", ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY"), ("*.openai.azure.com", "*.openai.azure.us", "*.cognitiveservices.azure.com",
-                           "*.services.ai.azure.com"), auth=("api-key", "{}")),
-    "anthropic":  Endpoint("https://api.anthropic.com/v1", ("ANTHROPIC_API_KEY",), models=("claude-*",), listed=0),
-    "gemini":     Endpoint("https://generativelanguage.googleapis.com/v1beta/openai", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), models=("gemini-*",)),
-    "openrouter": Endpoint("https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",)),
-    "groq":       Endpoint("https://api.groq.com/openai/v1", ("GROQ_API_KEY",), listed=0),
-    "together":   Endpoint("https://api.together.xyz/v1", ("TOGETHER_API_KEY", "TOGETHERAI_API_KEY"), listed=5),
-    "deepseek":   Endpoint("https://api.deepseek.com/v1", ("DEEPSEEK_API_KEY",), models=("deepseek-chat", "deepseek-reasoner")),
-    "mistral":    Endpoint("https://api.mistral.ai/v1", ("MISTRAL_API_KEY",), models=("mistral-*-latest", "magistral-*", "ministral-*"), listed=0),
-    "fireworks":  Endpoint("https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",), listed=5),
-    "deepinfra":  Endpoint("https://api.deepinfra.com/v1/openai", ("DEEPINFRA_API_KEY",)),
-    "xai":        Endpoint("https://api.x.ai/v1", ("XAI_API_KEY",), models=("grok-*",), listed=8),
-    "vllm":       Endpoint("http://localhost:8000/v1", begins=True),
-    "sglang":     Endpoint("http://localhost:30000/v1", begins=True),
-    "ollama":     Endpoint("http://localhost:11434/v1"),
-    "llama.cpp":  Endpoint("http://localhost:8080/v1"),
-}
+def at(
+    service: str,       # A key of `SERVICES`
+    path: str = "/v1",  # What its chat adds to its address
+    **more: Any,        # What it does differently
+) -> Endpoint:
+    "The row of a service that chats"
+    home = SERVICES[service].base_url
+    return Endpoint(**of(service, base_url=home and home + path), **more)
+
+ENDPOINTS: dict[str, Endpoint] = {row.name: row for row in (
+    at("openai", models=("gpt-*", "chatgpt-*", "o1*", "o3*", "o4*")),
+    at("azure"),
+    at("anthropic", models=("claude-*",), listed=0),
+    at("gemini", "/v1beta/openai", models=("gemini-*",)),
+    at("openrouter", "/api/v1"),
+    at("groq", "/openai/v1", listed=0),
+    at("together", listed=5),
+    at("deepseek", models=("deepseek-chat", "deepseek-reasoner")),
+    at("mistral", models=("mistral-*-latest", "magistral-*", "ministral-*"), listed=0),
+    at("fireworks", "/inference/v1", listed=5),
+    at("deepinfra", "/v1/openai"),
+    at("xai", models=("grok-*",), listed=8),
+    at("vllm", begins=True),
+    at("sglang", begins=True),
+    at("ollama"),
+    at("llama.cpp"),
+)}
 
 def base_of(
     address: str,   # As a user pastes it
@@ -71,9 +78,9 @@ def endpoint_at(
     base_url: str,  # As a user gives it
 ) -> Endpoint:
     "The row whose server this address is; a server that nobody listed needs no key and has no peculiarities"
-    host = urlsplit(base_url).hostname or ""
-    known = (e for e in ENDPOINTS.values() if e.keys and (urlsplit(e.base_url).hostname == host or any(fnmatchcase(host, p) for p in e.hosts)))
-    return next(known, Endpoint(base_url))
+    def host(address: str) -> str: return urlsplit(address).hostname or ""
+    known = (e for e in ENDPOINTS.values() if e.keys and (host(e.base_url) == host(base_url) or within(base_url, e.domains)))
+    return next(known, Endpoint(host(base_url), base_url))
 
 def endpoint_for(
     model: str,     # Its name
@@ -87,17 +94,6 @@ def endpoint_named(
     "The row of a name, or `InputError` with the nearest ones"
     if name not in ENDPOINTS: raise InputError(f"no endpoint is called {name!r}. {did_you_mean(name, ENDPOINTS)} Or pass base_url=")
     return ENDPOINTS[name]
-
-# %% ../../nbs/llm/11_openai.ipynb #a9b80ec7
-def find_key(
-    given: str | None,              # The caller's
-    endpoint: Endpoint,             # Whose key it is
-    address: str | None = None,     # The caller's own address, where there is one
-) -> str | None:
-    "The key, None for a server that needs none; raises `AuthenticationError`"
-    from rerankers.engine.http import key_in_environment
-    if given or (address and endpoint.base_url and not same_owner(address, endpoint.base_url)): return given
-    return key_in_environment(address or endpoint.base_url, endpoint.keys)
 
 # %% ../../nbs/llm/11_openai.ipynb #a44ffd7d
 def sampling(
@@ -186,31 +182,7 @@ def read_reply(
         return Reply(text_of(message), chances_of(listed_tokens(choice), request.choices), used(body, posted.retries, prices),
                      str(choice.get("finish_reason") or "stop"))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):    # the ways in which a shape can be another one
-        raise UnusableAnswer(f"{who}: the answer is no chat completion: {hide(str(body))[:300]}") from None
-
-# %% ../../nbs/llm/11_openai.ipynb #7b9e24d1
-def hidden_error(
-    body: Any,  # JSON that came with status 200
-) -> Mapping[str, Any]:
-    "The error in an answer's JSON, or in its choice; empty where there is none"
-    choices = mapped(body).get("choices")
-    if not choices: told = mapped(body).get("error")
-    else: told = mapped(choices[0]).get("error") if isinstance(choices, list) else None
-    return told if isinstance(told, Mapping) else {"message": told} if told else {}
-
-def disguised(
-    body: Any,                          # JSON that came with status 200
-    who: str,                           # For the error
-    hide: Callable[[str], str] = str,   # Takes the key out of what the server says
-) -> ProviderError | None:
-    "The failure that an answer tells of, in the kind of its code; None for a true answer"
-    from rerankers.engine.http import failure, spoken
-    told = hidden_error(body)
-    if not told: return None
-    code = str(told.get("code"))
-    status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else 200     # without a code nothing says that the same question would fare better
-    plain = {name: hide(str(value)) for name, value in told.items() if isinstance(value, (str, int))}
-    return failure(status)(f"{who}: {hide(spoken(told))[:300] or 'an error without a word'}", status=status, body={"error": plain})
+        raise UnusableAnswer(f"{who}: the answer is no chat completion: {hide(str(body)[:QUOTED])[:300]}") from None
 
 # %% ../../nbs/llm/11_openai.ipynb #dbf4b6b9
 SUBSTITUTES: dict[str, str | None] = {"max_tokens": "max_completion_tokens", "temperature": None, "top_p": None, "top_k": None, "response_format": None,
@@ -267,6 +239,7 @@ ADJUSTMENTS = 12                # at most in one call; each drops a field or low
 
 class NetworkClient(ChatClient):
     "A client across a network: patient with what passes, quick to learn what a model takes"
+    theirs = False
 
     def __init__(
         self,
@@ -355,13 +328,15 @@ class OpenAIClient(NetworkClient):
         options: WebOptions | None = None,              # Timeouts, retries, concurrency
     ):
         from rerankers.engine.http import Server
-        row = endpoint_named(endpoint) if endpoint else endpoint_at(base_url) if base_url else endpoint_for(model)
-        url = base_url or (os.environ.get("OPENAI_BASE_URL") if row is ENDPOINTS["openai"] else None) or row.base_url
+        own = checked_address(base_url) if base_url else None
+        row = endpoint_named(endpoint) if endpoint else endpoint_at(own) if own else endpoint_for(model)
+        named = os.environ.get(row.base_variable, "").strip()
+        url = own or (checked_address(named, row.base_variable) if named else row.base_url)
         if not url: raise InputError(f"{endpoint}: each account has its own address; pass base_url=")
         super().__init__(model, context=context, listed=row.listed, extra=extra_body, options=options)
         self.prices, self.begins = checked_prices(prices), row.begins
         once = replace(self.options, retries=0)     # the patience is the client's, since an answer with status 200 may be a failure
-        self.server = Server(base_of(url), name=urlsplit(url).netloc.rpartition("@")[2], key=find_key(api_key, row, base_url), auth=row.auth, options=once)
+        self.server = Server(base_of(url), name=urlsplit(bare(url)).netloc, key=find_key(row, api_key, own), auth=row.auth, headers=row.headers, options=once)
 
     @property
     def who(self) -> str:
@@ -369,7 +344,8 @@ class OpenAIClient(NetworkClient):
         return f"{self.server.name}: {self.model}"
 
     async def attempt(self, path: str, body: dict[str, Any]) -> Any:
-        "One request; raises the error that an answer holds"
+        "One request; raises the error that an answer holds, one that names no status too"
+        from rerankers.engine.http import disguised
         posted = await self.server.post(path, {"model": self.model, **body}, about=self.model)
         if failed := disguised(posted.body, self.who, self.server.key.hide): raise failed
         return posted.body

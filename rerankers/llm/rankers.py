@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from fastcore.meta import delegates
 from ..errors import InputError, did_you_mean
-from .chat import UNUSABLE, ChatRanker, ChatRequest, Reply, Talk, check_on_error
+from ..engine.remote import check_on_error
+from .chat import UNUSABLE, ChatRanker, ChatRequest, Reply, Talk
 from .clients import make_client
 from .kinds import Answer, Window
 from .parsing import after_thought
