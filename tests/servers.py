@@ -1,18 +1,17 @@
-"Servers on loopback for tests: one that follows a script, in a thread or a process of its own, and one with a real language model behind it"
+"Servers on loopback for tests: one that follows a script, in a thread, and one with a real language model behind it"
 import asyncio
 import json
 import socket
 import ssl
 import struct
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from inspect import isawaitable
 from typing import Any
 
 def need_litellm() -> Any:
@@ -62,19 +61,21 @@ class Seen:
     headers: dict[str, str]         # Names in lower case
     body: bytes
     begun: float                    # time.monotonic()
+    sent: int = 0                   # Bytes of the body that went back one by one
 
     @property
     def json(self) -> Any: return json.loads(self.body)
 
 
-Script = Sequence[Any] | Callable[[Seen], Any]     # Answers in turn, the last one again and again; or a function that finds one
+Script = Sequence[Any] | Callable[[Seen], Any]     # Answers in turn, the last one again and again; or a function that finds one, which may wait for it
 
 
 class Scripted:
     "An HTTP server in a thread: `with Scripted([Say(status=500), {\"choices\": …}]) as server: … server.url`"
 
-    def __init__(self, script: Script, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None):
+    def __init__(self, script: Script, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, leap: Callable[[float], Any] | None = None):
         self.host, self.tls, self.sent = host, tls, 0
+        self.leap = leap    # Moves the client's clock on, instead of waiting; for one request at a time
         self.script, self.seen, self.under_way, self.most, self.connections, self.opened = script, list[Seen](), 0, 0, 0, 0
 
     def __enter__(self) -> "Scripted":
@@ -87,6 +88,12 @@ class Scripted:
     def __exit__(self, *_: Any) -> None:
         self.loop.call_soon_threadsafe(self.over.set)
         self.thread.join(10)
+
+    def unread(self) -> int:
+        "Requests that come in while two others, sent now, are answered: what was on the line before them has been read by then"
+        before, opener = len(self.seen), urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        for _ in range(2): opener.open(self.url.removesuffix("/v1") + "/count", timeout=120).read()
+        return len(self.seen) - before
 
     @property
     def url(self) -> str: return f"http{'s' * bool(self.tls)}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/v1"
@@ -124,15 +131,16 @@ class Scripted:
         self.seen.append(seen)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
-        try: return await self._send(reader, writer, await self._answer(seen))
+        try: return await self._send(reader, writer, await self._answer(seen), seen)
         finally: self.under_way -= 1
 
     async def _answer(self, seen: Seen) -> Say:
         if callable(self.script): found = await asyncio.to_thread(self.script, seen) if getattr(self.script, "slow", False) else self.script(seen)
         else: found = self.script[min(len(self.seen), len(self.script)) - 1]
+        if isawaitable(found): found = await found
         return found if isinstance(found, Say) else Say(found)
 
-    async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: Say) -> bool:
+    async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: Say, seen: Seen | None = None) -> bool:
         if say.delay and not await self._patient(reader, say.delay): return False
         if say.reset: writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))     # for when it closes
         if say.cut == -1: return False
@@ -145,6 +153,7 @@ class Scripted:
         for i in range(len(content)) if say.drip else ():
             writer.write(content[i:i + 1])
             await writer.drain()
+            if seen: seen.sent += 1
             if not await self._patient(reader, say.drip): return False
         if not say.drip: writer.write(content[:say.cut])
         await writer.drain()
@@ -152,34 +161,20 @@ class Scripted:
 
     async def _patient(self, reader: asyncio.StreamReader, seconds: float) -> bool:
         "Wait; False when the client hangs up meanwhile. A client that waits says nothing, so whatever can be read is the end"
+        if self.leap:
+            await asyncio.to_thread(self.leap, min(seconds, 3600))
+            seconds = seconds if seconds == float("inf") else 0.001
         if seconds == float("inf"): seconds = 3600
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(reader.read(1), seconds)
             return False
         return True
 
-    def wait(self, true: Callable[[], bool], seconds: float = 5.0) -> bool:
-        "Does it become true in time?"
+    def wait(self, true: Callable[[], bool], seconds: float = 120.0) -> bool:
+        "Does it ever become true?"
         end = time.monotonic() + seconds
         while not true() and time.monotonic() < end: time.sleep(0.01)
         return true()
-
-
-# ---- a server in a process of its own, for tests that measure time
-
-
-@contextmanager
-def apart(delay: float, text: str = "[1]"):
-    "The address of a chat server that takes `delay` seconds an answer, and a function that tells what it has seen"
-    process = subprocess.Popen([sys.executable, __file__, str(delay), text], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-    try:
-        url = process.stdout.readline().strip()
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        yield url, lambda: json.load(opener.open(url.removesuffix("/v1") + "/count", timeout=10))
-    finally:
-        process.stdin.close()       # it waits for that
-        process.wait(10)
-        process.stdout.close()
 
 
 # ---- chat
@@ -237,10 +232,3 @@ class Model:
         "The listing of the older path; tokens that look the same would collide, so the likelier one stays"
         if not listed["content"]: return None
         return {"top_logprobs": [{t["token"]: t["logprob"] for t in reversed(position["top_logprobs"])} for position in listed["content"]]}
-
-
-if __name__ == "__main__":
-    slowly = Say(chat(sys.argv[2]), delay=float(sys.argv[1]))
-    with Scripted([slowly]) as scripted:
-        print(scripted.url, flush=True)
-        sys.stdin.read()

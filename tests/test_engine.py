@@ -22,6 +22,7 @@ transformers = pytest.importorskip("transformers")
 from hypothesis import example, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from closeness import near  # noqa: E402
 from rerankers import InputError, ModelLoadError, Reranker, RerankersError, UnusableAnswer  # noqa: E402
 from rerankers.engine.batching import make_batch, padded, run_batches, token_batches  # noqa: E402
 from rerankers.engine.onnx import FILES, find_onnx  # noqa: E402
@@ -352,7 +353,7 @@ def test_each_precision_is_that_of_transformers(dtype):
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).to(getattr(torch, dtype)).eval()
     with torch.inference_mode():
         official = [model(**tokenizer([QUERY], [d], truncation=True, return_tensors="pt")).logits.float().item() for d in DOCS]
-    assert scores(load("bert", dtype=dtype, activation="identity", batch_size=1)) == pytest.approx(official, abs=1e-6)
+    assert scores(load("bert", dtype=dtype, activation="identity", batch_size=1)) == near(official)
 
 
 @pytest.mark.parametrize("kit", ["cross_encoder_bert", "cross_encoder_xlmr", "cross_encoder_modernbert", "ettin_chain", "biencoder"])
@@ -501,7 +502,7 @@ def test_code_that_a_checkpoint_needs_is_not_run(copied, marker, name):
 @pytest.mark.parametrize("name", TORCH)
 def test_code_that_a_checkpoint_only_brings_is_not_run(rankers, copied, marker, name):
     "transformers has the architecture itself, and uses its own"
-    assert scores(load(name, with_code(copied(name), marker, "bert"))) == pytest.approx(scores(shared(rankers, name)), abs=1e-6)
+    assert scores(load(name, with_code(copied(name), marker, "bert"))) == near(scores(shared(rankers, name)))
     assert not marker.exists()
 
 
@@ -575,7 +576,7 @@ def test_honest_weights_in_a_pickle_are_read(rankers, copied, name, part):
     safe = folder / part / "model.safetensors"
     torch.save(load_file(safe), safe.with_name("pytorch_model.bin"))
     safe.unlink()
-    assert scores(load(name, str(folder))) == pytest.approx(scores(shared(rankers, name)), abs=1e-6)
+    assert scores(load(name, str(folder))) == near(scores(shared(rankers, name)))
 
 
 @pytest.mark.parametrize(("name", "part"), [("bert", ""), ("chain", "2_Dense"), ("biencoder", "")])
@@ -583,7 +584,7 @@ def test_safetensors_come_first(rankers, copied, marker, name, part):
     "The pickle beside them is not even opened"
     folder = copied(name)
     as_pickle(Evil(marker), folder / part / "pytorch_model.bin")
-    assert scores(load(name, str(folder))) == pytest.approx(scores(shared(rankers, name)), abs=1e-6)
+    assert scores(load(name, str(folder))) == near(scores(shared(rankers, name)))
     assert not marker.exists()
 
 
@@ -600,7 +601,7 @@ def test_a_document_of_a_megabyte(rankers, name):
     start = time.perf_counter()
     long, short = scores(ranker, [text, text[:3000]])
     assert time.perf_counter() - start < 10
-    assert long == pytest.approx(short, abs=1e-6)
+    assert long == near(short)
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -611,7 +612,7 @@ def test_ten_thousand_documents(rankers, name):
     results = ranker.rank(QUERY, texts)
     assert time.perf_counter() - start < 20
     assert sorted(r.doc_id for r in results) == list(range(10_000)) and results[0].score >= results[-1].score
-    for i in (0, 4321, 9999): assert results.get_score_by_docid(i) == pytest.approx(ranker.score(QUERY, texts[i]), abs=1e-5)
+    for i in (0, 4321, 9999): assert results.get_score_by_docid(i) == near(ranker.score(QUERY, texts[i]))
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -624,14 +625,14 @@ def test_calls_from_threads_and_tasks_give_what_single_calls_give(rankers, name)
     for found in (threads, asyncio.run(together())):
         for ours, expected in zip(found, alone, strict=True):
             assert ours.query == expected.query
-            for r in expected: assert ours.get_score_by_docid(r.doc_id) == pytest.approx(r.score, abs=1e-6)
+            for r in expected: assert ours.get_score_by_docid(r.doc_id) == near(r.score)
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_pooled_queries_from_a_task_give_what_single_calls_give(rankers, name):
     ranker, queries = shared(rankers, name), ["who wrote hamlet ?", "who wrote faust ?", "which city ?"]
     for found, query in zip(asyncio.run(ranker.rank_many_async(queries, DOCS)), queries, strict=True):
-        for r in ranker.rank(query, DOCS): assert found.get_score_by_docid(r.doc_id) == pytest.approx(r.score, abs=1e-5)
+        for r in ranker.rank(query, DOCS): assert found.get_score_by_docid(r.doc_id) == near(r.score)
 
 
 # ---- ONNX
@@ -686,7 +687,7 @@ def test_a_graph_without_a_head_is_refused(tmp_path):
 
 def test_onnx_and_torch_agree(rankers):
     in_torch = load("bert", onnx_checkpoint(), backend="torch")
-    assert scores(shared(rankers, "onnx")) == pytest.approx(scores(in_torch), abs=1e-5)
+    assert scores(shared(rankers, "onnx")) == near(scores(in_torch))
 
 
 WITHOUT_TORCH = """
@@ -713,7 +714,7 @@ def test_onnx_needs_no_torch(rankers, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=paths, cwd=tmp_path, timeout=60)
     assert done.returncode == 0, done.stderr
     runtime, found, loaded = json.loads(done.stdout)
-    assert (runtime, loaded) == ("OnnxRuntime", []) and found == pytest.approx(scores(shared(rankers, "onnx")), abs=1e-6)
+    assert (runtime, loaded) == ("OnnxRuntime", []) and found == near(scores(shared(rankers, "onnx")))
 
 
 @pytest.mark.parametrize("option", [{"model_kwargs": {"a": 1}}, {"tokenizer_kwargs": {"a": 1}}, {"random_head": True}], ids=str)

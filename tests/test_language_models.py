@@ -11,6 +11,7 @@ import torch  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from closeness import near  # noqa: E402
 from rerankers import Document, InputError, ModelLoadError, Reranker, UnusableAnswer  # noqa: E402
 from rerankers.engine.prompts import COUNTS, Prompt, PromptEncoder, fill  # noqa: E402
 from rerankers.testing import QUERY, candidates, tiny_checkpoint, tiny_language_model, tiny_pieces  # noqa: E402
@@ -52,10 +53,10 @@ def test_padding_changes_nothing(word, side):
 def test_an_instruction_is_followed_on_the_ranker_and_per_call(word):
     told, untold = load(word, instruction="prefer plays"), load(word)
     usual = scores(untold.rank(QUERY, DOCS))
-    assert scores(told.rank(QUERY, DOCS)) == pytest.approx(scores(untold.rank(QUERY, DOCS, instruction="prefer plays")), abs=1e-6)
-    assert scores(told.rank(QUERY, DOCS)) != pytest.approx(usual, abs=1e-6)
+    assert scores(told.rank(QUERY, DOCS)) == near(scores(untold.rank(QUERY, DOCS, instruction="prefer plays")))
+    assert scores(told.rank(QUERY, DOCS)) != near(usual)
     assert scores(untold.rank(QUERY, DOCS)) == usual, "a call's instruction must not outlive the call"
-    assert scores(untold.rank_many([QUERY], DOCS, instruction="prefer plays")[0]) == pytest.approx(scores(told.rank(QUERY, DOCS)), abs=1e-6)
+    assert scores(untold.rank_many([QUERY], DOCS, instruction="prefer plays")[0]) == near(scores(told.rank(QUERY, DOCS)))
 
 
 @pytest.mark.parametrize("word", ["t5", "upr", "bge-gemma", "zerank", "query-likelihood"])
@@ -148,7 +149,7 @@ def test_a_converted_classifier_keeps_its_prompt(tmp_path):
     folder.symlink_to(tiny_language_model("qwen3", labels=1))
     ranker = Reranker(str(folder), **CPU)
     assert ranker.choice.backend.words[0] == "qwen3-reranker" and "<|im_start|>" in ranker.encoder.prompt.head[0]
-    for size in (1, 7, None): assert scores(ranker.rank(QUERY, DOCS, batch_size=size)) == pytest.approx(scores(ranker.rank(QUERY, DOCS)), abs=1e-5)
+    for size in (1, 7, None): assert scores(ranker.rank(QUERY, DOCS, batch_size=size)) == near(scores(ranker.rank(QUERY, DOCS)))
 
 
 def test_half_precision_stays_near():

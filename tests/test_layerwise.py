@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 safetensors = pytest.importorskip("safetensors.torch")
+from closeness import STEP, STEPS, distance, near  # noqa: E402
 from rerankers import Reranker  # noqa: E402
 from rerankers.backends.llm_layerwise import merge_passages  # noqa: E402
 from rerankers.engine.pytorch import TorchRuntime  # noqa: E402
@@ -18,7 +19,6 @@ import test_hub  # noqa: E402
 hub = test_hub.hub     # the fixture: a small hub on this machine
 PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
 FP32 = {"device": "cpu", "dtype": "float32"}
-TOLERANCE = 2e-5    # of the kits' README
 KITS = [("bge_minicpm_layerwise", "scores", {}), ("bge_gemma2_lightweight", "scores", {}),
         ("bge_gemma2_lightweight", "scores_eager_attention", {"softcap": True})]
 each_kit = pytest.mark.parametrize(("kit", "key", "options"), KITS, ids=[f"{kit}-{key}" for kit, key, _ in KITS])
@@ -49,11 +49,12 @@ def score_sets(results):
     return sets
 
 
-def worst(results, official):
+def worst(results, official, *, steps=STEPS, floor=2e-5):
+    "The largest difference, as a part of what rounding explains; the floor is that of the kits' README"
     sets = score_sets(results)
     official = official if isinstance(official[0], list) else [official]
     assert [len(s) for s in sets] == [len(s) for s in official]
-    return max(abs(a - b) for mine, theirs in zip(sets, official) for a, b in zip(mine, theirs))
+    return max(distance(mine, theirs, steps=steps, floor=floor) for mine, theirs in zip(sets, official))
 
 
 @pytest.mark.usefixtures("shared_dir")
@@ -62,7 +63,7 @@ def worst(results, official):
 def test_each_case(rankers, kit, key, options, batch_size):
     for case in cases(kit):
         results = ranker_for(rankers, kit, options, case).rank(case["query"], case["docs"], batch_size=batch_size)
-        assert worst(results, case[key]) <= TOLERANCE, case["name"]
+        assert worst(results, case[key]) <= 1, case["name"]
 
 
 @pytest.mark.usefixtures("shared_dir")
@@ -74,7 +75,7 @@ def test_pooled_queries(rankers, kit, key, options):
         ranker = ranker_for(rankers, kit, options, group[0])
         for batch_size in (7, None):
             pooled = ranker.rank_many([c["query"] for c in group], [c["docs"] for c in group], batch_size=batch_size)
-            for case, results in zip(group, pooled): assert worst(results, case[key]) <= TOLERANCE, case["name"]
+            for case, results in zip(group, pooled): assert worst(results, case[key]) <= 1, case["name"]
 
 
 class PaddedRuntime(TorchRuntime):
@@ -89,7 +90,7 @@ def test_padding_is_never_seen(rankers, kit, key, options):
     for case in cases(kit):
         ranker = ranker_for(rankers, kit, options, case)
         alone, ranker.runtime = ranker.runtime, PaddedRuntime(ranker.runtime.model, ranker.runtime.read, ask=ranker.runtime.ask)
-        try: assert worst(ranker.rank(case["query"], case["docs"], batch_size=7), case[key]) <= TOLERANCE, case["name"]
+        try: assert worst(ranker.rank(case["query"], case["docs"], batch_size=7), case[key]) <= 1, case["name"]
         finally: ranker.runtime = alone
 
 
@@ -100,7 +101,7 @@ def test_half_precision(kit, key, options):
     for case in cases(kit)[:2]:
         wanted = {k: v for k, v in case["kwargs"].items() if v is not None}
         results = Reranker(str(PARITY / kit / "model"), device="cpu", dtype="bfloat16", **wanted, **options).rank(case["query"], case["docs"])
-        assert worst(results, case[key]) < 0.2
+        assert worst(results, case[key], steps=0, floor=0.2) < 1
 
 
 # From here on: tiny random checkpoints in the layout of the published ones
@@ -181,7 +182,7 @@ def test_score_sets(folders, kind):
 def test_heads(folders):
     "MiniCPM's heads belong to layers, Gemma's to the place among those that are read, as in the official code"
     alone, both = ({kind: Reranker(folders[kind], cutoff_layers=layers, **FP32).rank(QUERY, DOCS) for kind in CONFIGS} for layers in (6, [3, 6]))
-    assert by_position(alone["minicpm"]) == pytest.approx(by_position(both["minicpm"]), abs=1e-5)
+    assert by_position(alone["minicpm"]) == near(by_position(both["minicpm"]))
     assert by_position(alone["gemma"]) != pytest.approx(by_position(both["gemma"]), abs=1e-2)
 
 
@@ -217,7 +218,7 @@ def test_merging_is_what_it_says():
         for states, n, q, out, m in zip(hidden, lengths, queries, merged, shorter):
             passage = states[q:n - tail]
             plain = torch.cat([states[:q], *[part.mean(0, keepdim=True) for part in passage.split(ratio) if len(part)], states[n - tail:n]])
-            assert len(plain) == m and torch.allclose(out[:m], plain, atol=1e-6)
+            assert len(plain) == m and torch.allclose(out[:m], plain, rtol=0, atol=STEPS * STEP * float(hidden.abs().max()))    # sums of up to eight
 
 
 def shard(folder, config, first):
@@ -237,7 +238,7 @@ def test_sharded_weights(folders, tmp_path, kind):
     shard(tmp_path, CONFIGS[kind], first=4)
     for layers in (4, 6):
         ours, whole = (by_position(Reranker(str(f), cutoff_layers=layers, **FP32).rank(QUERY, DOCS)) for f in (tmp_path, folders[kind]))
-        assert ours == pytest.approx(whole, abs=1e-6)
+        assert ours == near(whole)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     assert len(Reranker(str(tmp_path), cutoff_layers=4, **FP32).runtime.model.model.layers) == 4
     with pytest.raises(ModelLoadError, match="00002-of-00002"): Reranker(str(tmp_path), **FP32)
@@ -253,7 +254,7 @@ def test_from_the_hub(monkeypatch, hub, tmp_path):
     monkeypatch.setattr(test_hub, "folder_of", lambda repository: folder)
     test_hub.Hub.asked.clear()
     options = {"cutoff_layers": 4, "dtype": "float32"}
-    expected = {r.doc_id: pytest.approx(r.score, abs=1e-6) for r in Reranker(str(folder), device="cpu", **options).rank(test_hub.QUERY, test_hub.DOCS)}
+    expected = {r.doc_id: near(r.score) for r in Reranker(str(folder), device="cpu", **options).rank(test_hub.QUERY, test_hub.DOCS)}
     assert test_hub.ranked_there(name, options, tmp_path / "home", hub) == expected
     assert f"{name}:model-00001-of-00002.safetensors" in test_hub.Hub.asked
     assert f"{name}:model-00002-of-00002.safetensors" not in test_hub.Hub.asked
@@ -268,11 +269,24 @@ def test_remote_code_never_runs(folders, tmp_path, recwarn):
     assert not [str(w.message) for w in recwarn]
 
 
-def test_packed_layers(tmp_path):
-    "Large layers in oneDNN's layout give what plain ones give"
-    folder = write(tmp_path, "gemma", hidden_size=256, intermediate_size=512, head_dim=64, num_attention_heads=4)
-    packed, plain = (by_position(Reranker(folder, pack_weights=p, **FP32).rank(QUERY, DOCS)) for p in (True, False))
-    assert packed == pytest.approx(plain, abs=2e-5)
+def moved(seed):
+    "Each weight by one step of float32, up or down at random: what a sum in another order amounts to"
+    random = torch.Generator().manual_seed(seed)
+    def change(weights):
+        for weight in weights.values(): weight.mul_(1 + STEP * (2.0 * torch.randint(0, 2, weight.shape, generator=random) - 1))
+    return change
+
+
+def test_packed_layers(tmp_path_factory):
+    """Large layers in oneDNN's layout give what plain ones give, but for rounding. How far rounding goes depends on the weights, and random ones of this
+    size carry it far, so it is measured: on the plain layers, with each weight moved by a step"""
+    def scores(change=None, packed=False):
+        folder = write(tmp_path_factory.mktemp("large"), "gemma", change, hidden_size=256, intermediate_size=512, head_dim=64, num_attention_heads=4)
+        return by_position(Reranker(folder, pack_weights=packed, **FP32).rank(QUERY, DOCS))
+    def far(ours): return max(abs(a - b) for a, b in zip(ours, plain, strict=True))
+    plain = scores()
+    explained = 2 * max(far(scores(moved(seed))) for seed in range(4))
+    assert far(scores(packed=True)) <= explained < 1e-3
 
 
 def drop(*names):

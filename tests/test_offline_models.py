@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from closeness import near
 from rerankers.backends.cross_encoder import QUANTISED_NOISE
 from rerankers import MissingDependency, ModelLoadError, Reranker
 
@@ -78,7 +79,7 @@ def test_offline_scores_are_those_of_plain_onnxruntime(results):
     feed = {name: np.array([getattr(p, field) for p in pairs], dtype=np.int64) for name, field in names.items()}
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     logits = session.run(None, feed)[0][:, 0].tolist()
-    assert [results("offline").get_score_by_docid(planet) for planet in PLANETS] == pytest.approx(logits, abs=1e-5)
+    assert [results("offline").get_score_by_docid(planet) for planet in PLANETS] == near(logits)
 
 
 def test_the_embedding_model_ranks_mars_first_and_scores_with_cosines(results):
@@ -89,7 +90,7 @@ def test_the_embedding_model_scores_as_sentence_transformers_does(results):
     st = pytest.importorskip("sentence_transformers")
     official = st.SentenceTransformer(str(home("offline-biencoder") / "model"), device="cpu")
     expected = official.similarity(official.encode([QUERY]), official.encode(list(PLANETS.values())))[0].tolist()
-    assert [results("offline-biencoder").get_score_by_docid(p) for p in PLANETS] == pytest.approx(expected, abs=1e-5)
+    assert [results("offline-biencoder").get_score_by_docid(p) for p in PLANETS] == near(expected)
 
 
 @pytest.mark.parametrize("word", MODULES)
@@ -205,7 +206,7 @@ def test_the_language_model_says_yes_as_it_does_in_plain_transformers(smollm2):
         with torch.no_grad(): logits = model(**tokenizer(prompt, return_tensors="pt", add_special_tokens=False)).logits[0, -1]
         expected[planet] = logits[[tokenizer.encode(word)[0] for word in ("Yes", "No")]].softmax(-1)[0].item()
     found = ranked("offline-llm")
-    assert {planet: found.get_score_by_docid(planet) for planet in PLANETS} == pytest.approx(expected, abs=1e-5)
+    assert {planet: found.get_score_by_docid(planet) for planet in PLANETS} == near(expected)
 
 
 @pytest.mark.parametrize("chat", [False, True])

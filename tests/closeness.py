@@ -1,0 +1,28 @@
+"""How near two computations of one score must be: one rule for all tests.
+
+Processors add in different orders, and float32 rounds each sum to one part in 2**24 at the most. What follows from that is a part of the number, so that
+a sum of a thousand terms may be off by more than a probability; a bound in plain units fails on the next processor or hides a fault.
+
+- `STEPS`: a score may be off by so many steps of float32. Measured on the parity kits with torch's plain kernels, AVX2, oneDNN's SSE4.1 and AVX2 and with
+  each product of matrices moved at random by a step: 12 at the most where a network's layers add to one another's errors, 2 where log-probabilities are
+  summed, whose errors cancel. Dropping one token of two hundred moves a sum by forty thousand.
+- `FLOOR`: a score near zero is the difference of larger numbers, and has their steps: logits of the kits and of the tiny models go up to ten.
+- `PROBABILITY`: a sigmoid rises by a quarter of what its logit does, and what is between 0 and 1 has no larger numbers behind it.
+"""
+import pytest
+
+STEP = 2.0 ** -23       # from one float32 number to the next, as a part of it
+STEPS = 8
+FLOOR = 1e-5            # eight steps of ten
+PROBABILITY = FLOOR / 4
+
+
+def near(expected, *, steps=STEPS, floor=FLOOR):
+    "Equal but for rounding: numbers, lists and dictionaries, as `pytest.approx` takes them"
+    return pytest.approx(expected, rel=steps * STEP, abs=floor)
+
+
+def distance(ours, official, *, steps=STEPS, floor=FLOOR):
+    "The largest difference of two lists of scores, as a part of what rounding explains: 1 is the bound"
+    assert len(ours) == len(official)
+    return max((abs(a - b) / (floor + steps * STEP * abs(b)) for a, b in zip(ours, official)), default=0.0)
