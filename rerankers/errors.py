@@ -20,7 +20,7 @@ from typing import Any
 __all__ = ['SILENT', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'UnknownToken', 'UnknownDocument', 'UnknownModel',
            'MissingDependency', 'ModelLoadError', 'Stopped', 'UnusableAnswer', 'ForkedError', 'ProviderError',
            'AuthenticationError', 'NotFoundError', 'BadRequestError', 'RateLimitError', 'ProviderTimeoutError',
-           'ServerError', 'installed', 'Silence', 'need', 'did_you_mean']
+           'ServerError', 'CertificateError', 'installed', 'Silence', 'need', 'did_you_mean']
 
 # %% ../nbs/00_errors.ipynb #cfbf40e2
 class RerankersError(Exception):
@@ -91,6 +91,9 @@ class ProviderTimeoutError(ProviderError, TimeoutError):
 
 class ServerError(ProviderError):
     "The server failed, or the connection to it, after all retries"
+
+class CertificateError(ServerError):
+    "The server's certificate is not one to be trusted here; nothing was sent"
 
 # %% ../nbs/00_errors.ipynb #bd4d5730
 def installed(

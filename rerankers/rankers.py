@@ -267,7 +267,7 @@ class BaseRanker(ABC):
 
     def as_langchain_compressor(
         self,
-        k: int = 10,    # Documents kept
+        k: int | None = 10, # Documents kept; None for all
     ) -> Any:
         "LangChain's document compressor, for its retrievers and chains; raises `MissingDependency` without langchain-core"
         need("langchain_core", extra="langchain", purpose="LangChain's document compressor")
@@ -325,8 +325,9 @@ def call_rank(ranker: BaseRanker, query: str, docs: Any, top_k: int | None = Non
     given, loose = {name: value for name, value in options.items() if value is not None}, any(p.kind is p.VAR_KEYWORD for p in params.values())
     odd = next((name for name in given if name not in params and not loose), None)
     if odd is not None: raise InputError(f"{type(ranker).__name__} has a `rank` of its own, which takes no {odd}=")
-    if top_k is not None and "top_k" in params: given["top_k"] = top_k
-    return ranker.rank(query, docs, **given)[:top_k]
+    if check_positive("top_k", top_k) and "top_k" in params: given["top_k"] = top_k
+    found = ranker.rank(query, docs, **given)
+    return found if top_k is None else found[:top_k]
 
 class OwnRank:
     "The methods of `BaseRanker`, by way of a class's own `rank`"

@@ -127,8 +127,9 @@ def open_chain(source: str, folder: Path, options: LoadOptions) -> Opened:
     head = load_head(folder, settings, SCORES)
     if SCORES not in head.widths(): raise no_head(source, "a chain that ends in an embedding")
     runtime, columns = open_trunk(source, head, settings, options, path)
+    if columns is None: raise no_head(source, "a chain whose modules do not say how many scores they give")
     vocabulary = from_transformers(load_tokenizer(source, settings.options(options), path), runtime.model)
-    return Opened(runtime, replace(vocabulary, side="right"), label_names({}, columns or 1))    # read by the mask; not every model takes the left
+    return Opened(runtime, replace(vocabulary, side="right"), label_names({}, columns))    # read by the mask; not every model takes the left
 
 
 # %% ../../nbs/backends/cross_encoder.ipynb #60705cd1

@@ -5,31 +5,37 @@
 # %% ../../nbs/engine/12_http.ipynb #ff7bbc77
 from __future__ import annotations
 import asyncio
+import base64
 import html
 import json
 import math
-import os
 import random
 import re
+import ssl
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+import zlib
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .forks import begin_again
-from ..errors import (AuthenticationError, BadRequestError, InputError, NotFoundError, ProviderError, ProviderTimeoutError, RateLimitError,
-                              RerankersError, ServerError, UnusableAnswer, logger, need)
+from .lines import ASKED_FOR, Overflow, bare, checked_address, new_line, read_body, secrets_in
+from .secrets import QUOTED, Hidden, HiddenHeaders, Secret
+from ..errors import (AuthenticationError, BadRequestError, CertificateError, InputError, NotFoundError, ProviderError, ProviderTimeoutError,
+                              RateLimitError, RerankersError, ServerError, UnusableAnswer, logger, need)
 if TYPE_CHECKING: import httpx
 
 # %% auto #0
-__all__ = ['Found', 'BACKGROUND', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'SPOKEN', 'SHORTEST', 'Background', 'here', 'wait_for',
-           'join', 'WebOptions', 'seconds_asked', 'Limit', 'spent', 'worth_it', 'patiently', 'failure', 'spoken',
-           'parsed', 'words_of', 'Secret', 'key_in_environment', 'Posted', 'close_client', 'checked_address', 'Server']
+__all__ = ['Found', 'BACKGROUND', 'WHOLE', 'HEADER', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'TOO_LONG', 'TAGS', 'SPOKEN',
+           'NAMED', 'STATUSES', 'CODES', 'LISTS', 'LARGEST_REFUSAL', 'PACKING', 'TRUST', 'Background', 'here',
+           'wait_for', 'join', 'checked_headers', 'WebOptions', 'seconds_asked', 'Limit', 'spent', 'settled',
+           'worth_it', 'patiently', 'failure', 'spoken', 'parsed', 'words_of', 'status_of', 'has_list', 'hidden_error',
+           'disguised', 'Posted', 'close_client', 'login_header', 'refused_certificate', 'Server']
 
 # %% ../../nbs/engine/12_http.ipynb #f082447c
 Found = TypeVar("Found")
@@ -86,6 +92,18 @@ async def join(
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
 
 # %% ../../nbs/engine/12_http.ipynb #09994496
+WHOLE = ("retries", "concurrency", "largest_answer")    # numbers that are whole
+HEADER = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)   # what a header may be called
+
+def checked_headers(
+    headers: Mapping[str, str],     # The caller's
+) -> HiddenHeaders:
+    "Headers that can be sent, and are not shown; raises `InputError` with the name of one that cannot"
+    for name, text in headers.items():
+        if not (isinstance(text, str) and re.fullmatch(r"[\t -~]*", text)): raise InputError(f"headers=: the value of {name!r} is no line of ASCII text")
+        if not (isinstance(name, str) and HEADER.fullmatch(name)): raise InputError(f"headers=: {name!r} is no name of a header")
+    return HiddenHeaders(headers)
+
 @dataclass(frozen=True)
 class WebOptions:
     "How a server is asked; raises `InputError` for numbers that make no sense"
@@ -95,18 +113,19 @@ class WebOptions:
     backoff: float = 1.0                        # Seconds before the first retry; doubles each time
     longest_wait: float = 60.0                  # Seconds; a server that asks for more is not waited for
     concurrency: int = 8                        # Requests under way at once, over all queries and threads
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)    # Further headers of each request; not shown, they may hold keys
+    headers: Mapping[str, str] = field(default_factory=dict)    # Further headers of each request; only their names are shown
     transport: Any = None                       # An httpx transport: a proxy of your own, or a scripted server
+    largest_answer: int = 64 * 2**20            # Bytes that are read of an answer, as it comes and unpacked
 
     def __post_init__(self) -> None:
-        least = {"timeout": 0.0, "connect_timeout": 0.0, "retries": -1, "backoff": -1e-9, "longest_wait": -1e-9, "concurrency": 0}
+        least = {"timeout": 0.0, "connect_timeout": 0.0, "retries": -1, "backoff": -1e-9, "longest_wait": -1e-9, "concurrency": 0,
+                 "largest_answer": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > low:
                 raise InputError(f"{name}={value!r}: give a number above {max(low, 0):g}" if low >= 0 else f"{name}={value!r}: give a number of at least 0")
-            if name in ("retries", "concurrency") and not isinstance(value, Integral): raise InputError(f"{name}={value!r}: give a whole number")
-        odd = next((name for name, text in self.headers.items() if not (isinstance(text, str) and f"{name}{text}".isascii())), None)
-        if odd is not None: raise InputError(f"headers=: the value of {odd!r} is no ASCII text")
+            if name in WHOLE and not isinstance(value, Integral): raise InputError(f"{name}={value!r}: give a whole number")
+        object.__setattr__(self, "headers", checked_headers(self.headers))
 
     def wait(
         self,
@@ -159,6 +178,12 @@ def spent(
     "Is it the account that is empty? Neither waiting nor another question fills it"
     return error.status == 402 or EMPTY_ACCOUNT in str(error.body)
 
+def settled(
+    error: ProviderError,   # Of an attempt
+) -> bool:
+    "Is it something that no other attempt will change, whatever its status? A request is to blame that a server cannot take, and a certificate stays"
+    return isinstance(error, CertificateError) or isinstance(error, BadRequestError) and (error.status or 0) >= 500
+
 def worth_it(
     error: ProviderError,   # Of the last attempt
     attempt: int,           # Attempts that failed before it
@@ -166,7 +191,7 @@ def worth_it(
 ) -> bool:
     "Is another attempt worth it?"
     patient = attempt < options.retries and (error.retry_after or 0) <= options.longest_wait
-    return patient and error.status in PASSING and not spent(error)
+    return patient and error.status in PASSING and not (spent(error) or settled(error))
 
 async def patiently(
     once: Callable[[], Awaitable[Found]],   # One attempt; raises a `ProviderError`
@@ -195,14 +220,21 @@ FAILURES: tuple[tuple[Any, type[ProviderError]], ...] = (
     (range(500, 600), ServerError),
 )
 
+TOO_LONG = re.compile(
+    r"\b(?:input|prompt|query|document|passage|text|sequence|request|context (?:size|length|window))s?\b"
+    r"(?: \([^)]*\)| (?:length|size|tokens?|is|are|was|has|been))*"
+    r" (?:too (?:large|long|big)|(?:larger|longer) than|exceed(?!.{0,30}\b(?:time|rate|quota)))", re.I)   # but not "context deadline exceeded"
+
 def failure(
-    status: int,    # Of HTTP
+    status: int,        # Of HTTP
+    said: str = "",     # What the server says
 ) -> type[ProviderError]:
     "The error for a status that is no success"
+    if status >= 500 and TOO_LONG.search(said): return BadRequestError
     return next((kind for codes, kind in FAILURES if status in codes), ServerError)
 
-
 # %% ../../nbs/engine/12_http.ipynb #0f6a8b0c
+TAGS = re.compile(r"<style.*?</style>|<script.*?</script>|<[^>]*>", re.S)
 SPOKEN = ("error", "message", "detail", "error_message", "msg", "errors", "title")   # where servers put their words
 
 def spoken(
@@ -228,63 +260,59 @@ def words_of(
     hide: Callable[[str], str] = str,   # Takes a key out; before anything is cut, and after JSON and HTML are decoded, which can spell a key in other letters
 ) -> str:
     "What a server says of a failure, in one line"
-    plain = spoken(parsed(text)) or html.unescape(re.sub(r"<style.*?</style>|<script.*?</script>|<[^>]*>", " ", hide(text)[:5_000], flags=re.S))
+    plain = spoken(parsed(text))[:QUOTED] or html.unescape(TAGS.sub(" ", hide(text[:QUOTED])[:5_000]))
     return " ".join(hide(plain).split())[:300]
 
-# %% ../../nbs/engine/12_http.ipynb #108a1410
-SHORTEST = 4    # letters; what is shorter is no secret, and to hide it would spoil every word that it is part of
+# %% ../../nbs/engine/12_http.ipynb #dd0aacc1
+NAMED = {429: "ratelimit ratelimiterror ratelimitexceeded toomanyrequests resourceexhausted overloaded throttling throttlingratequota insufficientquota",
+         529: "overloadederror", 503: "unavailable serviceunavailable unhealthy", 504: "timeout gatewaytimeout deadlineexceeded", 502: "badgateway",
+         500: "internal internalerror internalservererror servererror apierror", 413: "requesttoolarge payloadtoolarge",
+         404: "notfound notfounderror modelnotfound",
+         403: "permissiondenied permissionerror forbidden", 401: "invalidapikey authenticationerror unauthenticated unauthorized",
+         400: "badrequest invalidargument invalidrequest invalidrequesterror", 422: "validation validationerror"}
+STATUSES = {name: status for status, names in NAMED.items() for name in names.split()}
+CODES = ("code", "status", "status_code", "statusCode", "http_status", "error_code", "type", "error_type")     # where bodies name a status
+LISTS = ("results", "data", "rankings", "scores", "output")                                                    # what has one of these is an answer
 
-class Secret:
-    "A key that shows itself to nobody but the server"
+def status_of(
+    told: Mapping[str, Any],    # An error's JSON
+) -> int | None:
+    "The status that it names, as a number if it does so, None where it names none"
+    named = [str(told[name]) for name in CODES if isinstance(told.get(name), (int, str))]
+    number = next((int(word) for word in named if re.fullmatch("[45][0-9][0-9]", word)), None)
+    return number or next((STATUSES[word] for name in named if (word := re.sub("[^a-z]", "", name.lower())) in STATUSES), None)
 
-    def __init__(
-        self,
-        value: Any,         # A text, None, or one of pydantic's secrets
-        *others: str,       # Further texts that nobody is to see, such as the headers of a gateway
-    ):
-        if hasattr(value, "get_secret_value"): value = value.get_secret_value()
-        if value is not None and not isinstance(value, str): raise InputError(f"the key is a {type(value).__name__}, not a string")
-        self.value, self.others = (value or "").strip(), others      # a key read from a file brings the end of its line
-        if not all("!" <= letter <= "~" for letter in self.value):
-            raise InputError("the key has a blank or a letter in it that no key has: was it copied with something else?")
+def has_list(
+    part: Any,  # Of an answer
+) -> bool:
+    "Is it a list that has something in it, or does it hold one?"
+    return isinstance(part, list) and bool(part) or isinstance(part, Mapping) and any(isinstance(value, list) and value for value in part.values())
 
-    def __repr__(self) -> str: return "Secret(***)" if self.value else "Secret()"
+def hidden_error(
+    body: Any,  # JSON that came with status 200
+) -> Mapping[str, Any]:
+    "The error in an answer's JSON, or in its choice; empty where there is none"
+    if isinstance(body, list) and len(body) == 1 and isinstance(body[0], Mapping) and "error" in body[0]: body = body[0]     # Gemini's way
+    if not isinstance(body, Mapping): return {}
+    choices = body.get("choices")
+    if choices: body = choices[0] if isinstance(choices, list) and isinstance(choices[0], Mapping) else {}
+    elif any(has_list(body.get(name)) for name in LISTS): return {}
+    told = body.get("error")
+    if not told: return body if not choices and status_of(body) and spoken(body) else {}
+    return {**{name: body[name] for name in CODES if name in body}, **(told if isinstance(told, Mapping) else {"message": told})}
 
-    @property
-    def spellings(self) -> set[str]:
-        "The secrets as they are, in an address, in HTML and in JSON"
-        long = [text for text in (self.value, *self.others) if len(text) >= SHORTEST]
-        return {way(text) for text in long for way in (str, quote, lambda t: quote(t, safe=""), html.escape, lambda t: json.dumps(t)[1:-1])}
-
-    def hide(
-        self,
-        text: str,  # That somebody may see
-    ) -> str:
-        "`text` without the key"
-        for spelling in sorted(self.spellings, key=len, reverse=True): text = text.replace(spelling, "***")
-        return text
-
-    def hidden(
-        self,
-        body: Any,          # JSON
-        depth: int = 20,    # Levels that are kept
-    ) -> Any:
-        "The same for each text in it"
-        if isinstance(body, str): return self.hide(body)
-        if isinstance(body, list): return [self.hidden(part, depth - 1) for part in body] if depth else None
-        if isinstance(body, Mapping): return {self.hide(name): self.hidden(part, depth - 1) for name, part in body.items()} if depth else None
-        return body
-
-
-# %% ../../nbs/engine/12_http.ipynb #0f6a8b0f
-def key_in_environment(
-    who: str,                   # Whose key it is, for the error
-    variables: Sequence[str],   # That may hold it, the first that is set counts; none: no key is needed
-) -> str | None:
-    "The key, None where none is needed; raises `AuthenticationError` with the variables that may hold it"
-    key = next(filter(None, (os.environ.get(name, "").strip() for name in variables)), None)
-    if key is None and variables: raise AuthenticationError(f"no key for {who}: pass api_key=, or set {' or '.join(variables)}")
-    return key
+def disguised(
+    body: Any,                          # JSON that came with status 200
+    who: str,                           # For the error
+    hide: Callable[[str], str] = str,   # Takes the key out of what the server says
+    asked: float | None = None,         # Seconds the server asks to wait
+) -> ProviderError | None:
+    "The failure that an answer tells of, in the kind of its status, which is 200 where it names none; None for a true answer"
+    told = hidden_error(body)
+    if not told: return None
+    status, said = status_of(told) or 200, hide(spoken(told)[:QUOTED])[:300]
+    plain = {name: hide(str(value)[:QUOTED]) for name, value in told.items() if isinstance(value, (str, int))}
+    return failure(status, said)(f"{who}: {said or 'an error without a word'}", status=status, retry_after=asked, body={"error": plain})
 
 # %% ../../nbs/engine/12_http.ipynb #ce2e4f76
 class Posted(NamedTuple):
@@ -299,17 +327,27 @@ def close_client(
     "Give the connections back, in the loop they belong to"
     if loop is BACKGROUND.loop and loop.is_running(): asyncio.run_coroutine_threadsafe(client.aclose(), loop)
 
-def checked_address(
-    base_url: Any,  # What the caller gave
-) -> str:
-    "An address that can be asked, or `InputError`"
-    try: sound = isinstance(base_url, str) and re.match(r"https?://[^/\s]+", base_url) and (urlsplit(base_url).port or True)
-    except ValueError: sound = False    # a port that is none
-    if not sound: raise InputError(f"base_url={base_url!r}: give an address that begins with http:// or https://")
-    return base_url
+def login_header(
+    address: str,   # Perhaps with a name and a password
+) -> dict[str, str]:
+    "The header that a login in an address stands for; empty where there is none"
+    login = urlsplit(address).netloc.rpartition("@")[0]
+    name, _, password = login.partition(":")
+    token = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+    return {"Authorization": f"Basic {token}"} if login else {}
 
+def refused_certificate(
+    error: BaseException | None,    # httpx's
+) -> bool:
+    "Is it the server's certificate that ended an attempt?"
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError): error = error.__cause__ or error.__context__
+    return error is not None
 
 # %% ../../nbs/engine/12_http.ipynb #0f6a8c02
+LARGEST_REFUSAL = 2**18     # bytes of an error page
+PACKING = (b"content-encoding", b"content-length", b"transfer-encoding")    # headers of a body as it came
+TRUST = "whoever trusts it all the same names the certificates of who signed it in SSL_CERT_FILE, or passes transport=httpx.AsyncHTTPTransport(verify=…)"
+
 class Server:
     "A service that takes and gives JSON over HTTP"
 
@@ -323,21 +361,16 @@ class Server:
         headers: Mapping[str, str] | None = None,                   # That every request carries
         options: WebOptions | None = None,      # Timeouts, retries, concurrency
     ):
-        self.base_url, self.name, self.auth = checked_address(base_url), name, auth
-        self.options = options or WebOptions()
-        self.headers = {**(headers or {}), **self.options.headers}
-        parts = urlsplit(base_url)
-        self.key = Secret(key, *self.options.headers.values(), *filter(None, (parts.password,)))
+        whole, self.options = checked_address(base_url), options or WebOptions()
+        self.base_url, self.name, self.auth = bare(whole), name, auth      # without what nobody is to see
+        self._whole, login = Hidden(whole.replace(f"{urlsplit(whole).netloc.rpartition('@')[0]}@", "", 1)), login_header(whole)
+        own = HiddenHeaders(self.options.headers, login)
+        self.headers = HiddenHeaders(headers or {}, own)
+        self.key = Secret(key, *own.lines.values(), *secrets_in(whole), *(text.partition(" ")[2] for text in login.values()))
         self.limit = Limit(int(self.options.concurrency))
         self._live: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient, Any] | None = None
 
-    @property
-    def shown(self) -> str:
-        "The address without a name, a password or a query, which may be secrets"
-        parts = urlsplit(self.base_url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-
-    def __repr__(self) -> str: return f"Server({self.shown!r})"
+    def __repr__(self) -> str: return f"Server({self.base_url!r})"
 
     def __getstate__(self) -> dict[str, Any]: return {**vars(self), "_live": None}     # connections do not travel
 
@@ -345,11 +378,10 @@ class Server:
         "The client that belongs to the running loop"
         httpx, loop = need("httpx", extra="api", purpose="A server"), asyncio.get_running_loop()
         if self._live is None or self._live[0] is not loop:
-            secret = {self.auth[0]: self.auth[1].format(self.key.value)} if self.key.value else {}
-            options = self.options
-            client = httpx.AsyncClient(headers={**secret, **self.headers}, transport=options.transport,
-                                       timeout=httpx.Timeout(options.timeout, connect=options.connect_timeout),
-                                       limits=httpx.Limits(max_connections=None, max_keepalive_connections=options.concurrency))
+            options, headers = self.options, httpx.Headers({"Accept-Encoding": ASKED_FOR})
+            for more in ({self.auth[0]: self.auth[1].format(self.key.value)} if self.key.value else {}, dict(self.headers)): headers.update(more)
+            client = httpx.AsyncClient(headers=headers, transport=options.transport or new_line(self._whole.text, options.concurrency), trust_env=False,
+                                       timeout=httpx.Timeout(options.timeout, connect=options.connect_timeout))
             self._live = loop, client, self._ending(client, loop)
         return self._live[1]
 
@@ -366,7 +398,7 @@ class Server:
         path: str,      # After the base address; '' for the address itself
     ) -> str:
         "Where a request goes"
-        base, mark, query = self.base_url.partition("?")
+        base, mark, query = self._whole.text.partition("?")
         return (base.rstrip("/") + path if path else base) + mark + query
 
     async def post(
@@ -382,19 +414,34 @@ class Server:
         client = self._connected()
         return Posted(*await patiently(lambda: self._once(client, path, content, about), self.options, self.limit))
 
+    async def _exchange(self, client: httpx.AsyncClient, path: str, content: bytes) -> httpx.Response:
+        "One request, and of its answer as much as is wanted, unpacked"
+        import httpx
+        async with client.stream("POST", self.address(path), content=content, headers={"Content-Type": "application/json"}) as response:
+            whole, most = response.is_success, self.options.largest_answer
+            body = await read_body(response, most if whole else min(most, LARGEST_REFUSAL), whole)
+        headers = [(name, text) for name, text in response.headers.raw if name.lower() not in PACKING]
+        return httpx.Response(response.status_code, headers=headers, content=body)
+
     async def _once(self, client: httpx.AsyncClient, path: str, content: bytes, about: str) -> Any:
         "One attempt"
         import httpx
-        who = ": ".join(filter(None, (self.name, about)))
-        sent = client.post(self.address(path), content=content, headers={"Content-Type": "application/json"})
+        who, url = ": ".join(filter(None, (self.name, about))), self.base_url + path
+        sent, problem = self._exchange(client, path, content), None
         try: response = await asyncio.wait_for(sent, self.options.timeout)
-        except (httpx.RequestError, httpx.InvalidURL, asyncio.TimeoutError) as error: trouble = [self._trouble(error, who, self.shown + path)]
-        else: trouble = []
-        if trouble: raise trouble.pop()     # here, because httpx's error holds the request with its key, and would be the context of ours
+        except (httpx.RequestError, httpx.InvalidURL, asyncio.TimeoutError, zlib.error) as error: problem = self._trouble(error, who, url)
+        except UnusableAnswer as error: problem = UnusableAnswer(f"{who}: {url}: {error}")
+        except Overflow: problem = UnusableAnswer(f"{who}: {url} answers with more than {self.options.largest_answer:,} bytes; largest_answer= allows more")
+        try:
+            if problem: raise problem   # here, because httpx's error holds the request with its key, and would be the context of ours
+        finally: del problem            # it remembers this frame
         if not response.is_success: raise self._refusal(response, who)
-        try: return response.json()
+        try: body = response.json()
         except (ValueError, RecursionError):
-            raise UnusableAnswer(f"{who}: {self.shown}{path} answered with something that is no JSON: {words_of(response.text, self.key.hide)!r}") from None
+            raise UnusableAnswer(f"{who}: {url} answered with something that is no JSON: {words_of(response.text, self.key.hide)!r}") from None
+        wrong = disguised(body, who, self.key.hide, seconds_asked(response.headers))
+        if wrong and wrong.status != 200: raise wrong     # otherwise the caller knows better whether it is an answer
+        return body
 
     def _trouble(self, error: Exception, who: str, url: str) -> RerankersError:
         "What httpx could not do, as an error of ours"
@@ -405,6 +452,7 @@ class Server:
         if isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError)):
             return ProviderTimeoutError(f"{who}: no answer from {url} within {options.timeout:g} s; timeout= allows more")
         if isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL)): return InputError(f"{who}: {url!r} is no address: {said}")
+        if refused_certificate(error): return CertificateError(f"{who}: the certificate of {url} is refused: {said}; {TRUST}")
         if isinstance(error, httpx.ConnectError): return ServerError(f"{who}: cannot connect to {url}: {said}")
         return ServerError(f"{who}: the connection to {url} broke: {type(error).__name__}: {said}")
 
@@ -414,6 +462,6 @@ class Server:
         more = f": {said}" if said else " without a word"
         if "location" in response.headers: more += f", moved to {self.key.hide(response.headers['location'])}"
         if asked and asked > self.options.longest_wait: more += f"; it asks to wait {asked:g} s, more than longest_wait={self.options.longest_wait:g}"
-        if status in (401, 403) and not self.key.value: more += "; no key was sent, api_key= passes one"
-        return failure(status)(f"{who}: {self.shown} answered {status}{more}", status=status, retry_after=asked,
+        if status in (401, 403) and not self.key.known: more += "; no key was sent, api_key= passes one"
+        return failure(status, said)(f"{who}: {self.base_url} answered {status}{more}", status=status, retry_after=asked,
                                body=self.key.hidden(parsed(response.text)))

@@ -19,13 +19,13 @@ from ..registry import read_modules
 
 # %% auto #0
 __all__ = ['POOLINGS', 'MEANS', 'OLD_FLAGS', 'LAYERS', 'Features', 'Widths', 'TOKENS', 'TEXT', 'SCORES', 'LOGITS', 'UNPOOLED',
-           'NAMES', 'DIM', 'MODULE_KEYS', 'STEPS', 'OTHERS', 'CLASSES', 'ENCODERS', 'PLACES', 'pool_cls', 'pool_last',
-           'pool_max', 'token_sum', 'pool_mean', 'pool_mean_sqrt', 'pool_weighted', 'pooling_modes', 'layer_weights',
-           'activation_layer', 'linear', 'Residual', 'dense_layer', 'norm_layer', 'normalise', 'keep_normalise',
-           'nothing', 'load_layer', 'sizes_of', 'Step', 'width_of', 'Applied', 'Offered', 'Pooled', 'Weighted',
-           'Convolved', 'Layered', 'Answered', 'module_config', 'named_step', 'pooling_step', 'weighted_step',
-           'convolved_step', 'layered_step', 'answered_step', 'not_run', 'load_step', 'Head', 'load_head', 'call_trunk',
-           'ReadHead', 'trunk_class', 'check_answers', 'check_trunk', 'open_trunk']
+           'NAMES', 'DIM', 'MODULE_KEYS', 'STEPS', 'OTHERS', 'DAMAGED', 'CLASSES', 'ENCODERS', 'PLACES', 'pool_cls',
+           'pool_last', 'pool_max', 'token_sum', 'pool_mean', 'pool_mean_sqrt', 'pool_weighted', 'pooling_modes',
+           'layer_weights', 'activation_layer', 'linear', 'Residual', 'dense_layer', 'norm_layer', 'normalise',
+           'keep_normalise', 'nothing', 'load_layer', 'sizes_of', 'Step', 'width_of', 'Applied', 'Offered', 'Pooled',
+           'Weighted', 'Convolved', 'Layered', 'Answered', 'module_config', 'named_step', 'pooling_step',
+           'weighted_step', 'convolved_step', 'layered_step', 'answered_step', 'not_run', 'load_step', 'Head',
+           'load_head', 'call_trunk', 'ReadHead', 'trunk_class', 'check_answers', 'check_trunk', 'open_trunk']
 
 # %% ../../nbs/engine/05_modules.ipynb #f25897ab
 def pool_cls(hidden: Any, mask: Any) -> Any:
@@ -380,13 +380,15 @@ def not_run(folder: Path, kind: str, path: str) -> ModelLoadError:
     return ModelLoadError(f"{folder}: the module {kind!r} ({path or 'the first'}) is not run here; known are a Transformer first, then "
                           f"{', '.join([*STEPS, 'LogitScore'])}. {remedy}")
 
+DAMAGED: tuple[type[Exception], ...] = (TypeError, AttributeError, IndexError)     # what settings of the wrong kind raise
+
 def load_step(folder: Path, kind: str, path: str, kept: list[int]) -> Step:
     "A module as a step; `kept` gathers the answers that are read; raises `ModelLoadError`"
     make = partial(answered_step, kept=kept) if kind == "LogitScore" else STEPS.get(kind)
     if make is None: raise not_run(folder, kind, path)
     try: return make(kind, folder / path)
     except ModelLoadError: raise
-    except (*load_errors(), TypeError, AttributeError, IndexError) as error:
+    except DAMAGED + load_errors() as error:
         raise ModelLoadError(f"{folder / path} is no {kind} as sentence-transformers saves it: {type(error).__name__}: {first_line(error)}") from error
 
 # %% ../../nbs/engine/05_modules.ipynb #274d0a89
@@ -442,7 +444,7 @@ def load_head(
     check_homes(folder)
     chain, kept = read_modules(folder), list[int]()
     if chain and chain[0][0] != "Transformer": raise not_run(folder, *chain[0])
-    steps = [(path, load_step(folder, kind, path, kept)) for kind, path in chain[1:]] if chain else [("", Pooled(["mean"]))]
+    steps: list[tuple[str, Step]] = [(path, load_step(folder, kind, path, kept)) for kind, path in chain[1:]] if chain else [("", Pooled(["mean"]))]
     return Head(steps, source=settings.output if settings else TOKENS, result=result, answers=tuple(kept))
 
 # %% ../../nbs/engine/05_modules.ipynb #33800171

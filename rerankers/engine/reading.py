@@ -43,7 +43,7 @@ def apart(
 def word_ends(text: str, at: int) -> bool:
     "Does a word end here, whichever classes of characters a tokenizer splits by?"
     before, after = text[at - 1], text[at]
-    return before.isalpha() and stands_alone(before) and (after.isspace() or after in STOPS)
+    return bool(stands_alone(before)) and (before.isalnum() and after.isspace() or before.isalpha() and after in STOPS)
 
 # %% ../../nbs/engine/17_reading.ipynb #671bb53a
 NORMALISERS = {"BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip", "Nmt", "Precompiled", "ByteLevel", "Prepend",

@@ -6,7 +6,6 @@
 from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from copy import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..calls import in_thread
 from ..documents import readable
-from ..engine.remote import RemoteRanker, together
-from ..errors import AuthenticationError, InputError, NotFoundError, ProviderError, UnusableAnswer, did_you_mean, logger
+from ..engine.remote import RemoteRanker, Stopped, can_go_on, together
+from ..errors import ProviderError, RerankersError, UnusableAnswer, logger
 from .kinds import Answer, Window
 from .passages import estimate_tokens
 from .plans import adapt
@@ -24,9 +24,8 @@ from ..rankers import Ranking, Task, check_positive
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['Message', 'LEAST', 'TINY', 'Talk', 'UNUSABLE', 'ON_ERROR', 'HOPELESS', 'ChatRequest', 'Reply', 'same_answer',
-           'log_sum', 'left_over', 'chances_of', 'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker',
-           'check_on_error']
+__all__ = ['Message', 'LEAST', 'TINY', 'Talk', 'UNUSABLE', 'ChatRequest', 'Reply', 'same_answer', 'log_sum', 'left_over',
+           'chances_of', 'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker']
 
 # %% ../../nbs/llm/10_chat.ipynb #2ec4e2be
 Message = Mapping[str, str]     # {"role": "system" | "user" | "assistant", "content": …}
@@ -98,6 +97,7 @@ class ChatClient(ABC):
     begins: bool = False            # Can words be put into its mouth (`ChatRequest.begin`)?
     tells: bool = True              # Does it tell the chances of `choices`?
     stays: bool = False             # Is it at home in the caller's event loop?
+    theirs: bool = True             # Is its code the caller's? Then whatever it raises is no answer, where windows may stay as they were
 
     @abstractmethod
     async def reply(
@@ -134,10 +134,15 @@ class FunctionClient(ChatClient):
         import inspect
         messages: list[Message] = [dict(m) for m in request.messages]
         async with self.limit():
-            said = await in_thread(partial(self.answer, messages)) if not inspect.iscoroutinefunction(self.answer) else self.answer(messages)
+            said = await in_thread(partial(self._said, messages)) if not inspect.iscoroutinefunction(self.answer) else self.answer(messages)
             if inspect.isawaitable(said): said = await said
         if not isinstance(said, str): raise UnusableAnswer(f"{self.model} answered with a {type(said).__name__}, not with a text: {said!r}")
         return Reply(said)
+
+    def _said(self, messages: list[Message]) -> Any:
+        "The function's answer; no future can hold a StopIteration, and whoever waits for it would wait for ever"
+        try: return self.answer(messages)
+        except StopIteration as error: raise RuntimeError(f"{self.model} raised StopIteration: a generator or iterator in it has come to its end") from error
 
 # %% ../../nbs/llm/10_chat.ipynb #115160b1
 async def awaited(
@@ -152,8 +157,6 @@ async def awaited(
 # %% ../../nbs/llm/10_chat.ipynb #bc4176d8
 Talk = Generator[ChatRequest, Reply, Answer]
 UNUSABLE = ("wrong_format", "empty")        # Statuses of answers that say nothing about the documents
-ON_ERROR = ("raise", "keep")                # What may happen then: an error, or the window stays as it was
-HOPELESS = (AuthenticationError, NotFoundError, InputError)     # What no other window would do better; an empty account is a further case
 
 class Ledger:
     "What was used and what went wrong while one query was ranked"
@@ -234,14 +237,12 @@ class ChatRanker(RemoteRanker):
         try:
             request = next(talk)
             while True:
-                async with limit: reply = await self.client.reply(request)
+                reply = await self._reply(request, limit)
                 ledger.usage += reply.usage
                 request = talk.send(reply)
         except StopIteration as end: answer: Answer = end.value
-        except HOPELESS: raise
         except (ProviderError, UnusableAnswer) as error:
-            from rerankers.engine.http import spent
-            if self.on_error == "raise" or isinstance(error, ProviderError) and spent(error): raise
+            if self.on_error == "raise" or not can_go_on(error): raise
             logger.warning("%s: a window of %d documents stays as it was: %s", self, len(window.texts), error)
             return self._kept(window, "failed")
         if answer.status not in UNUSABLE: return answer
@@ -251,14 +252,16 @@ class ChatRanker(RemoteRanker):
                                  f"{reply.text[:300]!r}{cut}; on_error='keep' leaves such a window as it was")
         return self._kept(window, answer.status)
 
+    async def _reply(self, request: ChatRequest, limit: Any) -> Reply:
+        "What the client says; where windows may stay as they were, whatever the caller's own code raises is no answer"
+        try:
+            async with limit: return await self.client.reply(request)
+        except (KeyboardInterrupt, SystemExit) as stop: raise Stopped(stop) from None
+        except RerankersError: raise
+        except Exception as error:
+            if self.on_error == "raise" or not self.client.theirs: raise
+            raise UnusableAnswer(f"{self.client}: {type(error).__name__}: {error}") from error
+
     def _kept(self, window: Window, status: str) -> Answer:
         "What counts where there is no usable answer, marked as nobody's opinion"
         return Answer.of(self.unanswered(window), status=status, named=0)
-
-# %% ../../nbs/llm/10_chat.ipynb #164b1394
-def check_on_error(
-    value: str,     # What the caller gave
-) -> str:
-    "One of the words for what happens without a usable answer, or `InputError`"
-    if value not in ON_ERROR: raise InputError(f"on_error={value!r}. {did_you_mean(str(value), ON_ERROR)}")
-    return value

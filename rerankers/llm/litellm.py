@@ -13,14 +13,17 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AuthenticationError, InputError, MissingDependency, ProviderError, ProviderTimeoutError, ServerError, UnusableAnswer, need
+from ..engine.lines import bare, checked_address, secrets_in
+from ..engine.secrets import Hidden, HiddenHeaders, Secret
+from ..errors import (AuthenticationError, CertificateError, InputError, MissingDependency, ProviderError, ProviderTimeoutError, ServerError,
+                              UnusableAnswer, need)
 from .chat import ChatRequest, Reply
-from .openai import NetworkClient, chat_body, checked_prices, disguised, mapped, read_reply
-if TYPE_CHECKING: from rerankers.engine.http import Secret, WebOptions
+from .openai import NetworkClient, chat_body, checked_prices, mapped, read_reply
+if TYPE_CHECKING: from rerankers.engine.http import WebOptions
 
 # %% auto #0
 __all__ = ['REFUSED', 'BUNDLED', 'SECRETIVE', 'LONG', 'KEYLESS', 'LISTED', 'check_version', 'litellm_module', 'heard',
-           'with_environment', 'as_ours', 'LiteLLMClient']
+           'with_environment', 'as_ours', 'Where', 'LiteLLMClient']
 
 # %% ../../nbs/llm/12_litellm.ipynb #917368c3
 REFUSED = ("1.82.7", "1.82.8", "1.107.")    # beginnings of versions that are not to be run
@@ -63,8 +66,7 @@ def with_environment(
     key: Secret,    # The caller's
 ) -> Secret:
     "The key, and whatever else litellm may have found in the environment"
-    from rerankers.engine.http import Secret
-    return Secret(key.value or None, *key.others, *(value for name, value in os.environ.items() if SECRETIVE.search(name) and len(value) >= LONG))
+    return Secret(key.known or None, *key.others, *(value for name, value in os.environ.items() if SECRETIVE.search(name) and len(value) >= LONG))
 
 def as_ours(
     error: Exception,   # litellm's, or that of a library below it
@@ -72,18 +74,36 @@ def as_ours(
     key: Secret,        # Taken out of the message before anything is cut off
 ) -> ProviderError:
     "An error of litellm as one of ours"
-    from rerankers.engine.http import failure, seconds_asked
+    from rerankers.engine.http import TRUST, failure, seconds_asked
     status, kind, key = getattr(error, "status_code", None), type(error).__name__, with_environment(key)
     message, words = key.hide(" ".join(str(error).partition("Traceback (most recent")[0].split())), heard(error, key)
     told = ": ".join(filter(None, (message[:300], words if words not in message else "")))
     said = f"{who}: {kind}: {told or 'no answer in time; timeout= allows more'}"
+    if "CERTIFICATE_VERIFY_FAILED" in message: return CertificateError(f"{said}; {TRUST}")
     if "Timeout" in kind: return ProviderTimeoutError(said, status=408)
     if ("Connection" in kind or status == 500) and KEYLESS.search(message): return AuthenticationError(f"{said}; api_key= passes one", status=401)
     if "Connection" in kind or not isinstance(status, int): return ServerError(said)
     headers = getattr(error, "litellm_response_headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
     body = key.hidden(json.loads(json.dumps(getattr(error, "body", None), default=str)))
-    return failure(status)(said, status=status, retry_after=seconds_asked(headers), body=body)
+    return failure(status, told)(said, status=status, retry_after=seconds_asked(headers), body=body)
 
+# %% ../../nbs/llm/12_litellm.ipynb #df5e28e9
+class Where:
+    "Whom litellm is to ask, and with which key; shown without what may be secret"
+
+    def __init__(
+        self,
+        base_url: str | None,       # litellm's `api_base`; by default the provider's own
+        api_key: Any,               # litellm looks in the environment by default
+        headers: HiddenHeaders,     # Further headers of each request
+    ):
+        whole = checked_address(base_url) if base_url else ""
+        self.base_url, self._whole, self.headers = bare(whole), Hidden(whole), headers
+        self.key = Secret(api_key, *headers.lines.values(), *secrets_in(whole))
+
+    def given(self) -> dict[str, Any]:
+        "litellm's arguments, those that the caller gave"
+        return {name: value for name, value in (("api_key", self.key.value), ("api_base", self._whole.text), ("headers", dict(self.headers))) if value}
 
 # %% ../../nbs/llm/12_litellm.ipynb #0c9dcf04
 LISTED = {"logprobs", "top_logprobs"}   # what litellm must know a model to take: without the second it would list one token
@@ -103,10 +123,9 @@ class LiteLLMClient(NetworkClient):
         extra_body: Mapping[str, Any] | None = None,    # Arguments of `litellm.acompletion`, above the method's own; None leaves one out
         options: WebOptions | None = None,              # Timeouts, retries, concurrency
     ):
-        from rerankers.engine.http import Secret
         litellm_module()
         super().__init__(model, context=context, listed=listed, extra=extra_body, options=options)
-        self.base_url, self.key, self.prices = base_url, Secret(api_key), checked_prices(prices)
+        self.where, self.prices = Where(base_url, api_key, self.options.headers), checked_prices(prices)
 
     @property
     def tells(self) -> bool:    # type: ignore[override]
@@ -116,18 +135,18 @@ class LiteLLMClient(NetworkClient):
     async def reply(self, request: ChatRequest) -> Reply:
         "The model's answer; raises `ProviderError` or `UnusableAnswer`"
         if request.begin or request.raw: raise InputError(f"{self}: litellm has no way to begin the model's answer or to leave out its chat format")
-        return read_reply(await self.ask("/chat/completions", partial(chat_body, request)), request, str(self), self.prices, self.key.hide)
+        return read_reply(await self.ask("/chat/completions", partial(chat_body, request)), request, str(self), self.prices, self.where.key.hide)
 
     async def attempt(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         "The answer as plain dictionaries, with litellm's idea of its cost"
         import asyncio
+        from rerankers.engine.http import disguised
         litellm, options, failed = litellm_module(), self.options, None
-        work = litellm.acompletion(model=self.model, api_key=self.key.value or None, api_base=self.base_url, timeout=options.timeout, drop_params=True,
-                                   max_retries=0, headers=dict(options.headers) or None, **body)
+        work = litellm.acompletion(model=self.model, timeout=options.timeout, drop_params=True, max_retries=0, **self.where.given(), **body)
         try: answer = await asyncio.wait_for(work, options.timeout)     # litellm's timeout is that of a single byte
-        except Exception as error: failed = as_ours(error, str(self), self.key)     # its errors have no common base, and it passes on those of other libraries
+        except Exception as error: failed = as_ours(error, str(self), self.where.key)    # its errors have no common base
         if failed: raise failed     # here, because litellm's error may quote the key and would be the context of ours
         if not hasattr(answer, "model_dump"): raise UnusableAnswer(f"{self}: litellm gave a {type(answer).__name__}")
         told = answer.model_dump()
-        if wrong := disguised(told, str(self), self.key.hide): raise wrong
+        if wrong := disguised(told, str(self), self.where.key.hide): raise wrong
         return {**told, "usage": {**mapped(told.get("usage")), "cost": (getattr(answer, "_hidden_params", None) or {}).get("response_cost")}}

@@ -185,6 +185,7 @@ class Ready:
 
 class LocalClient(ChatClient):
     "A causal language model of transformers that answers in this process"
+    theirs = False
     begins, tells = True, True
 
     @delegates(LoadOptions)
