@@ -169,7 +169,8 @@ def ranked(
     lowest: float,      # The low end of the scores' scale, for blank ones
 ) -> Ranking:
     "Scores, or, where requests failed, the order alone: those with a score, those of failed requests, blank ones"
-    found, rest = tally.found, {"usage": tally.usage, "faults": {"failed": tally.failed} if tally.failed else {}}
+    found = tally.found
+    rest: dict[str, Any] = {"usage": tally.usage, "faults": {"failed": tally.failed} if tally.failed else {}}
     blank = min([lowest, *found.values()])
     beyond = math.nextafter(min(found.values(), default=blank), -math.inf)      # as many results as are wanted were found, and these come after them
     if not tally.failed: return Ranking([found.get(t, beyond if t.strip() else blank) for t in texts], **rest)
@@ -393,11 +394,12 @@ class LiteLLMRanker(HostedRanker):
         on_error: str = "raise",                            # Or "keep": documents of a request without a usable answer stay behind the others
     ):
         from rerankers.engine.http import Limit, WebOptions
+        from rerankers.engine.secrets import HiddenHeaders
         litellm_module()
         self._settle(LITELLM, model, None, chunk_size, batch_size, on_error)
         if "/" not in self.model: raise InputError("litellm: name a model with its prefix, such as 'bedrock/cohere.rerank-v3-5:0'")
         self.options = WebOptions(timeout, min(timeout, 10.0), retries, backoff, longest_wait, concurrency, headers or {})
-        self.where, self.extra = Where(base_url, api_key, self.options.headers), dict(extra_body or {})
+        self.where, self.extra = Where(base_url, api_key, HiddenHeaders(self.options.headers)), dict(extra_body or {})
         self.limit = Limit(int(concurrency))
 
     options: WebOptions

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,7 +147,7 @@ def call_trunk(model: Any, inputs: dict[str, Any]) -> Any:
     "The transformer's output for one prompt, which needs neither mask nor cache"
     return model(**inputs, use_cache=False)
 
-def open_jina(source: str, options: LoadOptions) -> tuple[Callable[[Any], np.ndarray], Any]:
+def open_jina(source: str, options: LoadOptions) -> tuple[Any, Any]:
     "The runtime and the tokenizer of a checkpoint; raises `ModelLoadError`"
     from rerankers.engine.answers import answer_id
     from rerankers.engine.pytorch import TorchRuntime, load_config, load_model, load_tokenizer

@@ -78,7 +78,8 @@ class UPRRanker(LocalRanker):
         self.model, self.reduction = model, reduction
         tokenizer = self.open(model, LoadOptions(**kwargs))
         prompt = replace(self.prompt, body=template or self.prompt.body, keep_end=preserve_suffix)
-        network = self.runtime.model
+        runtime: Any = self.runtime
+        network = runtime.model
         self.passages = PromptEncoder(tokenizer, in_chat_format(tokenizer, prompt) if chat and tokenizer.chat_template else prompt, max_length, model=network)
         self.queries = PromptEncoder(tokenizer, self.asked, max_query_length or self.longest, model=network)
         self.pad = {"input_ids": tokenizer.pad_token_id or 0, "labels": NOT_A_LABEL}

@@ -127,7 +127,7 @@ def made(
 
 def exactly(array: np.ndarray, kind: str, name: str) -> np.ndarray:
     "An array in another kind of number; raises `ModelLoadError` where it cannot hold them"
-    cast = array.astype(kind)
+    cast: np.ndarray = array.astype(kind)
     if (cast != array).any(): raise ModelLoadError(f"the graph wants {name} as {kind}, which cannot hold {int(array.max())}: export it again with int64")
     return cast
 

@@ -161,8 +161,9 @@ class OnnxRuntime:
         session, items = self.session, len(next(iter(part.values())))
         more = (self.wanted.items or items) - items
         whole = {name: np.pad(array, ((0, more), (0, 0)), mode="edge") for name, array in part.items()}
+        failures: tuple[type[Exception], ...] = (*session_errors(), RuntimeError, ValueError)
         try: found = session.run([self.output], whole)[0]
-        except (*session_errors(), RuntimeError, ValueError) as error:
+        except failures as error:
             shapes = {name: array.shape for name, array in whole.items()}
             raise ModelLoadError(f"{self.path} fails on a batch of {shapes}: {first_line(error)} A smaller max_length may help, or backend='torch'") from error
         return as_rows(np.asarray(found), items + more)[:items]

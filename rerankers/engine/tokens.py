@@ -82,7 +82,7 @@ ELSE    = ("vision", "visual", "image", "audio", "entity")      # parts of a mod
 
 def rows_of(table: Any) -> int | None:
     "Rows of an embedding, None for a module of another kind or without its weights"
-    shape = getattr(getattr(table, "weight", None), "shape", ())
+    shape: Any = getattr(getattr(table, "weight", None), "shape", ())
     return shape[0] if len(shape) == 2 and shape[0] else None
 
 def positions_of(
@@ -338,7 +338,8 @@ class TextEncoder:
     def _prepared(self, parts: Sequence[Parts]) -> list[dict[str, list[int]]]:
         "Rows by a tokenizer written in Python"
         how: dict[str, Any] = {"truncation": "longest_first" if self.max_length is not None else False, "max_length": self.max_length, "verbose": False}
-        with self.vocabulary.reader.lock, quiet_truncation(): rows = [self.vocabulary.tokenizer.prepare_for_model(*ids, **how) for ids in parts]
+        reader: Any = self.vocabulary.reader
+        with reader.lock, quiet_truncation(): rows = [self.vocabulary.tokenizer.prepare_for_model(*ids, **how) for ids in parts]
         return [{name: list(row[name]) for name in self.vocabulary.inputs} for row in rows]
 
     def _check(self, texts: tuple[str, ...], parts: Parts, row: list[int]) -> None:

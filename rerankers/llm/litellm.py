@@ -125,7 +125,7 @@ class LiteLLMClient(NetworkClient):
     ):
         litellm_module()
         super().__init__(model, context=context, listed=listed, extra=extra_body, options=options)
-        self.where, self.prices = Where(base_url, api_key, self.options.headers), checked_prices(prices)
+        self.where, self.prices = Where(base_url, api_key, HiddenHeaders(self.options.headers)), checked_prices(prices)
 
     @property
     def tells(self) -> bool:    # type: ignore[override]
