@@ -119,7 +119,7 @@ def test_a_real_model_takes_long_texts(counted):
 
 
 def test_a_conversation_that_is_too_long_is_refused_without_reading_it(counted):
-    ranker = language("llama", "rankgpt", client="local")
+    ranker = language("llama", "rankgpt", client="local", chat_template="{% for m in messages %}{{ m.content }} {% endfor %}")
     with pytest.raises(InputError, match="one character each takes|has room for 512 tokens"): ranker.rank(WORDY * 20_000, ["hamlet", "faust"])
     first, _ = counted(lambda: pytest.raises(InputError, ranker.rank, WORDY * 20_000, ["hamlet", "faust"]))
     second, _ = counted(lambda: pytest.raises(InputError, ranker.rank, WORDY * 40_000, ["hamlet", "faust"]))
@@ -317,10 +317,11 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "i
          "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 37, "decoder_ffn_dim": 37, "ffn_dim": 37, "embedding_size": 32,
          "entity_vocab_size": 9, "entity_emb_size": 16, "n_inner": 37, "word_embed_proj_dim": 32, "num_key_value_heads": 2, "head_dim": 8, "rotary_dim": 4}
 ROOM = {name: 40 for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")}
-OWN = {"longformer": {"attention_window": [8]}, "xmod": {"languages": ["en_XX"], "default_language": "en_XX"}, "gptj": {"n_embd": 32, "rotary_dim": 4}}
-HARD = ["albert", "bert", "big_bird", "biogpt", "camembert", "convbert", "ctrl", "data2vec-text", "deberta", "distilbert", "electra", "ernie", "esm",
-        "flaubert", "fnet", "gpt2", "gpt_bigcode", "ibert", "longformer", "luke", "markuplm", "megatron-bert", "mobilebert", "mpnet", "mpt", "mra", "nystromformer",
-        "openai-gpt", "opt", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod", "yoso"]
+OWN = {"longformer": {"attention_window": [8]}, "xmod": {"languages": ["en_XX"], "default_language": "en_XX"}, "qwen3": {"num_key_value_heads": 4}}
+HARD = ["albert", "bert", "big_bird", "biogpt", "camembert", "convbert", "ctrl", "data2vec-text", "deberta", "distilbert", "electra",
+        "ernie", "esm", "flaubert", "fnet", "gpt2", "gpt_bigcode", "ibert", "longformer", "luke", "markuplm", "megatron-bert",
+        "mobilebert", "mpnet", "mpt", "mra", "nystromformer", "openai-gpt", "opt", "rembert", "roberta", "roberta-prelayernorm",
+        "roc_bert", "roformer", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod", "yoso"]
 
 
 def small(architecture, **more):
