@@ -289,6 +289,29 @@ def test_modules_of_strangers_are_not_taken_for_ours(kind, trusted, word, trunks
     with pytest.raises(ModelLoadError, match=f"'{kind}'.*code of the folder's own"):
         Reranker(str(folder), model_type=word, device="cpu", trust_remote_code=trusted)
 
+@pytest.mark.parametrize("kind", ["late", "sparse"])
+def test_strangers_in_folders_of_other_methods(kind, written, tmp_path):
+    folder = again(written, kind, tmp_path, {})
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[1]["type"] = f"their.{modules[1]['type'].rsplit('.', 1)[-1]}"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelLoadError, match="'their.*code of the folder's own"): Reranker(str(folder), device="cpu")
+
+@pytest.mark.parametrize(("kind", "part"), [("late", "1_Dense"), ("late", "2_MultiVectorMask"), ("late", "3_Normalize"), ("sparse", "1_SpladePooling")])
+def test_settings_of_modules_of_other_methods(kind, part, written, tmp_path):
+    folder = again(written, kind, tmp_path, {})
+    edit(folder / part / "config.json", temperature=2)
+    with pytest.raises(ModelLoadError, match=f"{part}.*'temperature' is not known"): Reranker(str(folder), device="cpu")
+
+@pytest.mark.parametrize("names", [[["a"], "b", "c", "d"], [{}, 1, None, "1"]])
+def test_odd_names_of_modules(names, trunks, tmp_path):
+    "They name nothing that matters, as long as they differ"
+    folder = chain_of(trunks, tmp_path)
+    modules = json.loads((folder / "modules.json").read_text())
+    for module, name in zip(modules, names): module["name"] = name
+    (folder / "modules.json").write_text(json.dumps(modules))
+    assert len(read_modules(folder)) == len(modules) == 3
+
 @pytest.mark.parametrize(("part", "config", "said"), [
     ("1_Pooling", {"pooling_mode": "attention"}, "attention"), ("1_Pooling", {"temperature": 2}, "'temperature'"),
     ("2_Dense", {"scale": 2}, "'scale'"), ("2_Dense", {"in_features": 31}, "in_features=31"), ("2_Dense", {"bias": False}, "bias=False"),

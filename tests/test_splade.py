@@ -196,7 +196,7 @@ def routed(base, folder, query="SparseStaticEmbedding"):
     types = {n: f"m.{n.split('_')[-1]}" for n in (f"query_0_{query}", "document_0_MLMTransformer", "document_1_SpladePooling")}
     config = {"types": types, "structure": {"query": list(types)[:1], "document": list(types)[1:]}, "parameters": {"default_route": "document"}}
     (folder / "router_config.json").write_text(json.dumps(config))
-    (folder / "modules.json").write_text('[{"idx": 0, "path": "", "type": "m.Router"}]')
+    (folder / "modules.json").write_text('[{"idx": 0, "path": "", "type": "sentence_transformers.base.modules.Router"}]')
     return folder
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..engine.settings import TextSettings, length_in, said_in, text_settings
+from ..engine.settings import TextSettings, check_homes, check_keys, length_in, said_in, text_settings
 from ..errors import InputError, ModelLoadError
 from ..registry import read_modules
 
 # %% auto #0
-__all__ = ['PUNCTUATION', 'COMPUTED', 'EXPANSIONS', 'PYLATE', 'MAIN_WEIGHTS', 'STEPS', 'FLASH', 'SHARED', 'ODD', 'ROTARY_BASE',
-           'LateSettings', 'transformer_settings', 'stanford_settings', 'pylate_settings', 'grown_in',
+__all__ = ['PUNCTUATION', 'COMPUTED', 'MASK', 'EXPANSIONS', 'PYLATE', 'MAIN_WEIGHTS', 'STEPS', 'FLASH', 'SHARED', 'ODD',
+           'ROTARY_BASE', 'LateSettings', 'transformer_settings', 'stanford_settings', 'pylate_settings', 'grown_in',
            'multi_vector_settings', 'is_pylate', 'read_settings', 'overridden', 'bounded', 'stanford_projection',
            'check_steps', 'check_one', 'on_tokens', 'load_projection', 'check_sizes', 'in_and_out', 'rotary_xlmr',
            'native_config']
@@ -81,6 +81,7 @@ def pylate_settings(path: Path) -> LateSettings:
                         lower=text.lower)
 
 # %% ../../nbs/backends/colbert_files.ipynb #e93a51f6
+MASK = ("skiplist_words", "skiplist_tasks", "keep_only_token_ids")     # what a MultiVectorMask may say
 EXPANSIONS = ("fixed", "min")   # strategies: filled up to a length and cut to it, or filled up to it at least
 
 def grown_in(said: dict[str, Any] | None, path: Path) -> dict[str, Any]:
@@ -93,7 +94,9 @@ def grown_in(said: dict[str, Any] | None, path: Path) -> dict[str, Any]:
 def multi_vector_settings(folder: Path) -> LateSettings:
     "From sentence-transformers' own files: the model's, the transformer's and the mask's"
     modules, text = dict(read_modules(folder)), transformer_settings(folder)
-    st, mask = (said_in(p) for p in (folder / "config_sentence_transformers.json", folder / modules.get("MultiVectorMask", "-") / "config.json"))
+    masked = folder / modules.get("MultiVectorMask", "-") / "config.json"
+    st, mask = said_in(folder / "config_sentence_transformers.json"), said_in(masked)
+    check_keys(mask, MASK, masked)
     prompts, tasks, grown = st.get("prompts") or {}, mask.get("skiplist_tasks"), grown_in(text.expansion, text.path)
     tasks = ["document"] if tasks is None else tasks     # one task may stand there as a string, in which `in` finds it too
     return LateSettings(prompts.get("query") or "", prompts.get("document") or "", inserted=False, query_length=text.usual(None, "query"),
@@ -155,6 +158,7 @@ def check_steps(folder: Path) -> None:
     for kind, path in read_modules(folder):
         if kind == "Pooling": raise ModelLoadError(f"{folder} pools its tokens ({path}): an embedding model, which model_type='biencoder' runs")
         if kind not in STEPS: raise ModelLoadError(f"{folder}: the module {kind!r} ({path}) is not known here; known are {', '.join(STEPS)}")
+    check_homes(folder)
 
 def check_one(folder: Path, inline: tuple[str, Any] | None) -> None:
     "Raise `ModelLoadError` where a Dense layer and a matrix among the main weights disagree"
