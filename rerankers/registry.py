@@ -38,7 +38,7 @@ def listed_modules(folder: Path) -> list[tuple[str, str]]:
     "The chain of a sentence-transformers folder in the order of its list, which is the order of running: type of each, and its path; raises `ModelLoadError`"
     path = folder / "modules.json"
     listed = read_json(path) or []
-    try: found = [(str(m["type"]), str(m.get("path") or ""), m.get("name", i)) for i, m in enumerate(listed)]
+    try: found = [(str(m["type"]), str(m.get("path") or ""), str(m.get("name", f"#{i}"))) for i, m in enumerate(listed)]
     except (TypeError, KeyError, AttributeError): raise ModelLoadError(f"{path} is no list of modules with types and paths") from None
     outside = next((p for _, p, _ in found if Path(p).is_absolute() or ".." in Path(p).parts), None)
     if outside is not None: raise ModelLoadError(f"{path} names {outside!r}, which is not inside the folder")

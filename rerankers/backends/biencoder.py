@@ -145,7 +145,7 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         self.model, self.batch_size, self.max_tokens = model, check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         self.query_prompt, self.document_prompt = (own if given is None else given for given, own in zip((query_prompt, document_prompt), found))
         self.truncate_dim = check_positive("truncate_dim", st_config.get("truncate_dim") if truncate_dim is None else truncate_dim)
-        self.include_prompt, self.special = head.include_prompt, frozenset(tokenizer.all_special_ids)
+        self.include_prompt, self.special = head.include_prompt or settings.message is not None, frozenset(tokenizer.all_special_ids)
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
         self.encoders = text_encoders(tokenizer, settings, self.runtime.model, max_length, (self.query_prompt, self.document_prompt))
         self.before = ("", "") if settings.message else (self.query_prompt, self.document_prompt)

@@ -13,7 +13,7 @@ from fastcore.meta import delegates
 from .biencoder import DOCUMENT, QUERY, saved_prompts, text_encoders
 from ..engine.hub import SMALL_FILES, LoadOptions
 from ..engine.local import LocalModel, Runtime, by_query
-from ..engine.settings import text_settings
+from ..engine.settings import check_homes, check_keys, said_in, text_settings
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
 from ..registry import Claims, read_json, read_modules
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from rerankers.engine.tokens import Vocabulary
 
 # %% auto #0
-__all__ = ['POOLINGS', 'ACTIVATIONS', 'LOGITS', 'Chain', 'CHAINS', 'dampen', 'strongest', 'summed', 'read_weights',
-           'pooling_reader', 'Terms', 'keep_terms', 'inner_products', 'TermsRuntime', 'routed', 'sides', 'check_sides',
-           'query_weights', 'QueryTable', 'SpladeRanker']
+__all__ = ['POOLINGS', 'ACTIVATIONS', 'POOLING', 'LOGITS', 'Chain', 'CHAINS', 'dampen', 'strongest', 'summed', 'read_weights',
+           'pooling_config', 'pooling_reader', 'Terms', 'keep_terms', 'inner_products', 'TermsRuntime', 'routed',
+           'sides', 'check_sides', 'query_weights', 'QueryTable', 'SpladeRanker']
 
 # %% ../../nbs/backends/splade.ipynb #ca46f8b0
 def dampen(logits: Any, times: int) -> Any:
@@ -50,6 +50,14 @@ def read_weights(output: Any, inputs: dict[str, Any], pooling: Callable[[Any, An
     return pooling(output.logits, inputs["attention_mask"], times)
 
 # %% ../../nbs/backends/splade.ipynb #04d5ab51
+POOLING = ("pooling_strategy", "activation_function", "embedding_dimension", "word_embedding_dimension", "chunk_size")    # the last three change no weight
+
+def pooling_config(path: Path) -> dict[str, Any]:
+    "What a SpladePooling says of itself; raises `ModelLoadError` for a key that is not known"
+    found = said_in(path)
+    check_keys(found, POOLING, path)
+    return found
+
 def pooling_reader(
     config: dict[str, Any],     # config.json of a SpladePooling; what it leaves out is as in SPLADE v2
 ) -> Callable[[Any, dict[str, Any]], Any]:
@@ -215,6 +223,7 @@ class SpladeRanker(LocalModel, PointwiseRanker):
         options = LoadOptions(**kwargs)
         folder = checkpoint_folder(model, options, (*SMALL_FILES, "*_SparseStaticEmbedding/*"))
         config = read_json(folder / "config_sentence_transformers.json") or {}
+        check_homes(folder)
         query_side, document_side = sides(folder)
         check_sides(model, query_side, document_side)
         if config.get("similarity_fn_name") not in (None, "dot"):
@@ -233,7 +242,7 @@ class SpladeRanker(LocalModel, PointwiseRanker):
         settings = text_settings(folder, path)
         if settings.message: raise ModelLoadError(f"{settings.path}: SPLADE reads texts as they are, and this folder sends them through a chat template")
         options = settings.options(options)
-        read = pooling_reader(read_json(folder / chain[1][1] / "config.json") or {} if len(chain) > 1 else {})
+        read = pooling_reader(pooling_config(folder / chain[1][1] / "config.json") if len(chain) > 1 else {})
         transformer = load_model(self.model, "AutoModelForMaskedLM", options, subfolder=path)
         self.encoders = text_encoders(load_tokenizer(self.model, options, path), settings, transformer, max_length, ("", ""))
         self.vocabulary = self.encoders[DOCUMENT].vocabulary

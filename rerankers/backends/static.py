@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .biencoder import pick_similarity, saved_prompts
 from ..engine.hub import LoadOptions, checkpoint_folder, first_line
+from ..engine.settings import check_homes
 from ..errors import InputError, ModelLoadError, did_you_mean, need
 from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
 from ..registry import Claims, read_json, read_modules
@@ -121,6 +122,7 @@ def static_path(folder: Path) -> str:
     if kinds not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
         raise ModelLoadError(f"{folder} is a chain of {', '.join(kinds)}; this method runs a StaticEmbedding, perhaps with a Normalize behind it. "
                              "Leave model_type= out to let the folder decide")
+    check_homes(folder)
     return chain[0][1]
 
 def usual_length(folder: Path, rules: Rules) -> int | None:
