@@ -66,10 +66,14 @@ def test_the_other_parsers_take_any_text(text, n, most):
                                      "rank 1: " * 12_000, "1: 2, " * 16_000, "Passage 1 " * 10_000, "<think>\n" * 12_000, " \t" * 50_000,
                                      "</answer>" * 11_000 + "<document ",
                                      "<document id=1><explanation>" * 3_500, "<document id=1><answer>NOT" + "_*" * 40_000,
-                                     "answer: " * 12_000, "1 of 2 " * 14_000])
+                                     "answer: " * 12_000, "1 of 2 " * 14_000,
+                                     "(" * 100_000, "(ab" * 33_000, "passage (" * 11_000, "not " * 25_000, "kann " * 20_000, "least to " * 11_000,
+                                     '{"a": [' * 15_000, '[{"a": 1}, ' * 9_000, '{"a": "' + "x" * 99_000, "|-|\n" * 25_000, "[1] - " * 16_000, "[1]: 3\n" * 14_000,
+                                     "1. [1] " * 14_000, "<p " * 33_000, "<doc id='1' " * 8_000, "e.g. [1] > [2] " * 6_000, "passage 1 followed " * 5_000,
+                                     "Passage A is less relevant than x. " * 3_000, "I " * 50_000, "1=" * 50_000, "=1" * 50_000, ":1" * 50_000])
 def test_hostile_texts_take_no_time(hostile):
     began = time.process_time()        # of this process: how busy the machine is does not count
-    for style in STYLES: parse_order(hostile, 20, style=style)
+    for style in ("numbers", "letters"): parse_order(hostile, 20, style=style)      # the other styles read like numbers
     parse_label(hostile, 20), parse_label(hostile, 20, style="numbers"), parse_selection(hostile, 20, 10)
     parse_yes_no(hostile), parse_score(hostile), parse_verdicts(hostile, 20)
     assert time.process_time() - began < 5
@@ -222,7 +226,7 @@ def test_an_unknown_style_is_an_error():
     ("B\n\nPassage A does not mention it.", 1), ("**B**\nPassage A is less relevant.", 1), ("B > C > A", 1), ("Passage Ｂ", 1),
     ("The most relevant passage is B.", 1), ("I think B", 1), ("<think>A?</think> C", 2), ("<answer>B</answer>", 1), ("Passage D", None),
     ("A or B", None), ("Passages", None),
-    ("a passage about plays", 0), ("none of the passages", None), ("", None), (None, None), ("<think>Passage B", None)])
+    ("a passage about plays", None), ("none of the passages", None), ("", None), (None, None), ("<think>Passage B", None)])
 def test_a_letter(text, label): assert parse_label(text, 3) == label
 
 

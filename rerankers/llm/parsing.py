@@ -4,25 +4,26 @@
 
 # %% ../../nbs/llm/06_parsing.ipynb #a6cb433a
 from __future__ import annotations
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 from ..errors import InputError, did_you_mean
+from rerankers.llm.identifiers import (
+    CHAIN, EXAMPLE, HEADING, LETTERS, LIST, NOUNS, NUMBERS, REFUSAL, SEQUENCE, SERIES, Naming, Run, Said, complete, directed, heading, mentions, runs, together,
+    word_by_word)
+from .rows import RANKING, TAG, as_position, failure, inside, of_json, of_places, of_scores, of_table, of_tags, taken_apart
 from .strategies import Repaired, repair
 
 # %% auto #0
-__all__ = ['THOUGHTS', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'FULL_WIDTH', 'NAME', 'ASIDE', 'MORE', 'COMMA', 'LINE', 'AND',
-           'ALONE', 'LIST_ITEM', 'IN_BRACKETS', 'BARE', 'NUMBERS', 'LETTER', 'BARE_LETTER', 'CAPITAL', 'LETTERS',
-           'WORD', 'WORDS', 'DECODER', 'MOST_OBJECTS', 'RANKS', 'NAMES', 'STYLES', 'NAMED_LETTER', 'FIRST_LINE',
-           'ONLY_LETTER', 'ONLY_NUMBER', 'LABELS', 'DOCUMENT', 'DOCUMENTS', 'YES_NO', 'NUMBER', 'SCORES', 'SCALE',
-           'COUNT', 'KEYS', 'HEAD', 'NEXT', 'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in', 'Naming',
-           'naming', 'chains', 'lists', 'longest', 'without_list_numbers', 'named', 'ranked', 'in_order', 'by_number',
-           'numbers', 'by_letter', 'letters', 'words', 'ties', 'objects', 'unlikely', 'as_position', 'likely',
-           'in_json', 'parse_order', 'OneOf', 'one_of', 'parse_label', 'documents', 'parse_selection', 'parse_yes_no',
-           'on_scale', 'in_words', 'parse_score', 'Verdict', 'verdict', 'parse_verdicts']
+__all__ = ['THOUGHTS', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'PLAIN', 'PAGE', 'Found', 'FORMS', 'STYLES', 'ANSWER',
+           'KEYS_OF_LABELS', 'ONLY', 'BETTER', 'WORSE', 'CHOOSES', 'LABELS', 'BOTH', 'CLOSING', 'ENDED', 'YES_NO',
+           'NUMBER', 'NO_NOUN', 'WORDS', 'GIVES', 'OF', 'SCORES', 'FROM', 'DENIED', 'ELSEWHERE', 'KEYS', 'HEAD', 'NEXT',
+           'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in', 'Parts', 'parts_of', 'explicit', 'alone',
+           'in_chains', 'means_documents', 'in_lists', 'in_sentences', 'in_json', 'reading', 'in_order',
+           'until_repeated', 'counted_from_zero', 'parse_order', 'compared', 'concluded', 'labels_in', 'parse_label',
+           'parse_selection', 'parse_yes_no', 'on_scale', 'numbers_in', 'in_words', 'parse_score', 'Verdict', 'verdict',
+           'parse_verdicts']
 
 # %% ../../nbs/llm/06_parsing.ipynb #18a06318
 THOUGHTS = {        # how a thought begins, and how it ends
@@ -40,7 +41,7 @@ def after_thought(
 
 # %% ../../nbs/llm/06_parsing.ipynb #8f3bff6c
 OPEN, CLOSE = re.compile("<answer>", re.I), re.compile("</answer>", re.I)
-FULL_WIDTH  = {0xFEE0 + plain: plain for plain in range(0x21, 0x7F)}
+PLAIN = str.maketrans({0xFEE0 + plain: plain for plain in range(0x21, 0x7F)} | {0x245F + i: f"{i}) " for i in range(1, 21)})    # ［Ｂ］ and ②
 
 def answer_in(
     said: str,      # A text without thoughts
@@ -48,178 +49,124 @@ def answer_in(
     "What is between the last answer tags, or all of it where there are none"
     inside = [CLOSE.split(part, maxsplit=1) for part in OPEN.split(said)[1:]]
     closed = [part[0] for part in inside if len(part) > 1 and part[0].strip()]
-    return (closed[-1] if closed else inside[-1][0] if inside else said).translate(FULL_WIDTH)
+    return (closed[-1] if closed else inside[-1][0] if inside else said).translate(PLAIN).replace("&gt;", ">").replace("&lt;", "<")
 
 # %% ../../nbs/llm/06_parsing.ipynb #c2a45a83
-NAME  = r"(?:\b[^\W\d_]{2,12}(?![^\W\d_])[^\w\n>=,]{0,4})?"      # Passage **[
-ASIDE = r"[^\w\s(>=,]{0,4}(?:\s?\([^()\n]{0,40}\))?"            # ]** (score 8)
-MORE  = r"[^\w>=,-]{0,8}[>=]\W{0,8}"                            # > or =, and no arrow
-COMMA = r"[^\w>=,\n-]{0,8}[,;、]\W{0,8}"
-LINE  = r"[^\w>=,:\n-]{0,8}\n\W{0,8}"
-AND   = r"[^\w>=\n]{1,4}(?:and|&)\W{1,4}"
-ALONE = r"(?=[^\w\n]{0,8}(?:\n|\Z))"                            # up to the end of its line
+PAGE = re.compile(r"<(?:!doctype|html)\b", re.I)
 
-class Naming(NamedTuple):
-    "How documents are named"
-    position: Callable[[str], int]
-    forms: Sequence[re.Pattern[str]]        # Of identifiers that stand anywhere; the first one that is found counts
-    one: re.Pattern[str]                    # In a chain or a list
-    chain: re.Pattern[str]
-    listed: re.Pattern[str]
+class Parts(NamedTuple):
+    "An answer taken apart"
+    values: list[Any]   # The JSON values in it
+    rest: str           # The text without them
+    said: Said          # The same without tags, word by word
+    n: int              # Documents in the window
 
-def naming(
-    position: Callable[[str], int],     # An identifier's position
-    identifier: str,                    # An expression for it, with one group
-    *forms: re.Pattern[str],            # Of identifiers that stand anywhere, the surest first
-) -> Naming:
-    "What finds identifiers, chains and lists of them"
-    one = NAME + identifier + ASIDE
-    runs = one, rf"{one}(?:{MORE}{one})+", rf"{one}(?:{COMMA}{one}|{LINE}{one}{ALONE})+(?:{AND}{one})?"
-    return Naming(position, forms, *map(re.compile, runs))
-
-def chains(
-    said: str,      # An answer
+def parts_of(
+    answer: str,    # Without thoughts and answer tags
     names: Naming,  # How documents are named
-) -> list[list[int]]:
-    "Positions in each chain"
-    return [[names.position(i) for i in names.one.findall(run[0])] for run in names.chain.finditer(said) if ">" in run[0]]
-
-def lists(
-    said: str,      # An answer
-    names: Naming,  # How documents are named
-) -> list[list[int]]:
-    "Positions in each list"
-    return [[names.position(i) for i in names.one.findall(run[0])] for run in names.listed.finditer(said)]
-
-def longest(
-    runs: Sequence[list[int]],  # Chains, or lists
-) -> list[int]:
-    "The longest run, of equally long ones the last, which a model writes after its drafts"
-    return max(reversed(runs), key=len, default=[])
+    n: int,         # Documents in the window
+) -> Parts:
+    "An answer taken apart; nothing is left of one that reports an error"
+    values, rest = taken_apart(answer)
+    if PAGE.match(rest.lstrip()) or failure(values): values, rest = [], ""
+    return Parts(values, rest, word_by_word(TAG.sub("\n", rest), names), n)
 
 # %% ../../nbs/llm/06_parsing.ipynb #e7142fa8
-LIST_ITEM = re.compile(r"(?:^|(?<=,))[^\w\n]{0,4}(?:(?:rank|position|place)\W{0,3})?(\d{1,4})(?:st|nd|rd|th)?"
-                       r"[*_]{0,2}(?:[.)]|[ \t]{0,3}[:|–-])[*_]{0,2}[ \t]+(?=[^\n\d]*\d)", re.M | re.I)
+Found = Sequence[int | None]    # positions, best first; None for what is no document
 
-def without_list_numbers(said: str) -> str:
-    "The text without `1.`, `2.` … where these begin lines or follow commas, in that order, and each has something to name after it"
-    items = [int(i) for i in LIST_ITEM.findall(said)]
-    return LIST_ITEM.sub("", said) if len(items) > 1 and items == list(range(1, len(items) + 1)) else said
+def explicit(run: Run) -> bool:
+    "Does a noun or do brackets make one of its identifiers a document?"
+    return not {"n", "k"}.isdisjoint(run.kinds)
 
-def named(
-    said: str,      # An answer
-    names: Naming,  # How documents are named
-) -> list[int]:
-    "Positions in the order in which they come, of the first form that is found"
-    return next(filter(None, ([names.position(i) for i in form.findall(said)] for form in names.forms)), [])
+def alone(run: Run, said: Said) -> bool:
+    "Does a run have its line, or the rest of a line after a heading, for itself?"
+    after = said.text[run.end:run.end + 20].partition("\n")[0]
+    return not re.search(r"\w", after) and (not re.search(r"\w", run.before) or bool(HEADING.search(heading(run.before))))
 
-def ranked(
-    said: str,      # An answer
-    names: Naming,  # How documents are named
-) -> list[int]:
-    "Positions in chains, or in a list of everything that is named"
-    if not (found := chains(said, names)): return listed if set(listed := longest(lists(said, names))) >= set(named(said, names)) else []
-    best = set(final := longest(found))
-    return [i for chain in found for i in chain if chain is final or i not in best]
+def in_chains(p: Parts) -> Found:
+    "Positions in chains"
+    found = [r for r in runs(p.said, CHAIN) if not {"<", ">"}.isdisjoint(r.kinds) and not EXAMPLE.search(r.before)
+             and (explicit(r) or len(r.ids) > 2 or alone(r, p.said))]
+    ids, best = together(found, p.n)
+    return directed(ids, p.said, best) if best else []
+
+def means_documents(run: Run, p: Parts) -> bool:
+    "Is a list that stands alone one of documents?"
+    several, head = len(run.ids) > 1, heading(run.before)
+    if several and explicit(run) or complete(run.ids, p.n): return True
+    if head: return bool(HEADING.search(head) or several and NOUNS.search(head))
+    return several or p.said.kinds.strip("\n.-:a") == run.kinds.strip("-")     # or all that was said
+
+def in_lists(p: Parts, *, headed: bool = False) -> Found:
+    "Positions in lists; of those with a heading only, where one of them has all documents"
+    found = [r for r in runs(p.said, LIST) if means_documents(r, p)]
+    whole = [r for r in found if complete(r.ids, p.n) and HEADING.search(r.before)]
+    if headed and not whole: return []
+    ids, best = together(whole or found, p.n)
+    return directed(ids, p.said, best) if best else []
+
+def in_sentences(p: Parts) -> Found:
+    "Positions as sentences name them"
+    whole = next((directed(r.ids, p.said, r) for r in runs(p.said, SERIES) if p.n > 2 and complete(r.ids, p.n)), None)
+    found = whole or next((r.ids for r in runs(p.said, SEQUENCE)), None) or mentions(p.said)
+    return [] if found and REFUSAL.search(p.said.text) else found
+
+# %% ../../nbs/llm/06_parsing.ipynb #6f1d0c01
+def in_json(p: Parts) -> Found:
+    "Positions in JSON; a text that is called a ranking is read like an answer"
+    written = (value for key, value in inside(p.values) if isinstance(value, str) and RANKING.search(key))
+    found = next((ids for text in written if (ids := reading(parts_of(text, p.said.names, p.n))[1])), [])
+    return found or of_json(p.values, p.said.names, p.n)
+
+FORMS: dict[str, Callable[[Parts], Found]] = {      # the most explicit first
+    "JSON":           in_json,                                      # each document stands in a field, with its place or score
+    "tags":           lambda p: of_tags(p.rest, p.said.names),      # the same in attributes
+    "chain":          in_chains,                                    # nothing but a ranking is written with > and <
+    "whole list":     lambda p: in_lists(p, headed=True),           # it is called a ranking and leaves nobody out
+    "table":          lambda p: of_table(p.said),                   # columns have names
+    "scores":         lambda p: of_scores(p.said),                  # a line each, with a number after it
+    "numbered lines": lambda p: of_places(p.said),                  # a line each, with a number before it
+    "list":           in_lists,                                     # documents only, and lines of their own
+    "sentences":      in_sentences}                                 # documents by noun or brackets, as they come, where nobody refuses
+
+def reading(
+    parts: Parts,   # An answer taken apart
+) -> tuple[str, list[int | None]]:
+    "The form of an answer and the positions that it names, best first; no form and no positions where it names no document of the window"
+    for form, read in FORMS.items():
+        found = list(read(parts))
+        if any(i is not None and 0 <= i < parts.n for i in found): return form, found
+    return "", []
 
 def in_order(
-    said: str,      # An answer
+    answer: str,    # Without thoughts and answer tags
     names: Naming,  # How documents are named
-) -> list[int]:
-    "Positions of what a text names: as it ranks them, else as they come"
-    said = without_list_numbers(said)
-    if not (order := ranked(said, names)): return named(said, names)
-    seen, rest = set(order), map(names.position, names.forms[0].findall(said))
-    return order + [i for i in rest if i not in seen]
-
-# %% ../../nbs/llm/06_parsing.ipynb #3fa86d17
-def by_number(number: str) -> int:
-    "`1` is position 0"
-    return int(number) - 1
-
-IN_BRACKETS = re.compile(r"[\[［【]\s*(\d{1,4})\s*[\]］】]")
-BARE        = re.compile(r"(?<!\d)(?<!\d\.)(\d{1,4})(?!\.?\d)")
-NUMBERS     = naming(by_number, BARE.pattern, IN_BRACKETS, BARE)
-
-def numbers(
-    said: str,  # An answer without thoughts and tags
-) -> list[int]:
-    "Positions that are named by number: `[1]` or `1` is 0"
-    return in_order(said, NUMBERS)
-
-# %% ../../nbs/llm/06_parsing.ipynb #516e9f55
-def by_letter(letter: str) -> int:
-    "`A` and `a` are position 0"
-    return ord(letter.upper()) - ord("A")
-
-LETTER      = re.compile(r"[\[［【]\s*([A-Za-z])\s*[\]］】]")
-BARE_LETTER = re.compile(r"(?<![\w'’])([A-Za-z])(?![\w'’])")
-CAPITAL     = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])")
-LETTERS     = naming(by_letter, BARE_LETTER.pattern, LETTER, CAPITAL, BARE_LETTER)
-
-def letters(
-    said: str,  # An answer without thoughts and tags
-) -> list[int]:
-    "Positions that are named by letter: `[A]`, `a` or `A` is 0"
-    return in_order(said, LETTERS)
+    n: int,         # Documents in the window
+) -> list[int | None]:
+    "Positions as an answer ranks them; then those that it names in brackets besides"
+    parts = parts_of(answer, names, n)
+    _, found = reading(parts)
+    ranked = set(found)
+    return found and found + [i for i, kind in zip(parts.said.named, parts.said.kinds) if kind == "k" and i not in ranked]
 
 # %% ../../nbs/llm/06_parsing.ipynb #ba1ef8df
-WORD  = re.compile(r"PASSAGE[ _]?(\d{1,4})", re.I)
-WORDS = naming(by_number, BARE.pattern, WORD, IN_BRACKETS, BARE)
-
-def words(
-    said: str,  # An answer without thoughts and tags
-) -> list[int]:
-    "Positions that are named `PASSAGE1`"
-    return in_order(said, WORDS)
-
-def ties(
-    said: str,  # An answer without thoughts and tags
-) -> list[int]:
-    "Positions in chains, in a list of everything, or on the last line that names any; up to the first repetition"
-    said = without_list_numbers(said)
-    order = ranked(said, NUMBERS) or next((found for line in reversed(said.splitlines()) if (found := numbers(line))), [])
-    seen = set[int]()
-    for at, i in enumerate(order):
-        if i in seen: return order[:at + 1]
+def until_repeated(found: Sequence[int | None]) -> list[int | None]:
+    "The positions up to the first repetition"
+    seen = set[int | None]()
+    for at, i in enumerate(found):
+        if i in seen: return list(found[:at + 1])
         seen.add(i)
-    return order
+    return list(found)
 
-# %% ../../nbs/llm/06_parsing.ipynb #31b41c85
-DECODER, MOST_OBJECTS = json.JSONDecoder(), 50
-RANKS = re.compile("rank|order|sort", re.I)         # the key of the list that counts
-NAMES = {"id": 0, "index": 0, "number": 0, "passage": 1, "document": 1, "doc": 1, "rank": 3, "position": 3, "score": 3}     # ends of keys, likeliest first
-
-def objects(said: str) -> Iterator[dict[str, Any]]:
-    "The JSON objects in a text, from outside to inside; broken ones are left out"
-    for brace in islice(re.finditer(r"\{", said), MOST_OBJECTS):
-        try: yield DECODER.raw_decode(said, brace.start())[0]
-        except (ValueError, RecursionError): continue
-
-def unlikely(key: str) -> int:
-    "How unlikely the value of a key is to name a document"
-    return next((rank for end, rank in NAMES.items() if key.lower().endswith(end)), 2)
-
-def as_position(item: Any) -> int | None:
-    "What one item of a JSON list names, if anything"
-    if isinstance(item, dict): return next((i for key in sorted(item, key=unlikely) if (i := as_position(item[key])) is not None), None)
-    if isinstance(item, str): return next(iter(numbers(item)), None)
-    return int(item) - 1 if isinstance(item, (int, float)) and not isinstance(item, bool) and item % 1 == 0 else None
-
-def likely(key: str, found: list[int | None]) -> tuple[bool, int]:
-    "How likely a list is the ranking: it is called so, it names many"
-    identifiers = len(found) - found.count(None)
-    return bool(identifiers and RANKS.search(key)), identifiers
-
-def in_json(
-    said: str,  # An answer without thoughts and tags
-) -> list[int | None]:
-    "Positions in the list that is called a ranking, or in the one with most of them; what is no identifier is None"
-    arrays = [(key, [as_position(item) for item in value]) for found in objects(said) for key, value in found.items() if isinstance(value, list)]
-    return max(arrays, key=lambda array: likely(*array), default=("", []))[1] or list(numbers(said))
+def counted_from_zero(found: Sequence[int | None], n: int) -> bool:
+    "Is each number from 0 to n - 1 named, and no other?"
+    return n > 2 and set(found) == set(range(-1, n - 1))
 
 # %% ../../nbs/llm/06_parsing.ipynb #45dcfb8e
-STYLES: dict[str, Callable[[str], Sequence[int | None]]] = {"numbers": numbers, "letters": letters, "words": words, "ties": ties, "json": in_json}
+STYLES: dict[str, Callable[[str, int], Sequence[int | None]]] = {
+    "numbers": lambda answer, n: in_order(answer, NUMBERS, n), "letters": lambda answer, n: in_order(answer, LETTERS, n),
+    "ties":    lambda answer, n: until_repeated(in_order(answer, NUMBERS, n))}
+STYLES |= {"words": STYLES["numbers"], "json": STYLES["numbers"]}
 
 def parse_order(
     text: Any,                  # The model's answer, any text or None
@@ -230,28 +177,48 @@ def parse_order(
     "An order of `n` documents and how good the answer was. Never raises for a text; `InputError` for an unknown style"
     if style not in STYLES: raise InputError(f"style={style!r}: no such way to name documents. {did_you_mean(style, STYLES)}")
     said = after_thought(text)
-    order, status = repair(STYLES[style](answer_in(said)) if said else [], n)
+    found = STYLES[style](answer_in(said), n) if said else []
+    order, status = repair(found, n)
+    if counted_from_zero(found, n): order = repair([i + 1 for i in found if i is not None], n).order
     return Repaired(order, status if status != "empty" or said == "" else "wrong_format")
 
 # %% ../../nbs/llm/06_parsing.ipynb #89721f53
-NAMED_LETTER = re.compile(r"\b(?:[Pp]assage|PASSAGE|[Dd]ocument|DOCUMENT)\W{0,4}([A-Z])(?![\w'’])")
-FIRST_LINE   = r"\W*(%s)[^\w\n]*(?:\n|\Z)"
-ONLY_LETTER, ONLY_NUMBER = re.compile(FIRST_LINE % "[A-Za-z]"), re.compile(FIRST_LINE % r"\d{1,4}")
+ANSWER  = re.compile(r"answer|label|choice|output|\bbest|passage|document|relevan|antwort|réponse|respuesta|答|选|段落", re.I)  # before its colon
+KEYS_OF_LABELS = ("answer", "label", "choice", "best", "passage", "document", "output")
+ONLY    = re.compile(r"a?([nkb])[.:a]*(?:\n|\Z)")                     # of the kinds: it alone on the first line
+BETTER  = re.compile(r"\W{0,3}(?:is|ist|est|es)\s(?:(?:the|much|far|clearly|also|die|das|der|le|la|deutlich)\s){0,2}"
+                     r"(?:(?:more|better|most|best)\b(?:\s\w+)?(\sthan\b)?|relevanter|besser|relevanteste|beste\b|plus pertinent)|是最|更", re.I)
+WORSE   = re.compile(r"\W{0,3}is\s(?:\w+\s)?(?:less|worse)\s(?:\w+\s)?than\W", re.I)
+CHOOSES = re.compile(r"(?:\b(?:is|be|say|think|choose|pick|select|prefer|ist|wähle|est|choisis|es)\b|是|选|は)[\s*_\"'`(:]{0,4}\Z", re.I)
 
-class OneOf(NamedTuple):
-    "How one document is named"
-    names: Naming
-    only: re.Pattern[str]                       # It alone on the first line
-    named: re.Pattern[str] | None = None        # It after a word
+def compared(said: Said) -> Iterator[int]:
+    "Positions of what a sentence calls better"
+    for i, (kind, (_, end)) in enumerate(zip(said.kinds, said.spans)):
+        if kind not in "nk": continue
+        praise = BETTER.match(said.text, end)
+        if praise and (kind == "n" or praise[1]): yield said.named[i]
+        elif WORSE.match(said.text, end) and (other := re.compile("[nk]").search(said.kinds, i + 1)): yield said.named[other.start()]
 
-LABELS = {"letters": OneOf(LETTERS, ONLY_LETTER, NAMED_LETTER), "numbers": OneOf(NUMBERS, ONLY_NUMBER)}
+def concluded(said: Said) -> Iterator[int]:
+    "Positions of bare labels at the end of a sentence that chooses"
+    for i, (kind, (start, end)) in enumerate(zip(said.kinds, said.spans)):
+        ends = said.kinds[i + 1:i + 2] in ("", ".", "\n") or said.text.startswith("です", end)
+        if kind == "b" and ends and CHOOSES.search(said.text[max(0, start - 20):start]): yield said.named[i]
 
-def one_of(said: str, n: int, label: OneOf) -> int | None:
-    "What stands alone, after a word or first in a chain, or the only document of the window that is named"
-    if found := label.only.match(said) or (label.named and label.named.search(said)): return label.names.position(found[1])
-    if chain := longest(chains(said, label.names)): return chain[0]
-    named = {i for i in in_order(said, label.names) if 0 <= i < n}
-    return named.pop() if len(named) == 1 else None
+def labels_in(p: Parts) -> Iterator[int | None]:
+    "Positions that may be meant, the surest first; None where there is no telling"
+    fields = (value[key] for _, value in inside(p.values) if isinstance(value, dict) for key in KEYS_OF_LABELS if key in value)
+    yield from (i for field in fields if (i := as_position(field, p.said.names)) is not None)
+    if first := ONLY.match(p.said.kinds): yield p.said.named[first.start(1)]
+    for run in reversed(list(runs(p.said, LIST))):
+        if len(run.ids) == 1 and (ANSWER.search(heading(run.before)) or not re.search(r"\w", run.before)): yield run.ids[0]
+    yield from list(in_chains(p))[:1]
+    if REFUSAL.search(p.said.text): return
+    yield from compared(p.said)
+    if named := {i for i in mentions(p.said) if 0 <= i < p.n}: yield named.pop() if len(named) == 1 else None
+    yield from concluded(p.said)
+
+LABELS = {"letters": LETTERS, "numbers": NUMBERS}
 
 def parse_label(
     text: Any,                  # The model's answer, any text or None
@@ -261,53 +228,57 @@ def parse_label(
 ) -> int | None:
     "The position of the document that the answer names, or `None` when it names none or several. `InputError` for an unknown style"
     if style not in LABELS: raise InputError(f"style={style!r}: no such way to name documents. {did_you_mean(style, LABELS)}")
-    found = one_of(answer_in(after_thought(text) or ""), n, LABELS[style])
+    found = next(labels_in(parts_of(answer_in(after_thought(text) or ""), LABELS[style], n)), None)
     return found if found is not None and 0 <= found < n else None
 
 # %% ../../nbs/llm/06_parsing.ipynb #c78537c6
-DOCUMENT  = re.compile(r"Document\s*\W?\s*(\d{1,4})(?!\d)", re.I)
-DOCUMENTS = naming(by_number, BARE.pattern, DOCUMENT)
-
-def documents(
-    said: str,  # An answer without thoughts and tags
-) -> list[int]:
-    "Positions on the last line that names documents, or on all lines that name one each"
-    lines = [[by_number(i) for i in found] for line in said.splitlines() if (found := DOCUMENT.findall(line))]
-    return [i for line in lines for i in line] if lines and len(lines[-1]) == 1 else lines[-1] if lines else []
-
 def parse_selection(
     text: Any,      # The model's answer, any text or None
     n: int,         # Documents it could choose from
     most: int,      # How many were asked for
 ) -> list[int]:
     "Positions of the documents that the answer selects, each once, at most `most`; empty when it names none"
-    said = without_list_numbers(answer_in(after_thought(text) or ""))
-    runs = [[i for i in run if 0 <= i < n] for run in chains(said, DOCUMENTS) + lists(said, DOCUMENTS)]
-    selected = longest(runs) or documents(said) or numbers(said.rpartition(":")[2])
-    return list(dict.fromkeys(i for i in selected if 0 <= i < n))[:most]
+    _, found = reading(parts_of(answer_in(after_thought(text) or ""), NUMBERS, n))
+    return list(dict.fromkeys(i for i in found if i is not None and 0 <= i < n))[:most]
 
 # %% ../../nbs/llm/06_parsing.ipynb #89a78b5f
-YES_NO = [re.compile(before + r"(?:(yes|true)|no|false)\b", re.I) for before in (r"\A", r"\banswer\W{0,5}(?:is\W{0,5})?", r"\b")]
+BOTH    = re.compile(r"\b(?:yes|true)\W{0,3}(?:\bor\b|/)\W{0,3}(?:no|false)\b", re.I)
+CLOSING = r"[\s\"'*`)}\]]{0,8}"
+ENDED   = rf"(?={CLOSING}(?:[.,;:!?\n–—-]|\Z)|\s(?:because|since|as|it|this|that|the|there|i)\b)"
+YES_NO  = [re.compile(before + rf"(?:(yes|true)|no|false)\b{after}", re.I) for before, after in (
+    (r"\A", ENDED), (r"\banswer\W{0,5}(?:is\W{0,5})?", ENDED), (r"(?:\A|[.:,!?\n])[\s*\"'`]{0,8}(?:so\W{1,3})?", rf"(?={CLOSING}(?:[.!\n]|\Z))"))]
 
 def parse_yes_no(
     text: Any,      # The model's answer, any text or None
 ) -> float | None:
-    "1 for yes or true, 0 for no or false, `None` for neither; the first word counts, or what follows *answer*, or else the last of these in the text"
-    said = answer_in(after_thought(text) or "").strip(" \n\t*\"'`")
+    "1 for yes or true, 0 for no or false, `None` for neither; the first word counts, or what follows *answer*, or else the last sentence that is one of these"
+    said = answer_in(after_thought(text) or "")
+    if failure(taken_apart(said)[0]): return None
+    said = BOTH.sub(" ", said).strip(" \n\t*\"'`")
     for pattern in YES_NO:
         if found := list(pattern.finditer(said)): return float(bool(found[-1][1]))
     return None
 
 # %% ../../nbs/llm/06_parsing.ipynb #668fbb1f
-NUMBER = r"(?<![\d.])(?<!\d,)(-?\d{1,4}(?:\.\d{1,9}|,\d{1,2})?)(?!\d|[.,]\d)"      # 7.5 or 7,5 and no 1,602
-SCORES = [re.compile(before + NUMBER + after, re.I) for before, after in (
-    (r"(?:\A|\n)[^\w\n]*?", r"\W*\Z"),
+NUMBER = r"(?<![\d.$€£¥])(?<!\d,)(-?\d{1,4}(?:\.\d{1,9}|,\d{1,2})?)(?![.,]?\d|\s?[%€])"      # 7.5 or 7,5 and no 1,602 or 5%
+NO_NOUN = r"(?=[*_\"'`)\]}]{0,4}\s*(?:[.,;:!?\n–—-]|\Z|(?:because|since|as|for|given|due|and|but|with|points?|stars?|punkte?n?|weil|car|porque)\b|[分点]))"
+WORDS  = (r"(?:\b(?:score|relevance category|category|relevance|rating|grade|label|overall|bewertung|punktzahl|note|puntuación|calificación|scale of|o)"
+          r"|评分|得分|分数|スコア|評価)")
+GIVES  = (r"\b(?:gives?|rate[sd]?|assigns?|say|deserves?|gets?|earns?|award|is|geben?|bewerte|donne|doy)\s"
+          r"(?:(?:it|this|that|the|passage|document|text|one|as|at|with|only|about|an?|eine?|une?)\s){0,4}")
+OF     = r"(?:/|\b(?:out )?of|\bvon|\bsur|\bsu|\bde)\s?"
+SCORES = [before and re.compile(before + NUMBER + after, re.I) for before, after in (      # the most explicit first
+    (r"(?:\A|\n)[^\w\n-]*?", r"\W*\Z"),                                                              # the last line
     (r"\b(?:final|overall)[\s_]?score\W{0,8}?(?:(?:is|of|=)\W{0,4}?)?", ""),
-    (r"\b(?:score|relevance category|category|relevance|rating|grade|label|o)\W{0,8}?(?:(?:is|of|would be|=)\W{0,4}?)?", ""),
-    ("", ""))]
-SCALE = r"[(\[]?\b[01]\s?(?:-|–|to)\s?{most}\b[)\]]?|(?:/|\b(?:out )?of)\s?{most}\b"      # names the scale, not the score: 0 to 10, /10
-COUNT = re.compile(r"\b\d{1,4} (?:out )?of (?:the )?\d{1,4}\b", re.I)
-KEYS  = ("final_score", "final score", "o", "overall_score", "overall", "score", "relevance", "rating", "grade", "label")
+    (rf"{WORDS}\W{{0,8}}?(?:(?:is|of|would be|ist|est|=)\W{{0,4}}?)?(?:an?\s)?", NO_NOUN),
+    ("", ""),                                                                                           # here comes a number that names its scale
+    (r"\A[^\w\n-]{0,9}", r"(?=[*_\"'`]{0,4}\s{0,4}(?:\n|[-–—:,.;](?:\s|\Z)|分))"),                   # the first words
+    (GIVES, NO_NOUN),
+    (r"\b(?:but|rather|sondern|so|an?)\s(?:an?\s|eher\s)?", NO_NOUN))]
+FROM      = r"[(\[]?\b[01]\s?(?:-|–|to)\s?{most}\b[)\]]?"        # tells the scale: 0 to 10
+DENIED    = re.compile(r"(?:\b(?:not|never|cannot|unable|without)|n['’]t)\b[^.;:!?\n,]{0,200}?(?=[.;:!?\n,]|\b(?:but|rather|sondern)\b|\Z)", re.I)
+ELSEWHERE = re.compile(r"\b\d{1,4}(?:[.,]\d{1,2})?\s?/\s?\d{1,4}\b")                # on another scale
+KEYS = ("final_score", "final score", "o", "overall_score", "overall", "score", "relevance_score", "relevance", "rating", "grade", "label")
 
 def on_scale(value: Any, most: float) -> float | None:
     "A number from 0 to `most`, or `None`"
@@ -315,11 +286,17 @@ def on_scale(value: Any, most: float) -> float | None:
     except (ValueError, OverflowError): return None
     return number if 0 <= number <= most and not isinstance(value, bool) else None
 
+def numbers_in(said: str, most: float) -> list[str]:
+    "What a text may give as a score, by the most explicit form that it has"
+    end = re.escape(f"{most:g}")
+    plain = DENIED.sub(" ", re.sub(FROM.format(most=end), " ", said, flags=re.I))
+    scaled = re.compile(rf"{NUMBER}\s?{OF}{end}\b{NO_NOUN}", re.I)
+    rest = ELSEWHERE.sub(" ", scaled.sub(r" \1 ", plain))
+    return next(filter(None, (form.findall(rest) if form else scaled.findall(plain) for form in SCORES)), [])
+
 def in_words(said: str, most: float) -> float | None:
-    "The score that a text gives, if it is on the scale"
-    plain = COUNT.sub(" ", re.sub(SCALE.format(most=re.escape(f"{most:g}")), " ", said, flags=re.I))
-    values = next(filter(None, (pattern.findall(plain) for pattern in SCORES)), [])
-    return next((v for value in reversed(values) if (v := on_scale(value.replace(",", "."), most)) is not None), None)
+    "The score that a text gives, if it is on the scale; of several the last"
+    return next((v for value in reversed(numbers_in(said, most)) if (v := on_scale(value.replace(",", "."), most)) is not None), None)
 
 def parse_score(
     text: Any,              # The model's answer, any text or None
@@ -327,10 +304,11 @@ def parse_score(
     most: float = 10,       # The upper end of the scale; the lower one is 0
 ) -> float | None:
     "The score that an answer gives, or `None` when there is none on the scale from 0 to `most`"
-    said = answer_in(after_thought(text) or "")
-    named = [{key.lower(): value for key, value in each.items()} for each in objects(said)]
-    found = [value for each in named for key in KEYS if isinstance(value := each.get(key), (int, float, str))]
-    if not found: return in_words(said, most)
+    values, rest = taken_apart(answer_in(after_thought(text) or ""))
+    if failure(values): return None
+    objects = [{key.lower(): v for key, v in value.items()} for _, value in inside(values) if isinstance(value, dict)]
+    found = [value for each in objects for key in KEYS if isinstance(value := each.get(key), (int, float, str))]
+    if not found: return in_words(TAG.sub("\n", rest), most)
     return in_words(found[0], most) if isinstance(found[0], str) else on_scale(found[0], most)
 
 # %% ../../nbs/llm/06_parsing.ipynb #595ac0fe
