@@ -147,7 +147,7 @@ def test_results_can_be_ranked_again():
     (lambda: (langchain(), "a text"), "not hashable"),
     (lambda: object(), "object is no kind of document"), (lambda: dict, "type is no kind of document"), (lambda: Document, "type is no kind of document"),
     (lambda: Thing(id=3, metadata={"headline": "x"}), "no kind of document"), (lambda: Thing(text=b"bytes"), "no kind of document"),
-], ids=str)
+])
 def test_what_has_no_text_is_an_error_that_says_so(make, said):
     with pytest.raises(InputError, match=f"document 0: .*{said}"): BM25.rank("a query", [make()])
 
