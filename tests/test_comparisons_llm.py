@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from closeness import FLOOR, STEP, STEPS, near
+from crowd import Crowd
 from rerankers import InputError, Reranker, UnusableAnswer
 from rerankers.backends.pairwise import PairwiseLLMRanker
 from rerankers.backends.setwise import ALONE, RankR1Ranker, SetwiseLLMRanker
@@ -73,16 +74,14 @@ class Counting(ChatClient):
     "The perfect reader as a client: takes its time, counts tokens, tells chances"
     model = "counting"
 
-    def __init__(self, seconds=0.0, sure=20.0, begins=False):
-        self.seconds, self.sure, self.begins = seconds, sure, begins
-        self.under_way, self.most, self.requests = 0, 0, []
+    def __init__(self, together=0, sure=20.0, begins=False):
+        self.crowd, self.sure, self.begins, self.requests = Crowd(together), sure, begins, []
+
+    @property
+    def most(self): return self.crowd.most
 
     async def reply(self, request):
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-        await asyncio.sleep(self.seconds)
-        self.under_way -= 1
-        self.requests.append(request)
+        async with self.crowd: self.requests.append(request)
         said = perfect([dict(m) for m in request.messages])
         usage = Usage(1, sum(len(m["content"]) for m in request.messages), len(said))
         return Reply(said, {c: 0.0 if said.endswith(c) else -self.sure for c in request.choices}, usage)
@@ -129,7 +128,7 @@ def test_any_number_of_documents(word, n):
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_tourrank_takes_thirteen_calls_and_five_steps_a_round(rounds):
     docs, best = reports(100)
-    client = Counting(seconds=0.01)
+    client = Counting(together=5 * rounds)
     results = Reranker("tourrank", client=client, strategy_options={"rounds": rounds}).rank(QUERY, docs)
     assert results.usage.calls == 13 * rounds and client.most == 5 * rounds
     assert {r.doc_id for r in results[:2]} == set(best[:2]) and results[0].score == 5.0 * rounds
@@ -349,7 +348,7 @@ def test_contract(word, check):
 @pytest.mark.parametrize("word", WORDS)
 def test_queries_do_not_wait_for_one_another_and_usage_adds_up(word):
     sets = [reports(n, seed=n)[0] for n in (30, 12, 1, 0, 25)]
-    client = Counting(seconds=0.001)
+    client = Counting(together=2)
     alone = [Reranker(word, client=Counting()).rank(QUERY, docs) for docs in sets]
     pooled = Reranker(word, client=client).rank_many([QUERY] * 5, sets)
     assert [[r.doc_id for r in results] for results in pooled] == [[r.doc_id for r in results] for results in alone]
@@ -357,7 +356,7 @@ def test_queries_do_not_wait_for_one_another_and_usage_adds_up(word):
     assert client.most > 1 and used == [r.usage for r in alone if r]
     assert sum(u.calls for u in used) == len(client.requests)
     assert sum(u.input_tokens for u in used) == sum(len(m["content"]) for request in client.requests for m in request.messages)
-    limited = Counting(seconds=0.001)
+    limited = Counting(together=3)
     Reranker(word, client=limited).rank_many([QUERY] * 5, sets, batch_size=3)
     assert limited.most == 3
 

@@ -1,13 +1,14 @@
 "Every backend keeps the contract of `rerankers.testing`, and each clause of it catches a ranker that breaks it"
 import math
 import sys
-import time
+import threading
 import warnings
 from importlib.util import find_spec
 
 import pytest
 
 from closeness import near
+from crowd import FOR_EVER, becomes
 from rerankers import Document, InputError, RankedResults, RerankersError, Reranker
 from rerankers.documents import to_documents
 from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, Task, to_results
@@ -252,10 +253,13 @@ class FailsWhenAsync(Length):
 
 
 class Shares(Length):
-    "Keeps the state of a call on itself, where another thread's call overwrites it"
+    "Keeps the state of a call on itself, where another thread's call overwrites it; the first call in a thread waits until one has"
+    spoilt = False
+
     def score_pairs(self, pairs, **options):
         self.mine = len(pairs)
-        time.sleep(0.02)
+        if threading.current_thread().name.startswith("ThreadPool"): becomes(lambda: self.mine != len(pairs), 0.02 if self.spoilt else FOR_EVER)
+        self.spoilt = self.spoilt or self.mine != len(pairs)
         return [len(text) + float(self.mine != len(pairs)) for _, text in pairs]
 
 

@@ -598,9 +598,9 @@ def test_a_document_of_a_megabyte(rankers, name):
     "Is cut: it scores as its beginning does, and does not take long"
     ranker, text = shared(rankers, name), "hamlet was written in london " * 36_000
     assert len(text) > 1_000_000
-    start = time.perf_counter()
+    start = time.process_time()     # of this process: how busy the machine is does not count
     long, short = scores(ranker, [text, text[:3000]])
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert long == near(short)
 
 
@@ -608,9 +608,9 @@ def test_a_document_of_a_megabyte(rankers, name):
 def test_ten_thousand_documents(rankers, name):
     "Come back once each, with the scores that they have alone, within seconds on a tiny model"
     ranker, texts = shared(rankers, name), [f"hamlet {i} wrote the play {i % 97}" for i in range(10_000)]
-    start = time.perf_counter()
+    start = time.process_time()
     results = ranker.rank(QUERY, texts)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert sorted(r.doc_id for r in results) == list(range(10_000)) and results[0].score >= results[-1].score
     for i in (0, 4321, 9999): assert results.get_score_by_docid(i) == near(ranker.score(QUERY, texts[i]))
 

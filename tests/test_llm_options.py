@@ -3,8 +3,6 @@ import asyncio
 import copy
 import re
 import sys
-import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 from official import Some, pulled, wheel
+from crowd import FOR_EVER, Crowd
 from servers import Say, Scripted
 
 from rerankers import Document, Reranker
@@ -194,26 +193,16 @@ def test_a_function_may_have_a_context():
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
 def test_no_more_calls_of_a_function_than_were_allowed(kind):
-    under_way, most, lock = 0, 0, threading.Lock()
-
-    def count(step):
-        nonlocal under_way, most
-        with lock: under_way, most = under_way + step, max(most, under_way + step)
+    crowd = Crowd(3)
 
     def plain(messages):
-        count(1)
-        time.sleep(0.01)
-        count(-1)
-        return by_number(messages)
+        with crowd: return by_number(messages)
 
     async def coroutine(messages):
-        count(1)
-        await asyncio.sleep(0.01)
-        count(-1)
-        return by_number(messages)
+        async with crowd: return by_number(messages)
 
     found = Reranker("rankgpt", client={"plain": plain, "coroutine": coroutine}[kind], concurrency=3).rank_many([f"query {i}" for i in range(12)], ["1", "2"])
-    assert len(found) == 12 and most == 3
+    assert len(found) == 12 and crowd.most == 3
 
 
 def test_a_coroutine_function_stays_in_the_callers_loop():
@@ -228,7 +217,7 @@ def test_a_coroutine_function_stays_in_the_callers_loop():
 
         ranker = Reranker("rankgpt", client=answer)
         waiting = asyncio.gather(*(ranker.rank_async(f"query {i}", ["1", "2"]) for i in range(5)))
-        assert all(results[0].text == "2" for results in await asyncio.wait_for(waiting, 10)) and seen == {loop}
+        assert all(results[0].text == "2" for results in await asyncio.wait_for(waiting, FOR_EVER)) and seen == {loop}
 
     asyncio.run(crowd())
 

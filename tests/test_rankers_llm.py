@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 httpx = pytest.importorskip("httpx")
+from crowd import Crowd  # noqa: E402
 from servers import need_litellm  # noqa: E402
 
 from rerankers import InputError, Reranker  # noqa: E402
@@ -119,15 +120,14 @@ class Knows(ChatClient):
     "Reads the passages out of a prompt and answers in the form that was asked for; counts what is under way"
     model, begins = "knows", True
 
-    def __init__(self, labels="numbers", form=None, seconds=0.0):
-        self.labels, self.form, self.seconds, self.requests, self.now, self.most = labels, form or labels, seconds, [], 0, 0
+    def __init__(self, labels="numbers", form=None, together=0):
+        self.labels, self.form, self.crowd, self.requests = labels, form or labels, Crowd(together), []
+
+    @property
+    def most(self): return self.crowd.most
 
     async def reply(self, request):
-        self.requests.append(request)
-        self.now += 1
-        self.most = max(self.most, self.now)
-        await asyncio.sleep(self.seconds)
-        self.now -= 1
+        async with self.crowd: self.requests.append(request)
         shown = re.findall(LABELLED[self.labels], "\n".join(m["content"] for m in request.messages if m["role"] == "user"), re.M)
         best = [label for label, text in sorted(shown, key=lambda p: -worth(p[1]))]
         if request.choices: return Reply("", {label: -float(best.index(label)) for label in request.choices}, Usage(1, 100, 1))
@@ -368,7 +368,7 @@ def test_litellm(model, client):
 # ---- many queries
 
 def test_queries_share_one_client_and_do_not_wait_for_one_another():
-    client = Knows(seconds=0.02)
+    client = Knows(together=12)
     results = Reranker("rankgpt", client=client, window_size=4, stride=2).rank_many([f"question {i}?" for i in range(12)], DOCS)
     calls = 1 + math.ceil((15 - 4) / 2)
     assert [r.usage.calls for r in results] == [calls] * 12 and len(client.requests) == 12 * calls
@@ -377,7 +377,7 @@ def test_queries_share_one_client_and_do_not_wait_for_one_another():
 
 
 def test_batch_size_bounds_what_is_under_way():
-    client = Knows(seconds=0.005)
+    client = Knows(together=4)
     Reranker("rankgpt", client=client).rank_many([f"question {i}?" for i in range(9)], DOCS, batch_size=4)
     assert client.most == 4
 

@@ -1,6 +1,8 @@
 "Break the library in one place at a time and see whether a test fails: `python tests/mutations/run.py [WORD ...] [--jobs N]`; words choose by area or module"
 import argparse
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -30,6 +32,21 @@ def copied(folder):
     if (root.parent/"shared").is_dir(): os.symlink(root.parent/"shared", Path(folder)/"shared")
     return tree
 
+def planted(tree, fault):
+    "Make the fault in the module and in the notebook that it is exported from, whose cells would else bring the sound code; how often its text was there"
+    module = tree/fault.where
+    source = module.read_text(encoding="utf-8")
+    if source.count(fault.old) != 1: return source.count(fault.old)
+    module.write_text(source.replace(fault.old, fault.new), encoding="utf-8")
+    named = re.search(r"File to edit: (\S+\.ipynb)", source)
+    if named is None: return 1
+    path = (module.parent/named[1]).resolve()
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"]).replace(fault.old, fault.new)
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    return 1
+
 def verdict(tree, tests):
     "What pytest says of a tree: passed, failed, timeout, or another word where it could not run"
     env = dict(os.environ, PYTHONPATH=f"{tree}{os.pathsep}{tree/'tests'}", HF_HUB_OFFLINE="1", PYTHONDONTWRITEBYTECODE="1")
@@ -42,10 +59,8 @@ def tried(area, fault):
     "One fault in a copy of its own: (area, fault, what pytest said)"
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         tree = copied(folder)
-        source = (tree/fault.where).read_text(encoding="utf-8")
-        if source.count(fault.old) != 1: return area, fault, f"stale: its text stands there {source.count(fault.old)} times"
-        (tree/fault.where).write_text(source.replace(fault.old, fault.new), encoding="utf-8")
-        return area, fault, verdict(tree, fault.tests)
+        there = planted(tree, fault)
+        return area, fault, verdict(tree, fault.tests) if there == 1 else f"stale: its text stands there {there} times"
 
 def wanted(words):
     "The chosen faults, all when no word is given"
