@@ -1,30 +1,3 @@
-<<<<<<< HEAD
-"Faults of results, rankers, stopping"
-from mutations import Mutation
-
-ANSWERS, STOPPING = "tests/test_answers_of_rankers.py", "tests/test_stopping.py"
-MUTATIONS = [
-    Mutation("rerankers/rankers.py", "key=scores.__getitem__, reverse=True)", "key=scores.__getitem__)",
-             "tests/test_documents_results.py", "the worst document comes first"),
-    Mutation("rerankers/rankers.py", "return found.shared([[place[p] for p in row] for row in pairs])", "return [found.pick([place[p] for p in row]) for row in pairs]",
-             ANSWERS, "each of several queries is charged for all"),
-    Mutation("rerankers/rankers.py", "if not math.isfinite(value):", "if math.isnan(value):", ANSWERS, "an infinite score ranks"),
-    Mutation("rerankers/rankers.py", "if self.texts_only or not self.sees):", "if not self.sees):", ANSWERS, "pictures are ranked as empty texts"),
-    Mutation("rerankers/results.py", "return [total * b // whole - total * a // whole for a, b in zip(ends, ends[1:])]",
-             "return [total * size // whole for size in sizes]", ANSWERS, "shares no longer sum to the whole"),
-    Mutation("rerankers/results.py", "if u.calls or u.cost is not None]", "if u.calls]", ANSWERS, "the cost of a share without a call is lost"),
-    Mutation("rerankers/results.py", 'return value if isfinite(value) else None', 'return value', ANSWERS, "NaN in JSON is an error for the caller"),
-    Mutation("rerankers/results.py", "for i, n in Counter(ids).items() if n > 1)", "for i in ids if ids.count(i) > 1)", ANSWERS, "quadratic again (and a wrong loop)"),
-    Mutation("rerankers/calls.py", "any(owner.wanted for owner in self.owners)", "all(owner.wanted for owner in self.owners)",
-             f"{STOPPING} -k share", "who shares a model with one who leaves gets no answer"),
-    Mutation("rerankers/calls.py", "    except BaseException:\n        stop.ask()\n        raise", "    except BaseException:\n        raise",
-             f"{STOPPING} -k 'next_step and cross'", "a cancelled call goes on computing"),
-    Mutation("rerankers/engine/progress.py", "        yield lambda n: check_wanted()", "        yield lambda n: None",
-             f"{STOPPING} -k 'next_step and biencoder'", "batches go on after a cancellation"),
-    Mutation("rerankers/llm/strategies.py", "            stop.ask()      # what is under way ends at its next step\n", "", f"{STOPPING} -k windows", "threads go on after one failed"),
-    Mutation("rerankers/llm/local.py", "            stop.ask()\n            raise", "            raise", f"{STOPPING} -k 'next_step and writing'", "a chat model goes on writing for nobody"),
-    Mutation("rerankers/llm/local.py", "stopping_criteria=[each_token],", "", f"{STOPPING} -k interrupt", "an answer is written to its end for nobody"),
-=======
 "Faults of documents, results, rankers, the registry, `Reranker`, the command line and the conformance suite"
 from mutations import Mutation
 
@@ -34,21 +7,21 @@ BASIC, NAMES, COMMAND, CONTRACT = "tests/test_documents_results.py", "tests/test
 
 MUTATIONS = [
     Mutation(DOCUMENTS, "for part in (self.title, self.text) if part)", "for part in (self.text, self.title) if part)", BASIC, "a title after its text"),
-    Mutation(DOCUMENTS, 'metadata={**rest, **as_metadata(row.get("metadata"))})', 'metadata={**as_metadata(row.get("metadata")), **rest})', BASIC,
+    Mutation(DOCUMENTS, '**without(record, text, "title", "metadata"), **as_metadata(record.get("metadata"))}', '**as_metadata(record.get("metadata")), **without(record, text, "title", "metadata")}', BASIC,
              "a loose field hides the field of the row's own metadata"),
     Mutation(DOCUMENTS, '("doc_id", "_id", "id", "docid", "docno", "pid")', '("id", "_id", "doc_id", "docid", "docno", "pid")', BASIC,
              "of two ids the wrong one"),
-    Mutation(DOCUMENTS, "lambda d: replace(d, metadata=as_metadata(d.metadata))", "lambda d: d", BASIC, "the caller's document is written into"),
-    Mutation(DOCUMENTS, "return dict(given or {})", "return given if given is not None else {}", BASIC, "the caller's metadata is shared"),
-    Mutation(DOCUMENTS, "if doc_id is not None: doc.doc_id = doc_id", "if doc_id: doc.doc_id = doc_id", BASIC, "the id 0 is not taken"),
+    Mutation(DOCUMENTS, "return replace(doc, metadata=metadata), {**metadata, \"text\"", "return doc, {**metadata, \"text\"", BASIC, "the caller's document is written into"),
+    Mutation(DOCUMENTS, "metadata = as_metadata(doc.metadata)\n", "metadata = doc.metadata\n", BASIC, "the caller's metadata is shared"),
+    Mutation(DOCUMENTS, "for i in (doc_id, doc.doc_id) if not missing(i)), None)", "for i in (doc_id, doc.doc_id) if i), None)", BASIC, "the id 0 is not taken"),
     Mutation(DOCUMENTS, "doc.metadata.update(as_metadata(metadata))", "doc.metadata = as_metadata(metadata) or doc.metadata", BASIC,
              "metadata= replaces what documents bring"),
     Mutation(DOCUMENTS, 'return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")', 'return text.encode("utf-8", "replace").decode()', BASIC,
              "an emoji in two halves becomes question marks"),
-    Mutation(DOCUMENTS, "if doc.title is None or doc.title != doc.title: doc.title = None", "if doc.title is None: doc.title = None", BASIC,
+    Mutation(DOCUMENTS, "if missing(doc.title): doc.title = None", "if doc.title is None: doc.title = None", BASIC,
              "a data frame's missing title is an error"),
-    Mutation(DOCUMENTS, 'for name in ("id", "id_", "node_id")', 'for name in ("node_id", "id_", "id")', BASIC, "of another framework's ids the wrong one"),
-    Mutation(RESULTS, "for u in (self, other) if u.calls]", "for u in (self, other)]", BASIC, "nothing used makes the cost unknown"),
+    Mutation(DOCUMENTS, 'OBJECT_IDS = ("doc_id", "id", "id_", "node_id", "uuid")', 'OBJECT_IDS = ("uuid", "node_id", "id_", "id", "doc_id")', BASIC, "of another framework's ids the wrong one"),
+    Mutation(RESULTS, "for u in (self, other) if u.calls or u.cost is not None]", "for u in (self, other)]", BASIC, "nothing used makes the cost unknown"),
     Mutation(RESULTS, "next((r for r in self.results if r.doc_id == doc_id), None)", "next((r for r in self.results[::-1] if r.doc_id == doc_id), None)", BASIC,
              "of two passages of a document the worse one's score"),
     Mutation(RESULTS, "return replace(self, results=self.results[i])", "return RankedResults(self.results[i], self.query)", BASIC,
@@ -57,7 +30,7 @@ MUTATIONS = [
     Mutation(RESULTS, '"metadata": dict(self.metadata), **extras}', '"metadata": self.metadata, **extras}', BASIC, "to_dict hands out the metadata itself"),
     Mutation(RESULTS, "else -(r.rank or 0)} {tag}", "else (r.rank or 0)} {tag}", BASIC, "a TREC run of an order is upside down"),
     Mutation(RESULTS, "4 + 96 * (score - low) / (high - low)", "4 + 96 * (high - score) / (high - low)", BASIC, "the worst has the longest bar"),
-    Mutation(RESULTS, "return self.results[:k]\n", "return self.results[:k + 1]\n", BASIC, "one more than asked for"),
+    Mutation(RESULTS, "return in_order(self.results)[:k]", "return in_order(self.results)[:k + 1]", BASIC, "one more than asked for"),
     Mutation(RANKERS, "key=scores.__getitem__, reverse=True)", "key=scores.__getitem__)", BASIC, "the worst document comes first"),
     Mutation(RANKERS, "sorted(range(len(scores)), key=scores.__getitem__, reverse=True) ", "sorted(range(len(scores)), key=scores.__getitem__)[::-1] ",
              f"{BASIC} {CONTRACT} -k 'not backend and not packaged'", "equal scores turn the first stage's order round"),
@@ -69,14 +42,15 @@ MUTATIONS = [
     Mutation(RANKERS, "rank, bool(cut[i]), {name", "rank, bool(cut[rank - 1]), {name", BASIC, "another document is marked as cut"),
     Mutation(RANKERS, "isinstance(thing, Iterable) and not isinstance(thing, tuple) and", "isinstance(thing, Iterable) and", BASIC,
              "tuples of id and text are taken for lists of documents"),
-    Mutation(RANKERS, "if math.isnan(value):", "if value is None:", BASIC, "NaN is ranked"),
+    Mutation(RANKERS, "if not math.isfinite(value):", "if value is None:", BASIC, "NaN is ranked"),
     Mutation(RANKERS, "None if tell is None else lambda i: tell(positions[i])", "None if tell is None else lambda i: tell(i)",
              f"{BASIC} tests/test_colbert.py -k 'explain or pick'", "the explanation of another document"),
     Mutation(REGISTRY, "found = [(len(rows) - strength, len(pattern)", "found = [(strength, len(pattern)", NAMES, "the weakest evidence decides"),
     Mutation(REGISTRY, "strength, len(pattern), reason.format", "strength, -len(pattern), reason.format", NAMES, "the vaguest pattern decides"),
     Mutation(REGISTRY, 'cls.defaults.get(lang) or cls.defaults.get("other")', 'cls.defaults.get("en") or cls.defaults.get("other")', NAMES,
              "the default for a language is the English one"),
-    Mutation(REGISTRY, 'for m in sorted(listed, key=lambda m: m.get("idx", 0))]', "for m in listed]", NAMES, "modules in the order of the file, not of their numbers"),
+    Mutation(REGISTRY, "return [(kind, inside) for kind, inside, _ in found]", "return [(kind, inside) for kind, inside, _ in found[::-1]]", "tests/test_folders.py -k order",
+             "modules in another order than they run"),
     Mutation(REGISTRY, "basename(abspath(checkpoint.name)).lower() if", "checkpoint.name.lower() if", NAMES, "the folder above a checkpoint decides what it is"),
     Mutation(REGISTRY, "(not built or matches(built, (architecture,)))", "matches(built, (architecture,))", NAMES, "a known name without files is not recognised"),
     Mutation(REGISTRY, "for p in claims.prefixes if checkpoint.folder is None and checkpoint", "for p in claims.prefixes if checkpoint", NAMES,
@@ -106,5 +80,4 @@ MUTATIONS = [
              "a method that writes into the caller's metadata passes"),
     Mutation(TESTING, 'scores_of(ranker.rank(query, docs)), ranker.score_noise, "rank_many")', 'scores_of(results), ranker.score_noise, "rank_many")',
              CONTRACT + " -k 'not backend and not packaged'", "a method that mixes queries up passes"),
->>>>>>> 6c699cf (Crowds that wait for one another instead of sleeping, and faults of every area)
 ]

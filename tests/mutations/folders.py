@@ -32,7 +32,7 @@ MUTATIONS = [
              LIVE + "'cross_encoder_of_any_shape and layers'", "the mean is over other layers"),
     Mutation(MODULES, "row[:, self.true] - row[:, self.false]", "row[:, self.false] - row[:, self.true]",
              LIVE + "'by_its_own_chain and yes and flat'", "the order is reversed"),
-    Mutation(MESSAGES, "return kept[:len(kept) - len(end)] + end", "return kept",
+    Mutation(MESSAGES, "return read.ids[:len(read.ids) - len(end)] + end", "return read.ids",
              LIVE + "'settings_of_a_language_model and max_seq_length and flat'", "a cut prompt does not ask for the answer"),
     Mutation(MESSAGES, "self.first = [(\"system\", system)] if system else []", "self.first = []",
              LIVE + "'systems_message and flat'", "the instruction is left out"),

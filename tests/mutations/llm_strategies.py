@@ -54,7 +54,7 @@ MUTATIONS = [
     Mutation(PASSAGES, '[\\]］】]"), r"(\\1)"),\n', '[\\]］】]"), r"[\\1]"),\n', "tests/test_passages.py", "a document can name another"),
     Mutation(PASSAGES, 'whole = text.replace("Title: Content: ", "").strip()', "whole = text.strip()", "tests/test_passages.py", "an empty title stays"),
     Mutation(PASSAGES, 'UNSPACED = {"zh", "ja", "th", "lo", "km", "my"}', 'UNSPACED = {"zh", "ja"}', "tests/test_passages.py", "Thai is counted in words"),
-    Mutation(PASSAGES, "most = max(map(len, texts)) if most is None else max(most - max(1,", "most = max(map(len, texts)) if most is None else max(most // 2 - max(1,",
+    Mutation(PASSAGES, "if most is None else max(most - max(less, 1), 1)", "if most is None else max(most // 2 - max(less, 1), 1)",
              "tests/test_passages.py", "half of a text goes where some words would do"),
     Mutation(PROMPTS, '"letters": lambda i: chr(ord("A") + i)', '"letters": lambda i: chr(ord("B") + i)', "tests/test_prompts.py", "letters begin with B"),
     Mutation(PROMPTS, "return FIELD.sub(lambda m: str(values[m[1]]), template)", 'return [template := template.replace("{" + k + "}", str(v)) for k, v in values.items()][-1] if values else template',
