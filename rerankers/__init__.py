@@ -3,12 +3,13 @@ __version__ = "0.11.0"
 
 from rerankers import models, utils  # as attributes they were there in 0.10 too
 from rerankers.documents import Document
-from rerankers.errors import (AuthenticationError, BadRequestError, InputError, MissingDependency, ModelLoadError, NotFoundError, ProviderError,
-                              ProviderTimeoutError, RateLimitError, RerankersError, ServerError, Stopped, UnknownDocument, UnknownModel, UnusableAnswer)
+from rerankers.errors import (AuthenticationError, BadRequestError, CertificateError, ForkedError, InputError, MissingDependency, ModelLoadError,
+                              NotFoundError, ProviderError, ProviderTimeoutError, RateLimitError, RerankersError, ServerError, Stopped, UnknownDocument,
+                              UnknownModel, UnknownToken, UnusableAnswer)
 from rerankers.rankers import BaseRanker
 from rerankers.reranker import Reranker
 from rerankers.results import RankedResults, Result, Usage
 
-__all__ = ["AuthenticationError", "BadRequestError", "BaseRanker", "Document", "InputError", "MissingDependency", "ModelLoadError", "NotFoundError",
-           "ProviderError", "ProviderTimeoutError", "RankedResults", "RateLimitError", "RerankersError", "Reranker", "Result", "ServerError", "Stopped",
-           "UnknownDocument", "UnknownModel", "UnusableAnswer", "Usage"]
+__all__ = ["AuthenticationError", "BadRequestError", "BaseRanker", "CertificateError", "Document", "ForkedError", "InputError", "MissingDependency",
+           "ModelLoadError", "NotFoundError", "ProviderError", "ProviderTimeoutError", "RankedResults", "RateLimitError", "RerankersError", "Reranker",
+           "Result", "ServerError", "Stopped", "UnknownDocument", "UnknownModel", "UnknownToken", "UnusableAnswer", "Usage"]

@@ -22,7 +22,7 @@ GOLDEN = {
     "reasonrank-qwen3": "3cd50be8f157e17f", "rank-k": "095ecd46276ab779", "setwise": "466baaf9ff09f94f", "setwise-openai": "2f96edf5b853b062",
     "rank-r1": "b20a270104d7f9c2", "rank-r1-v0.2": "b7fadd57e050c28d", "prp": "4dc4cf4bd032e81f", "prp-openai": "6deb6dfac03c2995",
     "tourrank": "11f713ab1dfbc0c5", "yes-no": "0a211dc627e048dc", "umbrela": "e52a9634cadf572d", "umbrela-basic": "8154e0dfb71a9842",
-    "rank1": "0b2949162ebf3830", "relevance-filter": "56ea4caa2fee48b7",
+    "rank1": "0b2949162ebf3830", "relevance-filter": "56ea4caa2fee48b7", "rearank": "83b019341ba5e3e3", "rankmistral100": "ec653dac01884dc1",
 }
 ROWS = rows()
 READABLE = [text for text in TEXTS if not text.startswith("Title: ")]    # rank-llm keeps an empty title that RankGPT drops

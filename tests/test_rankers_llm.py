@@ -66,6 +66,13 @@ WORDS = [   # what a user writes, model_type, the backend, the model, the recipe
     ("me/another-zephyr", None, "rankzephyr", "me/another-zephyr", "rankzephyr", None),
     ("first", None, "first", "castorini/first_mistral", "first", None),
     ("rryisthebest/First_Model", None, "first", "rryisthebest/First_Model", "first", None),
+    ("castorini/first_qwen3_0.6b", "rankllm", "rankllm", "castorini/first_qwen3_0.6b", "first", None),
+    ("castorini/first_qwen3_14b", "first", "first", "castorini/first_qwen3_14b", "first", None),
+    ("castorini/first_qwen3_4b", None, "first", "castorini/first_qwen3_4b", "first", None),
+    ("liuwenhan/RankMistral100", "rankllm", "rankllm", "liuwenhan/RankMistral100", "rankmistral100", None),
+    ("liuwenhan/RankMistral100", None, "rankmistral", "liuwenhan/RankMistral100", "rankmistral100", None),
+    ("le723z/Rearank-7B", "rankllm", "rankllm", "le723z/Rearank-7B", "rearank", None),
+    ("le723z/Rearank-7B", None, "rearank", "le723z/Rearank-7B", "rearank", None),
     ("reasonrank", None, "reasonrank", "liuwenhan/reasonrank-7B", "reasonrank", None),
     ("liuwenhan/reasonrank-8B", None, "reasonrank", "liuwenhan/reasonrank-8B", "reasonrank-qwen3", None),
     ("rank-k", None, "rank-k", "hltcoe/Rank-K-32B", "rank-k", None),
@@ -101,6 +108,28 @@ def test_a_folder_is_known_by_its_name_and_architecture(tmp_path, name, architec
     (tmp_path / name).mkdir()
     (tmp_path / name / "config.json").write_text(json.dumps({"architectures": [architecture]}))
     assert choose(str(tmp_path / name)).backend is choose(backend).backend
+
+
+def test_rankmistral100_is_shown_a_hundred_passages_at_once():
+    "Cut at a hundred words; one request, where others make nine of a hundred candidates"
+    seen = []
+    def answers(messages):
+        seen.append(messages[-1]["content"])
+        return " > ".join(f"[{i}]" for i in range(100, 0, -1))
+    results = Reranker("liuwenhan/RankMistral100", client=answers).rank("who?", [f"passage {i} " + "word " * 200 for i in range(100)])
+    assert len(seen) == 1 and "[100] passage 99" in seen[0] and seen[0].count("word word") == 100 * 49
+    assert [r.doc_id for r in results][:2] == [99, 98] and all(r.truncated for r in results)
+
+
+def test_rearank_thinks_and_answers_in_tags():
+    "What stands in its thoughts is no order"
+    seen = []
+    def thinks(messages):
+        seen.append(messages)
+        return "<think>[1] says nothing, [3] neither</think> <answer> [2] > [3] > [1] </answer>"
+    results = Reranker("le723z/Rearank-7B", client=thinks).rank("who?", ["a\nb", "c", "x" * 500])
+    assert [r.doc_id for r in results] == [1, 2, 0] and [r.truncated for r in results] == [False, True, False]
+    assert [m["content"] for m in seen[0][3::2]][:3] == ["[1] a b", "[2] c", "[3] " + "x" * 400]
 
 
 # ---- a model that knows

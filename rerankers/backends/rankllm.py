@@ -16,7 +16,7 @@ from ..registry import Claims
 
 # %% auto #0
 __all__ = ['ZEPHYR', 'VICUNA', 'TRAINED', 'SETTINGS', 'SHORT', 'RankLLMRanker', 'OpenRanker', 'RankZephyrRanker',
-           'RankVicunaRanker', 'FirstRanker', 'ReasonRankRanker', 'RankKRanker']
+           'RankVicunaRanker', 'FirstRanker', 'ReasonRankRanker', 'RankKRanker', 'RankMistralRanker', 'RearankRanker']
 
 # %% ../../nbs/backends/rankllm.ipynb #0636657f
 ZEPHYR = ("{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}</s>\n{% endfor %}{{ '<|assistant|>\n' }}")
@@ -31,6 +31,7 @@ VICUNA = ("{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ messages[0]
 # %% ../../nbs/backends/rankllm.ipynb #c9641254
 TRAINED = (     # patterns of names -> recipes
     ("*vicuna*", "rankvicuna"), ("*zephyr*", "rankzephyr"), ("*first_mistral*", "first"), ("*first_model*", "first"),
+    ("*first_qwen3*", "first"), ("*rankmistral100*", "rankmistral100"), ("*rearank-*", "rearank"),
     ("*reasonrank-8b*", "reasonrank-qwen3"), ("*reasonrank*", "reasonrank"), ("*rank-k-*", "rank-k"), ("*gpt*", "rankgpt"))
 
 SETTINGS: dict[str, dict[str, Any]] = {     # of the client, by the recipe that a model was trained with
@@ -88,7 +89,7 @@ class FirstRanker(OpenRanker):
     "The order of the letters at the first position, one step a window (Reddy et al., 2024, arXiv 2406.15657)"
     words, recipe_name = ("first",), "first"
     defaults = {"other": "castorini/first_mistral"}
-    claims   = Claims(models=(("*first_mistral*", "*ForCausalLM"), ("*first_model*", "*ForCausalLM")))
+    claims   = Claims(models=tuple((f"*first_{name}*", "*ForCausalLM") for name in ("mistral", "model", "qwen3")))
 
 class ReasonRankRanker(OpenRanker):
     "A model that thinks about the passages and then orders them (Liu et al., 2025, arXiv 2508.07050)"
@@ -101,3 +102,15 @@ class RankKRanker(OpenRanker):
     words, recipe_name = ("rank-k", "rankk"), "rank-k"
     defaults = {"other": "hltcoe/Rank-K-32B"}
     claims   = Claims(models=(("*rank-k-*", "*ForCausalLM"),))
+
+class RankMistralRanker(OpenRanker):
+    "A Mistral that orders a hundred passages in one answer (Liu et al., 2024, arXiv 2412.14574)"
+    words, recipe_name = ("rankmistral", "rankmistral100"), "rankmistral100"
+    defaults = {"other": "liuwenhan/RankMistral100"}
+    claims   = Claims(models=(("*rankmistral100*", "*ForCausalLM"),))
+
+class RearankRanker(OpenRanker):
+    "A Qwen2.5 that thinks about each passage of a window before it orders them (Zhang et al., 2025, arXiv 2505.20046)"
+    words, recipe_name = ("rearank",), "rearank"
+    defaults = {"other": "le723z/Rearank-7B"}
+    claims   = Claims(models=(("*rearank-*", "*ForCausalLM"),))

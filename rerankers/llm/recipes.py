@@ -18,12 +18,12 @@ from .prompts import PLACE, ChatPrompt, Message
 __all__ = ['NUMBERS', 'LISTED', 'RANKGPT_SYSTEM', 'RANKGPT_BEFORE', 'RANKGPT_AFTER', 'rankgpt', 'rankgpt_single',
            'rankgpt_completion', 'rankgpt_apeer', 'RANKLLM', 'ZEPHYR_BEFORE', 'ZEPHYR_AFTER', 'FORMAT', 'FORMAT26',
            'LETTERED', 'rankvicuna', 'rankzephyr', 'rankzephyr_letters', 'rankzephyr_2026', 'rankzephyr_letters_2026',
-           'first', 'lrl', 'REASONRANK', 'THINKING', 'TAGGED', 'reasonrank', 'reasonrank_qwen3', 'rank_k',
-           'RANKING_SCHEMA', 'structured', 'LISTWISE', 'insertrank', 'SCORED', 'CHOOSING', 'LETTER', 'LABELLED',
-           'SETWISE_BEFORE', 'SETWISE_AFTER', 'setwise', 'setwise_openai', 'PRP_BEFORE', 'PRP_AFTER', 'prp',
-           'prp_openai', 'NUMBER', 'rank_r1', 'rank_r1_v2', 'SETWISE', 'PAIRWISE', 'tourrank', 'SELECT', 'WHOLE', 'ONE',
-           'yes_no', 'umbrela', 'umbrela_basic', 'graded_4', 'rating_10', 'rank1', 'POINTWISE', 'relevance_filter',
-           'FILTER', 'Recipe', 'zephyr']
+           'first', 'lrl', 'REASONRANK', 'THINKING', 'TAGGED', 'reasonrank', 'reasonrank_qwen3', 'rankmistral100',
+           'rearank', 'rank_k', 'RANKING_SCHEMA', 'structured', 'LISTWISE', 'insertrank', 'SCORED', 'CHOOSING',
+           'LETTER', 'LABELLED', 'SETWISE_BEFORE', 'SETWISE_AFTER', 'setwise', 'setwise_openai', 'PRP_BEFORE',
+           'PRP_AFTER', 'prp', 'prp_openai', 'NUMBER', 'rank_r1', 'rank_r1_v2', 'SETWISE', 'PAIRWISE', 'tourrank',
+           'SELECT', 'WHOLE', 'ONE', 'yes_no', 'umbrela', 'umbrela_basic', 'graded_4', 'rating_10', 'rank1',
+           'POINTWISE', 'relevance_filter', 'FILTER', 'Recipe', 'zephyr']
 
 # %% ../../nbs/llm/09_recipes.ipynb #4b36b66b
 @dataclass(frozen=True)
@@ -170,6 +170,26 @@ reasonrank = LISTED(zephyr("a numerical", "The format of the answer should be []
 reasonrank_qwen3 = LISTED(zephyr("a numerical", TAGGED, system=REASONRANK), passages=PassageText(75), thought=3072,
                           temperature=0.6, options={"top_p": 0.95, "top_k": 20})
 
+# github.com/8421BCD/fullrank utils.py, run_rank_llm.sh: a hundred passages at once, in the words of RankZephyr
+rankmistral100 = LISTED(zephyr("a numerical", FORMAT % "[2] > [1]", system=RANKLLM + "."), passages=PassageText(100), window=100)
+
+rearank = LISTED(ChatPrompt(    # github.com/lezhang7/Rearank rank_gpt.py, agent.py; the missing blanks between sentences are theirs
+    system="You are DeepRerank, an intelligent assistant that can rank passages based on their relevancy to the search query. You first thinks about the "
+           "reasoning process in the mind and then provides the user with the answer.",
+    before="I will provide you with passages, each indicated by number identifier []. Rank the passages based on their relevance to the search query."
+           "Search Query: {query}. \nRank the {num} passages above based on their relevance to the search query."
+           "The passages should be listed in descending order using identifiers. The most relevant passages should be listed first. "
+           "The output format should be <answer> [] > [] </answer>, e.g., <answer> [1] > [2] </answer>.",
+    ready="Okay, please provide the passages.", passage="[{label}] {text}", received="Received passage [{label}].",
+    after="""Please rank these passages according to their relevance to the search query: "{query}"
+            Follow these steps exactly:
+            1. First, within <think> tags, analyze EACH passage individually:
+            - Evaluate how well it addresses the query
+            - Note specific relevant information or keywords
+
+            2. Then, within <answer> tags, provide ONLY the final ranking in descending order of relevance using the format: [X] > [Y] > [Z]"""),
+    passages=PassageText(400, "characters", "", single=True), thought=2048)
+
 rank_k = Recipe(ChatPrompt(     # github.com/hltcoe/rank-k rerank.py; the blanks at line ends are theirs
     before="""
 Determine a ranking of the passages based on how relevant they are to the query.\x20
@@ -203,7 +223,7 @@ structured = Recipe(ChatPrompt(
 LISTWISE = {"rankgpt": rankgpt, "rankgpt-single": rankgpt_single, "rankgpt-completion": rankgpt_completion, "rankgpt-apeer": rankgpt_apeer,
             "rankvicuna": rankvicuna, "rankzephyr": rankzephyr, "rankzephyr-letters": rankzephyr_letters, "rankzephyr-2026": rankzephyr_2026,
             "rankzephyr-letters-2026": rankzephyr_letters_2026, "first": first, "lrl": lrl, "reasonrank": reasonrank, "reasonrank-qwen3": reasonrank_qwen3,
-            "rank-k": rank_k, "structured": structured}
+            "rankmistral100": rankmistral100, "rearank": rearank, "rank-k": rank_k, "structured": structured}
 
 # %% ../../nbs/llm/09_recipes.ipynb #0bb8cf53
 insertrank = LISTED(ChatPrompt(     # rank-llm 0.26.0 insert_rank_template.yaml; "passge" is theirs
