@@ -178,6 +178,25 @@ def test_every_key_of_a_dictionary_is_kept():
     assert (doc.text, doc.doc_id, doc.title, doc.metadata) == ("t", 1, "T", {"id": 2, "contents": "c", "lang": "en", "k": "v"})
 
 
+META = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9))
+
+
+@given(loose=META, own=META, given_too=META)
+def test_metadata_has_an_order_of_precedence(loose, own, given_too):
+    "A row's own `metadata` wins over its loose fields, the caller's argument over both; nothing else is lost, and nothing of the caller's changes"
+    row, argument = {"text": "t", **loose, "metadata": own}, dict(given_too)
+    before = copy.deepcopy((row, argument))
+    doc, = to_documents([row], metadata=[argument])
+    assert doc.metadata == {**loose, **own, **given_too} and (row, argument) == before
+
+
+@pytest.mark.parametrize("make", [lambda **fields: Document(**fields), lambda **fields: to_documents([fields])[0]])
+def test_a_title_comes_before_the_text(make):
+    "Models see both, in this order, with one blank; what is empty leaves no blank"
+    shown = [make(text=text, title=title).content for text, title in [("Hamlet", "A play"), ("Hamlet", ""), ("", "A play"), ("Hamlet", None)]]
+    assert shown == ["A play Hamlet", "Hamlet", "A play", "Hamlet"]
+
+
 def test_given_ids_win_over_own_ones_and_positions_fill_the_gaps():
     docs = [Document("a", "own"), {"text": "b", "id": 0}, "c", ("t", "d")]
     assert [d.doc_id for d in to_documents(docs)] == ["own", 0, 2, "t"]

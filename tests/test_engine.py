@@ -92,6 +92,20 @@ def test_rows_come_back_in_the_order_of_the_items(rows, side, max_tokens, batch_
     assert sum(seen) == len(rows) and (batch_size is None or all(n == batch_size for n in seen[:-1]))
 
 
+@given(rows=ROWS.filter(bool), batch_size=st.integers(1, 8), padding=st.booleans())
+def test_a_batch_size_decides_alone(rows, batch_size, padding):
+    "However small the budget in tokens; without padding a batch still holds one length only"
+    seen = []
+    def step(batch):
+        seen.append(batch["attention_mask"].sum(1).tolist())
+        return np.zeros((len(seen[-1]), 1))
+    run_batches(step, {"input_ids": rows}, pad={}, max_tokens=1, batch_size=batch_size, padding=padding)
+    lengths = sorted(map(len, rows), reverse=True)
+    if padding: assert seen == [lengths[i:i + batch_size] for i in range(0, len(rows), batch_size)]
+    else: assert all(len(set(batch)) == 1 and len(batch) <= batch_size for batch in seen) and len(seen) == sum(
+        -(-lengths.count(n) // batch_size) for n in set(lengths))
+
+
 @pytest.mark.parametrize("extra", [-1, 1])
 def test_a_model_with_too_many_or_too_few_rows_is_unusable(extra):
     with pytest.raises(UnusableAnswer): run_batches(lambda b: np.zeros((len(b["input_ids"]) + extra, 1)), {"input_ids": [[1], [2]]}, pad={})
