@@ -24,8 +24,8 @@ COMMITS = {
     "chenyiqun+TourRank": "bab7db3510eb9a0b7c78112ce7fe002a36144ea8", "hltcoe+rank-k": "ecdf232f239e2d7baa1671aab123abc9c484b7f3",
     "orionw+rank1": "30585c2f3166b3df03e3b8f2d496d6dc5db68a9b", "8421BCD+ReasonRank": "06721fd6ef3766c0e00d59a87d2696a0b4b0c17a",
     "castorini+umbrela": "e2c4e4126bf7b568d9230008b465a58445cabc30", "gangiswag+llm-reranker": "2d7cba423ad555064bdfc719313570b5f9525887",
-    "AnswerDotAI+rerankers": "7bb252179daaf1968eb9d49629c9cf48b0f9b5f2", "lezhang7+Rearank": "abb4bd024b1ec65567f2a86195a62c3573d90d54",
-    "8421BCD+fullrank": "3a5327006609a5b2d7b27869e84c22d783333172",
+    "lezhang7+Rearank": "abb4bd024b1ec65567f2a86195a62c3573d90d54", "8421BCD+fullrank": "3a5327006609a5b2d7b27869e84c22d783333172",
+    "AnswerDotAI+rerankers": "7bb252179daaf1968eb9d49629c9cf48b0f9b5f2",
 }
 
 # ---------- what is asked
@@ -211,27 +211,28 @@ def reasonrank(root, mode="rank_GPT_reasoning"):
 def reasonrank_qwen3(root): return reasonrank(root, "rank_GPT_qwen3")
 
 def rearank(root):
-    them = pulled(root/"lezhang7+Rearank/rank_gpt.py", "create_permutation_instruction_rearank").create_permutation_instruction_rearank
-    return lambda query, texts: them({"query": query, "hits": [{"content": text} for text in texts]}, 0, len(texts))
+    them = pulled(root/"lezhang7+Rearank/rank_gpt.py", "create_permutation_instruction_rearank")
+    return lambda query, texts: them.create_permutation_instruction_rearank({"query": query, "hits": [{"content": t} for t in texts]})
 
-class Conversation:
-    "What FastChat would put into a model's format"
-    roles = ("user", "assistant")
-    def __init__(self): self.messages = []
-    def set_system_message(self, text): self.messages.append({"role": "system", "content": text})
-    def append_message(self, role, text): self.messages += [{"role": role, "content": text}] if text is not None else []
-    def get_prompt(self): return send(self.messages)
-
-def rankmistral100(root):
+def rankmistral(root):
+    "The system message is the default of their script; what would go into FastChat's `mistral` is the answer"
     folder = root/"8421BCD+fullrank"
+    [system] = [n.value for n in ast.walk(ast.parse((folder/"run_rank_llm.py").read_text()))
+                if isinstance(n, ast.Constant) and str(n.value).startswith("You are RankLLM")]
     modes = pulled(folder/"rerank/rankllm.py", "PromptMode", "RankLLM._replace_number")
-    names = ("add_prefix_prompt", "add_post_prompt", "convert_doc_to_prompt_content")
-    helpers = pulled(folder/"utils.py", *names, "replace_number", PromptMode=modes.PromptMode)
-    them = pulled(folder/"rerank/rank_listwise_os_llm.py", "RankListwiseOSLLM.create_prompt", get_conversation_template=lambda model: Conversation(),
-                  **{name: getattr(helpers, name) for name in names})
-    self = Some(prompt_mode=str(modes.PromptMode.RANK_GPT), max_passage_length=10**6, _model="", _tokenizer=None, _variable_passages=True,
-                _system_message="You are RankLLM, an intelligent assistant that can rank passages based on their relevancy to the query.",
-                _replace_number=lambda text: modes._replace_number(None, text))
+    helpers = pulled(folder/"utils.py", "add_prefix_prompt", "add_post_prompt", "convert_doc_to_prompt_content", "replace_number", PromptMode=modes.PromptMode)
+
+    class Conversation:
+        roles = "user", "assistant"
+        def __init__(self, model): self.messages = []
+        def set_system_message(self, text): self.messages.append({"role": "system", "content": text})
+        def append_message(self, role, text): self.messages += [{"role": role, "content": text}] if text else []
+        def get_prompt(self): return send(self.messages)
+    them = pulled(folder/"rerank/rank_listwise_os_llm.py", "RankListwiseOSLLM.create_prompt", get_conversation_template=Conversation,
+                  add_prefix_prompt=helpers.add_prefix_prompt, add_post_prompt=helpers.add_post_prompt,
+                  convert_doc_to_prompt_content=helpers.convert_doc_to_prompt_content)
+    self = Some(prompt_mode="rank_GPT", max_passage_length=10**6, _tokenizer=WordTokenizer(), _model="RankMistral100", _system_message=system,
+                _variable_passages=True, _replace_number=lambda text: modes._replace_number(None, text))
     return lambda query, texts: caught(lambda: them.create_prompt(self, Some(query=Some(text=query), candidates=candidates(texts)), 0, len(texts)))
 
 def first(root):
@@ -269,7 +270,7 @@ def relevance_filter(root):
 GITHUB = {      # name of the row -> (kind, what the authors send)
     "rankgpt": ("listwise", rankgpt), "rankgpt-completion": ("listwise", rankgpt_completion), "first": ("listwise", first),
     "reasonrank": ("listwise", reasonrank), "reasonrank-qwen3": ("listwise", reasonrank_qwen3), "rank-k": ("listwise", rank_k),
-    "rearank": ("listwise", rearank), "rankmistral100": ("listwise", rankmistral100),
+    "rearank": ("listwise", rearank), "rankmistral": ("listwise", rankmistral),
     "setwise": ("setwise", setwise), "setwise-openai": ("setwise", setwise_openai), "rank-r1": ("setwise", rank_r1), "rank-r1-v0.2": ("setwise", rank_r1_v2),
     "prp": ("pairwise", prp), "prp-openai": ("pairwise", prp_openai), "tourrank": ("select", tourrank), "yes-no": ("pointwise", yes_no),
     "umbrela": ("pointwise", umbrela), "umbrela-basic": ("pointwise", umbrela_basic), "rank1": ("pointwise", rank1),

@@ -43,6 +43,24 @@ def year(text):
     return max(map(int, re.findall(r"\b\d{4}\b", text)), default=0)
 
 
+# ---------- how warm the model is
+
+@pytest.mark.parametrize("word, warmth", [("tourrank", None), ("setwise", 0.0), ("prp", 0.0), ("rank-r1", 0.0)])
+def test_a_method_whose_authors_leave_the_temperature_to_the_server_does_so(word, warmth):
+    httpx = pytest.importorskip("httpx")
+    bodies = []
+
+    def server(request):
+        bodies.append(json.loads(request.content))
+        return httpx.Response(200, json={"choices": [{"message": {"content": perfect(bodies[-1]["messages"])}}]})
+    for chosen in (None, 0.7, 0.0):
+        bodies.clear()
+        Reranker("gpt-4.1-mini", model_type=word, api_key="k", transport=httpx.MockTransport(server), temperature=chosen, scoring="generation").rank(
+            QUERY, reports(6)[0])
+        wanted = warmth if chosen is None else chosen
+        assert bodies and all(("temperature" in body) == (wanted is not None) and body.get("temperature") == wanted for body in bodies)
+
+
 # ---------- a perfect reader for every prompt: it knows nothing but the messages
 
 

@@ -22,7 +22,8 @@ GOLDEN = {
     "reasonrank-qwen3": "3cd50be8f157e17f", "rank-k": "095ecd46276ab779", "setwise": "466baaf9ff09f94f", "setwise-openai": "2f96edf5b853b062",
     "rank-r1": "b20a270104d7f9c2", "rank-r1-v0.2": "b7fadd57e050c28d", "prp": "4dc4cf4bd032e81f", "prp-openai": "6deb6dfac03c2995",
     "tourrank": "11f713ab1dfbc0c5", "yes-no": "0a211dc627e048dc", "umbrela": "e52a9634cadf572d", "umbrela-basic": "8154e0dfb71a9842",
-    "rank1": "0b2949162ebf3830", "relevance-filter": "56ea4caa2fee48b7", "rearank": "83b019341ba5e3e3", "rankmistral100": "ec653dac01884dc1",
+    "rearank": "d6379a32a3050a35", "rankmistral": "ec653dac01884dc1",
+    "rank1": "0b2949162ebf3830", "relevance-filter": "56ea4caa2fee48b7",
 }
 ROWS = rows()
 READABLE = [text for text in TEXTS if not text.startswith("Title: ")]    # rank-llm keeps an empty title that RankGPT drops
@@ -167,6 +168,15 @@ def rank_llm_shorten(words, **doc):
 @given(st.text() | st.lists(st.sampled_from(["[12]", "a", "b\n", "  ", "[x]", "（"])).map(" ".join), st.integers(1, 20))
 def test_shortening_is_rank_llm_s(text, words):
     assert PassageText(words).shorten(text)[0] == rank_llm_shorten(words, text=text)
+
+
+@given(st.text() | st.lists(st.sampled_from(["word", " \n", "\t", "é", "  ", "Title: Content: "])).map("".join).map(lambda text: text * 90))
+def test_shortening_is_rearank_s(text):
+    "rank_gpt.py: `content.replace('Title: Content: ', '').strip()`, single blanks, the first 400 characters"
+    theirs = " ".join(text.replace("Title: Content: ", "").strip().split())
+    row = LISTWISE["rearank"].passages
+    assert replace(row, hide="").shorten(text) == (theirs[:400], len(theirs) > 400)
+    assert row.for_language("zh").shorten(text) == row.shorten(text)
 
 
 def test_titles_as_rank_llm_shows_them():

@@ -18,7 +18,7 @@ from servers import need_litellm  # noqa: E402
 
 from rerankers import InputError, Reranker  # noqa: E402
 from rerankers.backends import rank_llm_package  # noqa: E402
-from rerankers.backends.rankllm import SETTINGS, VICUNA, ZEPHYR  # noqa: E402
+from rerankers.backends.rankllm import MISTRAL, SETTINGS, VICUNA, ZEPHYR  # noqa: E402
 from rerankers.errors import AuthenticationError, MissingDependency, NotFoundError, ServerError, UnusableAnswer, installed  # noqa: E402
 from rerankers.llm.chat import ChatClient, Reply  # noqa: E402
 from rerankers.llm.kinds import Window  # noqa: E402
@@ -66,13 +66,14 @@ WORDS = [   # what a user writes, model_type, the backend, the model, the recipe
     ("me/another-zephyr", None, "rankzephyr", "me/another-zephyr", "rankzephyr", None),
     ("first", None, "first", "castorini/first_mistral", "first", None),
     ("rryisthebest/First_Model", None, "first", "rryisthebest/First_Model", "first", None),
-    ("castorini/first_qwen3_0.6b", "rankllm", "rankllm", "castorini/first_qwen3_0.6b", "first", None),
-    ("castorini/first_qwen3_14b", "first", "first", "castorini/first_qwen3_14b", "first", None),
-    ("castorini/first_qwen3_4b", None, "first", "castorini/first_qwen3_4b", "first", None),
-    ("liuwenhan/RankMistral100", "rankllm", "rankllm", "liuwenhan/RankMistral100", "rankmistral100", None),
-    ("liuwenhan/RankMistral100", None, "rankmistral", "liuwenhan/RankMistral100", "rankmistral100", None),
-    ("le723z/Rearank-7B", "rankllm", "rankllm", "le723z/Rearank-7B", "rearank", None),
+    ("castorini/first_qwen3_0.6b", None, "first", "castorini/first_qwen3_0.6b", "first", None),
+    ("castorini/first_qwen3_14b", "rankllm", "rankllm", "castorini/first_qwen3_14b", "first", None),
+    ("rankmistral", None, "rankmistral", "liuwenhan/RankMistral100", "rankmistral", None),
+    ("liuwenhan/RankMistral100", None, "rankmistral", "liuwenhan/RankMistral100", "rankmistral", None),
+    ("liuwenhan/RankMistral100", "rankllm", "rankllm", "liuwenhan/RankMistral100", "rankmistral", None),
+    ("rearank", None, "rearank", "le723z/Rearank-7B", "rearank", None),
     ("le723z/Rearank-7B", None, "rearank", "le723z/Rearank-7B", "rearank", None),
+    ("le723z/Rearank-7B", "rankllm", "rankllm", "le723z/Rearank-7B", "rearank", None),
     ("reasonrank", None, "reasonrank", "liuwenhan/reasonrank-7B", "reasonrank", None),
     ("liuwenhan/reasonrank-8B", None, "reasonrank", "liuwenhan/reasonrank-8B", "reasonrank-qwen3", None),
     ("rank-k", None, "rank-k", "hltcoe/Rank-K-32B", "rank-k", None),
@@ -98,7 +99,8 @@ def test_where_a_word_leads(word, model_type, backend, model, recipe, client):
 
 
 FOLDERS = [("rank_zephyr_mine", "MistralForCausalLM", "rankzephyr"), ("vicuna-tuned", "LlamaForCausalLM", "rankvicuna"),
-           ("first_mistral", "MistralForCausalLM", "first"),
+           ("first_mistral", "MistralForCausalLM", "first"), ("first_qwen3_4b", "Qwen3ForCausalLM", "first"),
+           ("RankMistral100-tuned", "MistralForCausalLM", "rankmistral"), ("Rearank-7B", "Qwen2ForCausalLM", "rearank"),
            ("my-gpt", "BertForSequenceClassification", "cross-encoder"), ("zephyr-classifier", "MistralForSequenceClassification", "cross-encoder"),
            ("some-gpt", "GPT2LMHeadModel", "rankgpt"), ("plain", "MistralForCausalLM", "llm-pointwise")]
 
@@ -108,28 +110,6 @@ def test_a_folder_is_known_by_its_name_and_architecture(tmp_path, name, architec
     (tmp_path / name).mkdir()
     (tmp_path / name / "config.json").write_text(json.dumps({"architectures": [architecture]}))
     assert choose(str(tmp_path / name)).backend is choose(backend).backend
-
-
-def test_rankmistral100_is_shown_a_hundred_passages_at_once():
-    "Cut at a hundred words; one request, where others make nine of a hundred candidates"
-    seen = []
-    def answers(messages):
-        seen.append(messages[-1]["content"])
-        return " > ".join(f"[{i}]" for i in range(100, 0, -1))
-    results = Reranker("liuwenhan/RankMistral100", client=answers).rank("who?", [f"passage {i} " + "word " * 200 for i in range(100)])
-    assert len(seen) == 1 and "[100] passage 99" in seen[0] and seen[0].count("word word") == 100 * 49
-    assert [r.doc_id for r in results][:2] == [99, 98] and all(r.truncated for r in results)
-
-
-def test_rearank_thinks_and_answers_in_tags():
-    "What stands in its thoughts is no order"
-    seen = []
-    def thinks(messages):
-        seen.append(messages)
-        return "<think>[1] says nothing, [3] neither</think> <answer> [2] > [3] > [1] </answer>"
-    results = Reranker("le723z/Rearank-7B", client=thinks).rank("who?", ["a\nb", "c", "x" * 500])
-    assert [r.doc_id for r in results] == [1, 2, 0] and [r.truncated for r in results] == [False, True, False]
-    assert [m["content"] for m in seen[0][3::2]][:3] == ["[1] a b", "[2] c", "[3] " + "x" * 400]
 
 
 # ---- a model that knows
@@ -211,6 +191,23 @@ def test_calls_and_the_exact_ten(word, n, calls):
     best = sorted(range(n), key=lambda i: -worth(docs[i]))
     assert [r.doc_id for r in results][:10] == best[:10] and sorted(r.doc_id for r in results) == list(range(n))
     assert (results.usage.calls, results.usage.input_tokens, results.usage.output_tokens) == (calls, 100 * calls, 10 * calls)
+
+
+@pytest.mark.parametrize("n, calls", [(20, 1), (21, 1), (100, 1), (101, 2), (150, 2), (200, 3)])
+def test_rankmistral_reads_a_hundred_at_once(n, calls):
+    client, docs = Knows(), [f"worth {i * 7 % n}" for i in range(n)]
+    results = Reranker("liuwenhan/RankMistral100", client=client).rank(QUERY, docs)
+    assert results.usage.calls == calls
+    assert [worth(r.text) for r in results][:50] == sorted(map(worth, docs), reverse=True)[:50]
+    assert client.requests[0].max_tokens >= 6 * min(n, 100)      # `[100] > ` is six tokens
+
+
+def test_rearank_is_shown_400_characters_and_thinks():
+    client = Knows(form="tagged")
+    Reranker("rearank", client=client).rank(QUERY, ["a  b\n" * 200 + "worth 2", "worth 3"])
+    request = client.requests[0]
+    assert [m["content"] for m in request.messages if m["content"].startswith("[1]")] == [f"[1] {'a b ' * 100}".rstrip(" ") + " "]
+    assert request.max_tokens > 2000 and request.temperature == 0.0
 
 
 def test_equal_texts_keep_their_ids():
@@ -468,6 +465,27 @@ def test_first_pooled_over_queries(tiny):
     sets = [PASSAGES[:5], PASSAGES[5:18], PASSAGES[3:6]]
     pooled = ranker.rank_many(queries, sets)
     assert [[r.doc_id for r in results] for results in pooled] == [plain_first(tiny, q, d) for q, d in zip(queries, sets)]
+
+
+THINKS = "{% for m in messages %}{{ m.content }}{% endfor %}<|assistant|>{% if not enable_thinking | default(true) %}<think></think>{% endif %}"
+
+
+def test_first_is_asked_for_a_letter_and_no_thought(tiny):
+    "Qwen3's chat format begins a thought unless it is told not to; a user's own wish goes first"
+    asked = {}
+    for name, options in (("told", {}), ("wished", {"template_kwargs": {"enable_thinking": True}})):
+        ranker = Reranker(tiny[0], model_type="first", chat_template=THINKS, device="cpu", **options)
+        asked[name] = tiny[1].decode(ranker.client.prompt(next(ranker.talk(Window("who?", tuple(PASSAGES[:2]))))))
+    assert "<think>" in asked["told"] and "<think>" not in asked["wished"]
+
+
+@pytest.mark.parametrize("turns, expected", [
+    ("user: Hello!", "<s>[INST] Hello! [/INST]"), ("system: You rank.|user: Hello!", "<s>[INST] You rank.\nHello! [/INST]"),
+    ("user: Hello!|assistant: Hi!|user: How are you?", "<s>[INST] Hello! [/INST] Hi!</s>[INST] How are you? [/INST]")])
+def test_mistrals_format(tiny, turns, expected):
+    "As fschat 0.2.36's `mistral` has it, with and without a system message"
+    chat = [dict(zip(("role", "content"), turn.split(": "))) for turn in turns.split("|")]
+    assert tiny[1].apply_chat_template(chat, chat_template=MISTRAL, tokenize=False) == expected
 
 
 def test_letters_end(tiny):

@@ -24,7 +24,7 @@ from rerankers.llm.consensus import EXACT, borda, count_pairs, disagreement, imp
 from rerankers.llm.kinds import ComparisonRanker, ListwiseRanker
 from rerankers.llm.plans import PLANS, adapt, as_order, as_shares, best_first, plan, rehearse
 from rerankers.llm.strategies import Oracle, Order, all_pairs, lockstep, named, play, repair, spans, started, threaded
-from rerankers.llm.tournaments import Pick, Standings, blitz, partition, stages, tourrank
+from rerankers.llm.tournaments import Pick, Standings, blitz, next_window, partition, stages, tourrank
 from rerankers.rankers import Ranking
 from rerankers.testing import check_ranker
 
@@ -587,6 +587,50 @@ def test_standings_know_what_follows(n, orders):
         up, down = {j for j in range(n) if reach[j, i]} - {i}, {j for j in range(n) if reach[i, j]} - {i}
         assert standings.key(i) == (len(up - down), len(down - up))
         assert standings.settled(i) == (len(up | down) == n - 1)
+
+
+def reached(n, orders):
+    "Who is above whom, directly or by conclusion: the plain way, Warshall's"
+    reach = {(i, j): False for i in range(n) for j in range(n)}
+    for order in orders: reach.update({pair: True for pair in zip(order, order[1:])})
+    for k in range(n):
+        for i in range(n):
+            for j in range(n): reach[i, j] = reach[i, j] or (reach[i, k] and reach[k, j])
+    return reach
+
+
+def ring_of(reach, i): return {j for (k, j), above in reach.items() if k == i and above and reach[j, i]} | {i}
+
+
+@given(st.integers(4, 10), st.integers(3, 6), st.randoms(use_true_random=False))
+def test_blitz_asks_for_one_of_each_ring(n, window, random):
+    "A judge who contradicts himself makes rings; whoever is in one has met the others already"
+    asked, orders = [], []
+
+    def judge(few):
+        reach = reached(n, orders)
+        for i in few: assert len(ring_of(reach, i) & set(few)) == 1, f"{few} holds two of a ring after {orders}"
+        assert any(not reach[i, j] and not reach[j, i] for i in few for j in few if i != j), "nothing to learn"
+        answer = random.sample(range(len(few)), len(few))
+        asked.append(few)
+        orders.append([few[p] for p in answer])
+        return answer
+    order = play(blitz(n, window=window, top=n), judge).order
+    assert sorted(order) == list(range(n)) and len(asked) <= n * n
+    reach = reached(n, orders)
+    assert all(reach[i, j] or reach[j, i] for i in range(n) for j in range(n) if i != j)      # all is known in the end
+    for place, i in enumerate(order):
+        for j in order[place + 1:]: assert not reach[j, i] or reach[i, j], f"{j} beats {i} and stands below"
+
+
+def test_a_ring_sends_its_first_and_nobody_else():
+    standings = Standings(5)
+    for order in ([3, 0, 1], [1, 4], [4, 0]): standings.add(order)
+    assert {i: bin(standings.tied(i))[2:] for i in (0, 1, 4)} == dict.fromkeys((0, 1, 4), "10011")
+    assert next_window(standings, 5, 5) == [2, 3, 0]
+    assert next_window(standings, 2, 5) == [2, 3]
+    standings.add([2, 3])
+    assert next_window(standings, 5, 5) == []
 
 
 # ---------- consensus
