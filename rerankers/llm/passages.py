@@ -57,7 +57,6 @@ class PassageText:
     most: int | None = 300      # Words, or characters; None shows all
     by: str = "words"           # What `most` counts: "words" between blanks, which are then single ones, or "characters"
     hide: str = "numbers"       # What looks like an identifier, a key of `LOOKALIKES`; "" changes nothing
-    single: bool = False        # Are blanks and line breaks single blanks, in characters too?
 
     def __post_init__(self) -> None:
         if self.by not in ("words", "characters"): raise InputError(f"by={self.by!r}: count 'words' or 'characters'")
@@ -84,7 +83,6 @@ class PassageText:
     ) -> tuple[str, bool]:
         "What the prompt shows of a document, and whether some of it was cut"
         whole = text.replace("Title: Content: ", "").strip()     # an empty title in the data sets of the authors
-        if self.single: whole = " ".join(whole.split())
         if self.most is None: return self.plain(whole), False      # as it is, line breaks too
         kept, cut = first_words(whole, self.most) if self.by == "words" else (whole[:self.most], len(whole) > self.most)
         return self.plain(kept), cut

@@ -17,13 +17,13 @@ from .prompts import PLACE, ChatPrompt, Message
 # %% auto #0
 __all__ = ['NUMBERS', 'LISTED', 'RANKGPT_SYSTEM', 'RANKGPT_BEFORE', 'RANKGPT_AFTER', 'rankgpt', 'rankgpt_single',
            'rankgpt_completion', 'rankgpt_apeer', 'RANKLLM', 'ZEPHYR_BEFORE', 'ZEPHYR_AFTER', 'FORMAT', 'FORMAT26',
-           'LETTERED', 'rankvicuna', 'rankzephyr', 'rankzephyr_letters', 'rankzephyr_2026', 'rankzephyr_letters_2026',
-           'first', 'lrl', 'REASONRANK', 'THINKING', 'TAGGED', 'reasonrank', 'reasonrank_qwen3', 'rankmistral100',
-           'rearank', 'rank_k', 'RANKING_SCHEMA', 'structured', 'LISTWISE', 'insertrank', 'SCORED', 'CHOOSING',
-           'LETTER', 'LABELLED', 'SETWISE_BEFORE', 'SETWISE_AFTER', 'setwise', 'setwise_openai', 'PRP_BEFORE',
-           'PRP_AFTER', 'prp', 'prp_openai', 'NUMBER', 'rank_r1', 'rank_r1_v2', 'SETWISE', 'PAIRWISE', 'tourrank',
-           'SELECT', 'WHOLE', 'ONE', 'yes_no', 'umbrela', 'umbrela_basic', 'graded_4', 'rating_10', 'rank1',
-           'POINTWISE', 'relevance_filter', 'FILTER', 'Recipe', 'zephyr']
+           'LETTERED', 'rankvicuna', 'rankzephyr', 'rankzephyr_letters', 'rankmistral', 'rankzephyr_2026',
+           'rankzephyr_letters_2026', 'first', 'lrl', 'REASONRANK', 'THINKING', 'TAGGED', 'reasonrank',
+           'reasonrank_qwen3', 'rearank', 'rank_k', 'RANKING_SCHEMA', 'structured', 'LISTWISE', 'insertrank', 'SCORED',
+           'CHOOSING', 'LETTER', 'LABELLED', 'SETWISE_BEFORE', 'SETWISE_AFTER', 'setwise', 'setwise_openai',
+           'PRP_BEFORE', 'PRP_AFTER', 'prp', 'prp_openai', 'NUMBER', 'rank_r1', 'rank_r1_v2', 'SETWISE', 'PAIRWISE',
+           'tourrank', 'SELECT', 'WHOLE', 'ONE', 'yes_no', 'umbrela', 'umbrela_basic', 'graded_4', 'rating_10', 'rank1',
+           'POINTWISE', 'relevance_filter', 'FILTER', 'Recipe', 'zephyr', 'SingleBlanks']
 
 # %% ../../nbs/llm/09_recipes.ipynb #4b36b66b
 @dataclass(frozen=True)
@@ -143,6 +143,8 @@ def zephyr(
 rankvicuna = LISTED(zephyr("a numerical", FORMAT % "[4] > [2]"))
 rankzephyr = LISTED(zephyr("a numerical", FORMAT % "[2] > [1]", system=RANKLLM))
 rankzephyr_letters = LISTED(zephyr("a alphabetical", FORMAT % "[B] > [A]", system=RANKLLM, labels="letters"), **LETTERED)
+# github.com/8421BCD/fullrank rerank/rank_listwise_os_llm.py, run_rank_llm.sh: all passages at once
+rankmistral = replace(LISTED(zephyr("a numerical", FORMAT % "[2] > [1]", system=RANKLLM + ".")), passages=PassageText(100), window=100)
 # rank-llm 0.26.0 rank_zephyr_template.yaml, rank_zephyr_alpha_template.yaml
 rankzephyr_2026 = LISTED(zephyr("a numerical", FORMAT26 % "[2] > [1]", blank="", system=RANKLLM))
 rankzephyr_letters_2026 = LISTED(zephyr("an alphabetical", FORMAT26 % "[B] > [A]", blank="", system=RANKLLM, labels="letters"), **LETTERED)
@@ -170,10 +172,16 @@ reasonrank = LISTED(zephyr("a numerical", "The format of the answer should be []
 reasonrank_qwen3 = LISTED(zephyr("a numerical", TAGGED, system=REASONRANK), passages=PassageText(75), thought=3072,
                           temperature=0.6, options={"top_p": 0.95, "top_k": 20})
 
-# github.com/8421BCD/fullrank utils.py, run_rank_llm.sh: a hundred passages at once, in the words of RankZephyr
-rankmistral100 = LISTED(zephyr("a numerical", FORMAT % "[2] > [1]", system=RANKLLM + "."), passages=PassageText(100), window=100)
+@dataclass(frozen=True)
+class SingleBlanks(PassageText):
+    "Passages whose blanks and line breaks become single blanks before they are cut; counted in characters"
 
-rearank = LISTED(ChatPrompt(    # github.com/lezhang7/Rearank rank_gpt.py, agent.py; the missing blanks between sentences are theirs
+    def shorten(self, text: str) -> tuple[str, bool]:
+        "What the prompt shows of a document, and whether some of it was cut"
+        whole = " ".join(text.replace("Title: Content: ", "").split())
+        return self.plain(whole[:self.most]), self.most is not None and len(whole) > self.most
+
+rearank = LISTED(ChatPrompt(    # github.com/lezhang7/Rearank rank_gpt.py; the twelve blanks of indentation are theirs
     system="You are DeepRerank, an intelligent assistant that can rank passages based on their relevancy to the search query. You first thinks about the "
            "reasoning process in the mind and then provides the user with the answer.",
     before="I will provide you with passages, each indicated by number identifier []. Rank the passages based on their relevance to the search query."
@@ -188,7 +196,7 @@ rearank = LISTED(ChatPrompt(    # github.com/lezhang7/Rearank rank_gpt.py, agent
             - Note specific relevant information or keywords
 
             2. Then, within <answer> tags, provide ONLY the final ranking in descending order of relevance using the format: [X] > [Y] > [Z]"""),
-    passages=PassageText(400, "characters", "", single=True), thought=2048)
+    passages=SingleBlanks(400, by="characters"), thought=2048)
 
 rank_k = Recipe(ChatPrompt(     # github.com/hltcoe/rank-k rerank.py; the blanks at line ends are theirs
     before="""
@@ -221,9 +229,10 @@ structured = Recipe(ChatPrompt(
     options={"response_format": {"type": "json_schema", "json_schema": {"name": "ranking", "strict": True, "schema": RANKING_SCHEMA}}})
 
 LISTWISE = {"rankgpt": rankgpt, "rankgpt-single": rankgpt_single, "rankgpt-completion": rankgpt_completion, "rankgpt-apeer": rankgpt_apeer,
-            "rankvicuna": rankvicuna, "rankzephyr": rankzephyr, "rankzephyr-letters": rankzephyr_letters, "rankzephyr-2026": rankzephyr_2026,
+            "rankvicuna": rankvicuna, "rankzephyr": rankzephyr, "rankmistral": rankmistral,
+            "rankzephyr-letters": rankzephyr_letters, "rankzephyr-2026": rankzephyr_2026,
             "rankzephyr-letters-2026": rankzephyr_letters_2026, "first": first, "lrl": lrl, "reasonrank": reasonrank, "reasonrank-qwen3": reasonrank_qwen3,
-            "rankmistral100": rankmistral100, "rearank": rearank, "rank-k": rank_k, "structured": structured}
+            "rearank": rearank, "rank-k": rank_k, "structured": structured}
 
 # %% ../../nbs/llm/09_recipes.ipynb #0bb8cf53
 insertrank = LISTED(ChatPrompt(     # rank-llm 0.26.0 insert_rank_template.yaml; "passge" is theirs
