@@ -1,16 +1,19 @@
 "Rankers in forked processes: what was only loaded ranks there, what cannot says so at once, and nothing waits for threads that are not there"
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
 
 import every_kind
-from rerankers.engine.forks import Lock
+from rerankers.engine.forks import PAST, Lock, computes, leave_behind, loads
+from rerankers.errors import ForkedError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -156,3 +159,94 @@ def test_locks_of_the_encoders_are_such_locks():
     tokenizer = every_kind.testing.tiny_tokenizer()
     assert isinstance(TextEncoder(from_transformers(tokenizer), 16).lock, Lock)
     assert isinstance(PromptEncoder(tokenizer, Prompt("{query} {document}"), None).lock, Lock)
+
+
+# ---- in a thread that is told what it has been through
+
+@computes
+def where(fail=None):
+    if fail: raise fail
+    return threading.current_thread()
+
+
+@loads
+def loading(fail=None):
+    if fail: raise fail
+    return threading.current_thread(), SAID.get()
+
+
+SAID = ContextVar("SAID", default="nothing")
+
+
+def aside(work, *, threads=2, **past):
+    "What a function gives, or raises, in a new thread with a past and so many of torch's threads; also that thread, and what is noted of it"
+    def run():
+        vars(PAST).update(past)
+        try: box.append(work())
+        except Exception as error: box.append(error)
+        box.extend([threading.current_thread(), dict(vars(PAST))])
+    box, before = [], torch.get_num_threads()
+    torch.set_num_threads(threads)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    torch.set_num_threads(before)
+    return box
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_without_a_fork_a_thread_computes_itself_and_is_remembered(threads):
+    found, own, noted = aside(where, threads=threads)
+    assert found is own and noted.get("computed", False) is (threads > 1)
+
+
+@pytest.mark.parametrize(("spoilt", "threads"), [(False, 1), (False, 2), (True, 1)])
+def test_after_a_fork_a_helper_computes(spoilt, threads):
+    found, own, noted = aside(lambda: [where(), where()], threads=threads, forked=True, spoilt=spoilt)
+    assert found[0] is found[1] is not own and found[0].name.startswith("rerankers-torch") and not noted.get("computed")
+
+
+@pytest.mark.parametrize("work", [where, loading])
+def test_after_ranking_and_a_fork_nothing_computes(work):
+    found, *_ = aside(work, forked=True, spoilt=True)
+    assert isinstance(found, ForkedError) and refused(f"ForkedError: {found}")
+
+
+def test_a_card_that_stayed_behind_is_an_error_of_ours():
+    lost = RuntimeError("Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' start method")
+    with pytest.raises(ForkedError, match="graphics card") as caught: where(lost)
+    assert caught.value.__cause__ is lost
+    other = RuntimeError("something else")
+    with pytest.raises(RuntimeError) as caught: where(other)
+    assert caught.value is other
+
+
+def test_loading_has_a_thread_of_its_own():
+    mark = SAID.set("a word")
+    thread, said = loading()
+    SAID.reset(mark)
+    assert thread is not threading.current_thread() and not thread.is_alive() and said == "a word"
+    with pytest.raises(KeyError, match="lost"): loading(KeyError("lost"))
+
+
+def test_what_is_left_behind_never_ends():
+    class Stubborn:
+        def __del__(self): ended.append(self)
+    ended, things = [], [Stubborn(), Stubborn()]
+    leave_behind(things[0])
+    things.clear()
+    assert len(ended) == 1
+
+
+def test_a_session_that_came_through_a_fork_is_left_and_made_again(sources):
+    "And where a graphics card ran it, there is an error"
+    ranker = every_kind.load("onnx", sources["onnx"])
+    runtime, session = ranker.runtime, ranker.runtime.session
+    before = ranker.rank("hamlet", ["hamlet", "faust"])
+    runtime.forget()
+    runtime.forget()    # before it was used again
+    assert ranker.rank("hamlet", ["hamlet", "faust"]) == before and runtime.session is not session
+    runtime.provider = "CUDAExecutionProvider"
+    runtime.forget()
+    with pytest.raises(ForkedError, match="graphics card"): ranker.rank("hamlet", ["hamlet", "faust"])
+    assert pickle.loads(pickle.dumps(ranker)).rank("hamlet", ["hamlet", "faust"]) == before      # a process of its own has a card again
