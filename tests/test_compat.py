@@ -323,12 +323,15 @@ def test_classes_that_bring_both_keep_pooling():
     assert registry.BACKENDS["rankgpt"].rank_many is BaseRanker.rank_many
 
 
-def test_own_async_is_kept():
-    class Waits(Longest):
+@pytest.mark.parametrize("base", [BaseRanker, Longest])
+def test_own_async_is_kept(base):
+    "Whether the class has an `answer` from above or none"
+    class Waits(base):
+        def __init__(self): pass
         async def rank_async(self, query, docs, doc_ids=None): return "own"
-        def rank(self, query, docs, doc_ids=None): return super().rank(query, docs, doc_ids)
+        def rank(self, query, docs, doc_ids=None): return LONGEST.rank(query, docs, doc_ids)
 
-    assert asyncio.run(Waits("m", 0).rank_async("q", ["a"])) == "own" and Waits("m", 0).rank_many(["q"], MANY[:1]) == LONGEST.rank_many(["q"], MANY[:1])
+    assert asyncio.run(Waits().rank_async("q", ["a"])) == "own" and Waits().rank_many(["q"], MANY[:1]) == LONGEST.rank_many(["q"], MANY[:1])
 
 
 def test_a_class_without_rank_and_answer_is_no_ranker():
