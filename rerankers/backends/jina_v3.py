@@ -17,7 +17,9 @@ from ..engine.hub import LoadOptions, checkpoint_folder, first_line
 from ..errors import InputError, ModelLoadError, UnusableAnswer
 from ..rankers import Ranking, SetwiseRanker, check_positive
 from ..registry import Claims
-if TYPE_CHECKING: import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+    from rerankers.engine.pytorch import TorchRuntime
 
 # %% auto #0
 __all__ = ['TEXT_END', 'QUERY_END', 'SYSTEM', 'without_marks', 'list_prompt', 'blocks', 'cosines', 'fused', 'projector_weights',
@@ -147,7 +149,7 @@ def call_trunk(model: Any, inputs: dict[str, Any]) -> Any:
     "The transformer's output for one prompt, which needs neither mask nor cache"
     return model(**inputs, use_cache=False)
 
-def open_jina(source: str, options: LoadOptions) -> tuple[Any, Any]:
+def open_jina(source: str, options: LoadOptions) -> tuple[TorchRuntime, Any]:
     "The runtime and the tokenizer of a checkpoint; raises `ModelLoadError`"
     from rerankers.engine.answers import answer_id
     from rerankers.engine.pytorch import TorchRuntime, load_config, load_model, load_tokenizer

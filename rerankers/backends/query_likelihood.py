@@ -17,6 +17,7 @@ from ..rankers import Pair, check_positive
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens
+    from rerankers.engine.pytorch import TorchRuntime
 
 # %% auto #0
 __all__ = ['NOT_A_LABEL', 'label_logprobs', 'call_with_labels', 'read_labels', 'UPRRanker', 'either', 'QLMT5Ranker',
@@ -57,6 +58,7 @@ class UPRRanker(LocalRanker):
     prompt   = Prompt("Passage:  {document}. Please write a question based on this passage.", eos=True, keep_end=False)
     asked    = Prompt("{query}", eos=True)      # How the query's tokens are made
     longest: int | None = 128                   # Tokens of a query, None without a bound
+    runtime: TorchRuntime
 
     @delegates(LoadOptions)
     def __init__(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -47,6 +47,11 @@ class Vocabulary:
         "Makes tokens of texts, for all who share this vocabulary"
         return TokenReader(self.tokenizer) if self.fast else SlowReader(self.tokenizer)
 
+    @property
+    def lock(self) -> AbstractContextManager:
+        "What a tokenizer written in Python is used behind"
+        return getattr(self.reader, "lock", nullcontext())
+
     def read(
         self,
         texts: Iterable[str],   # Any
@@ -82,8 +87,8 @@ ELSE    = ("vision", "visual", "image", "audio", "entity")      # parts of a mod
 
 def rows_of(table: Any) -> int | None:
     "Rows of an embedding, None for a module of another kind or without its weights"
-    shape: Any = getattr(getattr(table, "weight", None), "shape", ())
-    return shape[0] if len(shape) == 2 and shape[0] else None
+    shape = tuple(getattr(getattr(table, "weight", None), "shape", ()))
+    return shape[0] or None if len(shape) == 2 else None
 
 def positions_of(
     model: Any,     # Of torch
@@ -227,7 +232,7 @@ def frame_of(
     return Frame([made.ids[a:b] for a, b in parts], [made.type_ids[a:b] for a, b in parts], [own[n] for n in range(count)], order)
 
 # %% ../../nbs/engine/02_tokens.ipynb #983ba263
-COUNTED = 64    # times the room: how far two texts are read that are both too long, to know which is the longer
+COUNTED = 16, 20_000    # times the room, and tokens at least: how far two texts are read that are both too long, to know which is the longer
 
 def longest_first(
     first: int,     # Tokens of a text
@@ -308,10 +313,11 @@ class TextEncoder:
     def _sizes(self, pairs: Sequence[tuple[str, str]], found: dict[str, Read], room: int) -> dict[str, int]:
         "Tokens of each text, counted so far as a pair's shares depend on them"
         sizes, more, most = {t: len(r.ids) + r.more for t, r in found.items()}, {t: r.more for t, r in found.items()}, room
-        while room % 2 and most < COUNTED * room:       # two halves of an even room are equal, whichever text is longer
+        limit = max(COUNTED[0] * room, COUNTED[1])
+        while room % 2 and most < limit:        # two halves of an even room are equal, whichever text is longer
             unsure = list(dict.fromkeys(text for pair in pairs if pair[0] != pair[1] and more[pair[0]] and more[pair[1]] for text in pair))
             if not unsure: break
-            most *= 4
+            most = min(4 * most, limit)
             for text, read in zip(unsure, self.vocabulary.reader.first(unsure, most)):
                 sizes[text], more[text] = len(read.ids) + read.more, read.more
         return sizes
@@ -338,8 +344,7 @@ class TextEncoder:
     def _prepared(self, parts: Sequence[Parts]) -> list[dict[str, list[int]]]:
         "Rows by a tokenizer written in Python"
         how: dict[str, Any] = {"truncation": "longest_first" if self.max_length is not None else False, "max_length": self.max_length, "verbose": False}
-        reader: Any = self.vocabulary.reader
-        with reader.lock, quiet_truncation(): rows = [self.vocabulary.tokenizer.prepare_for_model(*ids, **how) for ids in parts]
+        with self.vocabulary.lock, quiet_truncation(): rows = [self.vocabulary.tokenizer.prepare_for_model(*ids, **how) for ids in parts]
         return [{name: list(row[name]) for name in self.vocabulary.inputs} for row in rows]
 
     def _check(self, texts: tuple[str, ...], parts: Parts, row: list[int]) -> None:
