@@ -134,7 +134,7 @@ def fitting(
         left -= size
     return pieces
 
-# %% ../../nbs/backends/api.ipynb #4125bf37
+# %% ../../nbs/backends/api.ipynb #da022801
 TOO_MUCH = re.compile(r"too (?:many|much|large|long|big)|exceed|maximum|\bmax\b|at most|no more than|limit|(?:larger|longer|greater|more) than", re.I)
 OF_WHAT = re.compile(r"document|passage|text|token|batch|payload|body|input|content|request|\blist should|\bitems", re.I)
 
@@ -170,16 +170,15 @@ def ranked(
 ) -> Ranking:
     "Scores, or, where requests failed, the order alone: those with a score, those of failed requests, blank ones"
     found = tally.found
-    rest: dict[str, Any] = {"usage": tally.usage, "faults": {"failed": tally.failed} if tally.failed else {}}
     blank = min([lowest, *found.values()])
     beyond = math.nextafter(min(found.values(), default=blank), -math.inf)      # as many results as are wanted were found, and these come after them
-    if not tally.failed: return Ranking([found.get(t, beyond if t.strip() else blank) for t in texts], **rest)
+    if not tally.failed: return Ranking([found.get(t, beyond if t.strip() else blank) for t in texts], usage=tally.usage)
 
     def place(text: str) -> tuple[int, float]:
         if text in found: return 0, -found[text]
         return (1 if text in tally.lost else 2 if text.strip() else 3), 0.0
 
-    return Ranking(order=sorted(range(len(texts)), key=lambda i: place(texts[i])), **rest)
+    return Ranking(order=sorted(range(len(texts)), key=lambda i: place(texts[i])), usage=tally.usage, faults={"failed": tally.failed})
 
 # %% ../../nbs/backends/api.ipynb #fbaf28d6
 APART = ("{}: the documents of a query go out in {} requests, and this model reads the documents of a request together: scores of different requests are only "

@@ -87,19 +87,19 @@ def as_ours(
     body = key.hidden(json.loads(json.dumps(getattr(error, "body", None), default=str)))
     return failure(status, told)(said, status=status, retry_after=seconds_asked(headers), body=body)
 
-# %% ../../nbs/llm/12_litellm.ipynb #df5e28e9
+# %% ../../nbs/llm/12_litellm.ipynb #917bdc49
 class Where:
     "Whom litellm is to ask, and with which key; shown without what may be secret"
 
     def __init__(
         self,
-        base_url: str | None,       # litellm's `api_base`; by default the provider's own
-        api_key: Any,               # litellm looks in the environment by default
-        headers: HiddenHeaders,     # Further headers of each request
+        base_url: str | None,           # litellm's `api_base`; by default the provider's own
+        api_key: Any,                   # litellm looks in the environment by default
+        headers: Mapping[str, str],     # Further headers of each request
     ):
         whole = checked_address(base_url) if base_url else ""
-        self.base_url, self._whole, self.headers = bare(whole), Hidden(whole), headers
-        self.key = Secret(api_key, *headers.lines.values(), *secrets_in(whole))
+        self.base_url, self._whole, self.headers = bare(whole), Hidden(whole), HiddenHeaders(headers)
+        self.key = Secret(api_key, *self.headers.lines.values(), *secrets_in(whole))
 
     def given(self) -> dict[str, Any]:
         "litellm's arguments, those that the caller gave"
