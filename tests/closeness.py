@@ -3,9 +3,8 @@
 Processors add in different orders, and float32 rounds each sum to one part in 2**24 at the most. What follows from that is a part of the number, so that
 a sum of a thousand terms may be off by more than a probability; a bound in plain units fails on the next processor or hides a fault.
 
-- `STEPS`: a score may be off by so many steps of float32. Measured on the parity kits with torch's plain kernels, AVX2, oneDNN's SSE4.1 and AVX2 and with
-  each product of matrices moved at random by a step: 12 at the most where a network's layers add to one another's errors, 2 where log-probabilities are
-  summed, whose errors cancel. Dropping one token of two hundred moves a sum by forty thousand.
+- `STEPS`: a score may be off by so many steps of float32. A choice, from how errors of a few layers add; the kits were held to it with AVX2 and with
+  torch's plain kernels (`ATEN_CPU_CAPABILITY=default`), not on other processors. Dropping one token of two hundred moves a sum by forty thousand.
 - `FLOOR`: a score near zero is the difference of larger numbers, and has their steps: logits of the kits and of the tiny models go up to ten.
 - `PROBABILITY`: a sigmoid rises by a quarter of what its logit does, and what is between 0 and 1 has no larger numbers behind it.
 """

@@ -7,7 +7,8 @@ NO_RANKING = "tests/test_answers.py -k what_is_no_ranking"
 RANKING = "tests/test_answers.py -k a_ranking_is_read"
 
 MUTATIONS = [
-    Mutation(PARSING, "    return [] if found and REFUSAL.search(p.said.text) else found", "    return found", NO_RANKING, "a refusal that names a passage ranks it first"),
+    Mutation(PARSING, "    return [] if found and REFUSAL.search(p.said.text) else found", "    return found", NO_RANKING,
+             "a refusal that names a passage ranks it first"),
     Mutation(PARSING, "(explicit(r) or len(r.ids) > 2 or alone(r, p.said))]", "True]", NO_RANKING, "a limit in an error message, 15 > 10, is a ranking"),
     Mutation(PARSING, " and not EXAMPLE.search(r.before)", "", NO_RANKING, "the example of the question, echoed, is the answer"),
     Mutation(PARSING, "if PAGE.match(rest.lstrip()) or failure(values): values, rest = [], \"\"", "if PAGE.match(rest.lstrip()): values, rest = [], \"\"",
@@ -17,7 +18,8 @@ MUTATIONS = [
     Mutation(PARSING, "if counted_from_zero(found, n): order", "if False: order", RANKING, "an answer that counts from zero is off by one"),
     Mutation(PARSING, "if i in seen: return list(found[:at + 1])", "if i in seen: return list(found)", "tests/test_parsing.py -k other_styles",
              "Rank-K's repetitions go on"),
-    Mutation(PARSING, "yield named.pop() if len(named) == 1 else None", "yield named.pop()", "tests/test_answers.py -k choice", "of two passages that are named one is chosen"),
+    Mutation(PARSING, "yield named.pop() if len(named) == 1 else None", "yield named.pop()", "tests/test_answers.py -k choice",
+             "of two passages that are named one is chosen"),
     Mutation(PARSING, "said = BOTH.sub(\" \", said)", "said = said", "tests/test_answers.py -k yes_or_no", "the question 'yes or no' is a no"),
     Mutation(PARSING, "plain = DENIED.sub(\" \", re.sub(", "plain = str(re.sub(", "tests/test_answers.py -k a_score", "'I can't give it a 10' is a ten"),
     Mutation(PARSING, "rest = ELSEWHERE.sub(\" \", scaled", "rest = str(scaled", "tests/test_answers.py -k a_score", "4/5 is a 5 of ten"),
@@ -31,9 +33,11 @@ MUTATIONS = [
              "RankMistral100 gets windows of twenty"),
     Mutation(RECIPES, "parse_selection, passages=PassageText(hide=\"\"), temperature=None,", "parse_selection, passages=PassageText(hide=\"\"),",
              "tests/test_comparisons_llm.py -k leave_the_temperature", "TourRank's temperature is ours and not the server's"),
-    Mutation(RANKLLM, "(\"*first_model*\", \"first\"), (\"*first_qwen3*\", \"first\"),", "(\"*first_model*\", \"first\"),", "tests/test_rankers_llm.py -k word_leads",
+    Mutation(RANKLLM, "(\"*first_model*\", \"first\"), (\"*first_qwen3*\", \"first\"),", "(\"*first_model*\", \"first\"),",
+             "tests/test_rankers_llm.py -k word_leads",
              "FIRST on Qwen3 is asked in RankZephyr's words"),
-    Mutation(RANKLLM, ", \"template_kwargs\": {\"enable_thinking\": False}", "", "tests/test_rankers_llm.py -k no_thought", "FIRST on Qwen3 begins a thought"),
+    Mutation(RANKLLM, ", \"template_kwargs\": {\"enable_thinking\": False}", "", "tests/test_rankers_llm.py -k no_thought",
+             "FIRST on Qwen3 begins a thought"),
     Mutation(CUPS, "seen |= standings.tied(i)", "seen |= 1 << i", "tests/test_strategies.py -k ring", "blitz asks about documents that have met"),
     Mutation(CUPS, " or seen >> i & 1", "", "tests/test_strategies.py -k ring", "the same, from the other side"),
     Mutation(CUPS, "return self.above[i] & self.below[i] | 1 << i", "return 1 << i", "tests/test_strategies.py -k ring", "nobody is in a ring"),
