@@ -87,6 +87,17 @@ def test_nobody_sees_them(kind, status, caplog):
     if not kind.startswith("litellm"): assert [r for r in caplog.records if r.name == "httpx"], "httpx did log the request"
 
 
+@pytest.mark.parametrize("query", ["key={}", "{}", "a=b&key={}", "a&{}", "key=x/{}", "key=x%2F{}"])
+def test_no_form_of_a_query_is_seen(query, caplog):
+    caplog.set_level(logging.DEBUG, logger="httpx")
+    with Scripted([Say({"message": f"no {query.format(SECRETS['query'])}"}, 400)]) as server:
+        ranker = Reranker("cohere", api_key="k", url=f"{server.url}/rank?{query.format(SECRETS['query'])}")
+        with pytest.raises(BadRequestError) as error: ranker.rank("which?", DOCS)
+        assert server.seen[0].path == f"/v1/rank?{query.format(SECRETS['query'])}"
+    assert [r for r in caplog.records if r.name == "httpx"]
+    assert_unseen(str(error.value), repr(error.value.body), repr(vars(ranker.server)), caplog.text)
+
+
 def test_a_line_of_a_log_that_holds_no_secret_stays_as_it_is(caplog):
     keep = Secret("sk-1234567")
     caplog.set_level(logging.INFO, logger="httpx")

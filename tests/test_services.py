@@ -540,6 +540,22 @@ def test_a_refused_certificate_is_not_tried_again_and_the_remedy_works(kind, on_
         assert make(kind, server.url, transport=trusting).rank("which?", ["a", "b"])[0].doc_id == 1
 
 
+class APIConnectionError(Exception): "litellm's"
+
+
+class InternalServerError(Exception): status_code = 500
+
+
+@pytest.mark.parametrize(("error", "raised"), [
+    (APIConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"), CertificateError),
+    (InternalServerError("input is too large to process. increase the physical batch size"), BadRequestError), (InternalServerError("boom"), ServerError)])
+def test_litellms_errors_are_told_apart_in_the_same_way(error, raised):
+    from rerankers.engine.secrets import Secret
+    from rerankers.llm.litellm import as_ours
+    ours = as_ours(error, "me", Secret(None))
+    assert type(ours) is raised and worth_it(ours, 0, WebOptions()) is (raised is ServerError)
+
+
 def test_no_line_is_opened_for_nothing(monkeypatch):
     assert isinstance(new_line("http://127.0.0.1:9", 8), httpx.AsyncHTTPTransport) and proxy_for("http://127.0.0.1:9") is None
     monkeypatch.setenv("https_proxy", "http://proxy.corp:3128")
