@@ -370,7 +370,7 @@ REFUSALS = [
     ("", 5), ("   \n\t", 5),
 ]
 
-# ---------- the same once more, written when the parser read all of the above, to see what it had learnt: it read 134 of 147 (three ambiguous ones were dropped)
+# ---------- the same once more, written when the parser read all of the above, to see what it had learnt: it read 134 of 147 (three were dropped)
 
 MORE_RANKINGS = [
     ('[5] > [2] > [4] > [1] > [3]\n\nPassage [5] directly states that 42% of users (in 2021) preferred it, while [3] is off-topic.', 5, '5 2 4 1 3'),
