@@ -618,7 +618,8 @@ def test_a_chain_that_scores_pools_the_last_token_of_each_text(tmp_path, padded,
     torch.manual_seed(8)
     weight, linear = torch.randn(1, 32), "torch.nn.modules.linear.Identity"
     write_chain(tmp_path, [("Pooling", {"pooling_mode": "lasttoken", "embedding_dimension": 32}, None),
-                           ("Dense", {"in_features": 32, "out_features": 1, "bias": False, "activation_function": linear}, {"linear.weight": weight})],
+                           ("Dense", {"in_features": 32, "out_features": 1, "bias": False, "activation_function": linear, "module_output_name": "scores"},
+                            {"linear.weight": weight})],
                 model_type="CrossEncoder", activation_fn=linear)
     model, words = transformers.AutoModel.from_pretrained(tmp_path).eval(), transformers.AutoTokenizer.from_pretrained(tmp_path)
     with torch.inference_mode(): official = [float(weight[0] @ model(**words(QUERY, t, return_tensors="pt")).last_hidden_state[0, -1]) for t in ENDINGS]
