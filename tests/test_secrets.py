@@ -203,7 +203,8 @@ def test_a_key_in_a_file_is_read_again(environment, tmp_path):
     (tmp_path / "key").write_text("second-key\n")
     assert b"first-key" not in text and pickle.loads(text).server.key.value == "second-key"
     (tmp_path / "key").unlink()
-    with pytest.raises(AuthenticationError, match="VOYAGE_API_KEY_PATH"): pickle.loads(text).rank("which?", DOCS)
+    lost = pickle.loads(text)
+    with pytest.raises(AuthenticationError, match="VOYAGE_API_KEY_PATH"): lost.rank("which?", DOCS)
 
 
 def first_of(ranker):
