@@ -289,3 +289,10 @@ def test_a_server_shows_its_address_without_secrets():
     server = Server(f"HTTPS://bob:{SECRETS['password']}@Ranker.example/v1?key={SECRETS['query']}", name="mine")
     assert (server.base_url, repr(server)) == ("https://ranker.example/v1", "Server('https://ranker.example/v1')")
     assert server.address("/rerank") == f"https://ranker.example/v1/rerank?key={SECRETS['query']}"
+
+
+@pytest.mark.parametrize("login", ["", "bob:hunter22@", "b@b:h@nter22@"])
+@pytest.mark.parametrize("tail", ["/teams/a@b", "/v1?to=a@b", "/a:b@c/v1"])
+def test_an_at_sign_behind_the_host_is_part_of_the_address(login, tail):
+    server = Server(f"http://{login}ranker.example{tail}", name="mine")
+    assert server.address("") == f"http://ranker.example{tail}" and server.base_url == f"http://ranker.example{tail.partition('?')[0]}"
