@@ -18,7 +18,7 @@ from ..errors import AuthenticationError, InputError
 
 # %% auto #0
 __all__ = ['SHORTEST', 'ROUNDS', 'QUOTED', 'ESCAPED', 'DECODERS', 'LIVE', 'LOGGERS', 'read_variable', 'FromEnvironment',
-           'key_in_environment', 'Hidden', 'HiddenHeaders', 'unescaped', 'Secret', 'Discreet']
+           'key_in_environment', 'Hidden', 'HiddenHeaders', 'unescaped', 'readings', 'Secret', 'Discreet']
 
 # %% ../../nbs/engine/19_secrets.ipynb #c24fc154
 def read_variable(
@@ -140,7 +140,17 @@ def unescaped(
     "Letters that JSON escapes, as they are"
     return ESCAPED.sub(lambda m: chr(int(m[1], 16)) if m[1] else m[2], text)
 
-DECODERS = (unescaped, html.unescape, unquote)      # one after the other: a key may look like a spelling of something else itself
+DECODERS = (unescaped, html.unescape, unquote)
+
+def readings(
+    text: str,  # In which letters may be spelled in other ways, one inside the other
+) -> list[str]:
+    "All that it may stand for, itself first: a key may look like a spelling of something else, so no order of decoding does for all"
+    found = new = [text]
+    for _ in range(ROUNDS):
+        new = [plain for plain in dict.fromkeys(decode(t) for t in new for decode in DECODERS) if plain not in found]
+        found = found + new
+    return found
 
 # %% ../../nbs/engine/19_secrets.ipynb #246245fd
 LIVE: WeakValueDictionary[int, Secret] = WeakValueDictionary()      # by `id`; the secrets of this process, for `Discreet`
@@ -185,11 +195,11 @@ class Secret(Hidden):
         text: str,  # That somebody may see
     ) -> str:
         "`text` without the key, however its letters are spelled"
-        text = plain = self._blotted(text)
-        for decode in DECODERS * ROUNDS:
-            plain = decode(plain)
-            if (clean := self._blotted(plain)) != plain: text = plain = clean
-        return text
+        for _ in range(len(DECODERS) * ROUNDS):
+            shown = next((clean for plain in readings(text) if (clean := self._blotted(plain)) != plain), None)
+            if shown is None: return text
+            text = shown
+        return "***"    # it comes to light again and again
 
     def hidden(
         self,
