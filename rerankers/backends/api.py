@@ -149,7 +149,6 @@ def too_much(
 class Tally:
     "What the requests of one query gave"
     found: dict[str, float] = field(default_factory=dict)   # Text -> score
-    lost: set[str] = field(default_factory=set)             # Texts of requests that failed
     usage: Usage = field(default_factory=Usage)
     failed: int = 0                                         # Requests
 
@@ -176,7 +175,7 @@ def ranked(
 
     def place(text: str) -> tuple[int, float]:
         if text in found: return 0, -found[text]
-        return (1 if text in tally.lost else 2 if text.strip() else 3), 0.0
+        return (1 if text.strip() else 2), 0.0
 
     return Ranking(order=sorted(range(len(texts)), key=lambda i: place(texts[i])), usage=tally.usage, faults={"failed": tally.failed})
 
@@ -189,7 +188,6 @@ class HostedRanker(RemoteRanker):
     texts_only = True
     provider: Provider                      # Its row, as it is for the model
     chunk_size: int | None                  # Documents in one request
-
     on_error: str = "raise"                 # "raise", or "keep": documents of a request without a usable answer stay behind the others, in their order
 
     @abstractmethod
@@ -248,7 +246,6 @@ class HostedRanker(RemoteRanker):
                 if self.on_error == "raise" or not can_go_on(error): raise
                 logger.warning("%s: %d documents stay as they were: %s", self, len(texts), error)
                 tally.failed += 1
-                tally.lost.update(texts)
             done(1)
 
         await together(map(one, self.pieces(task)))

@@ -362,8 +362,9 @@ class Server:
         options: WebOptions | None = None,      # Timeouts, retries, concurrency
     ):
         whole, self.options = checked_address(base_url), options or WebOptions()
+        parts, login = urlsplit(whole), login_header(whole)
         self.base_url, self.name, self.auth = bare(whole), name, auth      # without what nobody is to see
-        self._whole, login = Hidden(whole.replace(f"{urlsplit(whole).netloc.rpartition('@')[0]}@", "", 1)), login_header(whole)
+        self._whole = Hidden(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
         own = HiddenHeaders(self.options.headers, login)
         self.headers = HiddenHeaders(headers or {}, own)
         self.key = Secret(key, *own.lines.values(), *secrets_in(whole), *(text.partition(" ")[2] for text in login.values()))
