@@ -200,7 +200,9 @@ def process_all(target):
     os.environ.update(IN_TEST="1", HF_HUB_OFFLINE="1", PYTHONWARNINGS="ignore")
     sys.path.insert(0, str(root))  # this checkout, not what is installed; the processes inherit it
     for path in pages(): (target/path).parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    made = get_context("forkserver")
+    made.set_forkserver_preload(["nbdev.showdoc", "execnb.shell", "pandas", "torch", "transformers", "transformers.modeling_utils"])  # seconds, once
+    with ProcessPoolExecutor(2, mp_context=made, max_tasks_per_child=1) as pool:
         for path, job in [(path, pool.submit(process, path, target/path)) for path in pages()]:
             if job.exception(): sys.exit(f"nbs/{path}: {job.exception()}\n{job.exception().__cause__}")
 
@@ -235,7 +237,7 @@ def main():
         process_all(Path(tmp)/"processed")
         for path in pages(): write_page(Path(tmp)/"processed"/path, path, Path(tmp)/"src")
         copy_pictures(Path(tmp)/"src")
-        sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-c", str(root/".ci"), "-d", f"{tmp}/doctrees"]
+        sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-j", "2", "-b", "html", "-c", str(root/".ci"), "-d", f"{tmp}/doctrees"]
         status = subprocess.run([*sphinx, f"{tmp}/src", f"{tmp}/html"]).returncode  # in tmp: myst-nb leaves a folder beside it
         if status: sys.exit(f"the documentation was not built (Sphinx gave {status})")
         if bad := raw_tables(Path(tmp)/"html"): sys.exit(f"tables that show as text: {', '.join(bad)}")

@@ -68,7 +68,7 @@ def by(pattern): return P.Sequence([P.Split(Regex(pattern), "isolated"), P.ByteL
 def with_tokens(made):
     "Added tokens that take blanks, that want to stand alone, that are found among letters"
     special = [AddedToken("<mask>", lstrip=True), AddedToken("wrote", single_word=True), AddedToken("[E]", rstrip=True, normalized=False)]
-    made.add_tokens([*special, "  ", "\n\n", "aa"])
+    made.add_tokens([*special, "  ", AddedToken("\n\n", normalized=False), "aa"])    # normalised it would be two blanks as well
     return made
 
 
@@ -152,6 +152,39 @@ def test_the_tokens_are_those_of_the_whole_text(name, text, most):
     [first], [last] = reader.first([text], most), reader.last([text], most)
     assert (first.ids, first.more) == (ids[:most], len(ids) > most)
     assert (last.ids, last.more) == (ids[max(len(ids) - most, 0):], len(ids) > most)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_wherever_digits_are_cut(name):
+    "Groups of three begin on the left for some tokenizers and on the right for others"
+    whole, reader = kind(name)
+    texts = [before + ("345" * 500)[:n] + after for n in range(1300, 1304) for before in ("", "who wrote ") for after in ("", " hamlet" * 3)]
+    ids = [e.ids for e in whole.encode_batch(texts, add_special_tokens=False)]
+    for most in (1, 3, 12, 20):
+        assert [r.ids for r in reader.first(texts, most)] == [some[:most] for some in ids]
+        assert [r.ids for r in reader.last(texts, most)] == [some[-most:] for some in ids]
+
+
+def test_an_added_token_is_not_taken_for_the_words_it_is_written_with():
+    "Wherever reading ends within it"
+    whole = wordpiece(N.BertNormalizer(), P.BertPreTokenizer())
+    whole.add_tokens(["-.-.-.-."])
+    reader = TokenReader(whole)
+    texts = ["x" * n + " -.-.-.-. hamlet" * 40 for n in range(100, 200)]    # the long word is one token
+    ids = [e.ids for e in whole.encode_batch(texts)]
+    for most in (1, 2, 3): assert [r.ids for r in reader.first(texts, most)] == [some[:most] for some in ids]
+
+
+def test_a_word_whose_first_piece_depends_on_its_last_letter():
+    "Each two neighbours can be one piece, the later ones first: an even and an odd number of letters have no piece in common"
+    letters = [chr(ord("\u4e00") + i) for i in range(1500)]
+    pairs = list(zip(letters, letters[1:]))[::-1]
+    words = {token: i for i, token in enumerate([*letters, *map("".join, pairs)])}
+    whole = Tokenizer(models.BPE(words, pairs))
+    reader, texts = TokenReader(whole), ["".join(letters[:n]) for n in (1499, 1500)]
+    ids = [whole.encode(text).ids for text in texts]
+    assert ids[0][0] != ids[1][0]
+    for most in (1, 5, 20, 40): assert [r.ids for r in reader.first(texts, most)] == [some[:most] for some in ids]
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -6,13 +6,13 @@ SAME = "tests/test_reading.py -k \'tokens_are_those and {}\'"
 LONG = "tests/test_long_text.py -k {}"
 
 MUTATIONS = [
-    Mutation(READING, "end, far, blanks = len(part) - self.habits.guard,", "end, far, blanks = len(part) - 1,", SAME.format("gpt2 or bert"),
-             "the last tokens of a part are taken for those of the text"),
-    Mutation(READING, "words[i - 1] != words[i] or self._parted(tokens, ids, i)), 0)", "True), 0)", SAME.format("gpt2"),
+    Mutation(READING, "end, far, blanks = len(part) - self.habits.guard,", "end, far, blanks = len(part) - 1,", "tests/test_reading.py -k added_token",
+             "the end of a part is taken for the end of the text"),
+    Mutation(READING, "words[i - 1] != words[i] or self._parted(tokens, ids, i)), 0)", "True), 0)", "tests/test_reading.py -k depends_on",
              "a text is cut within a word"),
-    Mutation(READING, "(word_ends(part, p) if far else apart(part, p, blanks))", "apart(part, p, blanks)", SAME.format("right"),
+    Mutation(READING, "(word_ends(part, p) if far else apart(part, p, blanks))", "apart(part, p, blanks)", "tests/test_reading.py -k 'wherever_digits and right'",
              "digits that are grouped from the right are cut in the middle"),
-    Mutation(READING, "not (free or word_ends(part, at))", "False", SAME.format("gpt4"), "the last tokens are out of step with the text"),
+    Mutation(READING, "not (free or word_ends(part, at))", "False", "tests/test_reading.py -k 'wherever_digits and gpt4'", "the last tokens are out of step with the text"),
     Mutation(READING, "merged and self._parted(tokens, ids, i)", "self._parted(tokens, ids, i) or True", SAME.format("llama"),
              "the last tokens begin within a word"),
     Mutation(READING, "if found or n <= most or not self.habits.pieces or self.habits.far: return found", "return found",
