@@ -337,3 +337,14 @@ def test_noise_is_allowed_as_far_as_it_is_declared(declared, kept):
     if kept: check_order_free(ranker)
     else:
         with pytest.raises(AssertionError, match="score_noise"): check_order_free(ranker)
+
+
+@pytest.mark.parametrize(("moved", "kept"), [(0.001, True), (0.004, False)])
+def test_a_sum_of_thousands_is_rounded_by_its_size(moved, kept):
+    "Two steps of float32 near -1975 are 2.4e-4, more than the noise that a ranker declares if it says nothing"
+    class Sums(Moves):
+        def score_pairs(self, pairs, **options): return [4 * moved * score - 1975 for score in super().score_pairs(pairs)]
+    ranker = Sums()
+    if kept: check_order_free(ranker)
+    else:
+        with pytest.raises(AssertionError, match="score_noise"): check_order_free(ranker)
