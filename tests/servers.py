@@ -73,7 +73,7 @@ Script = Sequence[Any] | Callable[[Seen], Any]     # Answers in turn, the last o
 class Scripted:
     "An HTTP server in a thread: `with Scripted([Say(status=500), {\"choices\": …}]) as server: … server.url`"
 
-    def __init__(self, script: Script, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, leap: Callable[[float], Any] | None = None):
+    def __init__(self, script: Script, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, leap: Callable[[float], Any] | None = None):
         self.host, self.tls, self.sent = host, tls, 0
         self.leap = leap    # Moves the client's clock on, instead of waiting; for one request at a time
         self.script, self.seen, self.under_way, self.most, self.connections, self.opened = script, list[Seen](), 0, 0, 0, 0

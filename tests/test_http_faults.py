@@ -228,7 +228,7 @@ def check(case, ranker, server, on_error, how, caplog):
 @pytest.mark.parametrize("name", CASES)
 def test_whatever_the_server_does(name, on_error, how, caplog):
     case = CASES[name]
-    with Scripted(case.script, leap) as server:
+    with Scripted(case.script, leap=leap) as server:
         check(case, make(server, on_error=on_error), server, on_error, how, caplog)
 
 
@@ -284,7 +284,7 @@ def awake():
 def test_whatever_the_server_does_through_litellm(name, on_error, caplog, capsys):
     case = LITELLM[name]
     case = replace(case, **(case.litellm if isinstance(case.litellm, dict) else {}))
-    with Scripted(case.script, leap) as server:
+    with Scripted(case.script, leap=leap) as server:
         check(case, make(server, client="litellm", on_error=on_error), server, on_error, "async" if on_error == "raise" else "sync", caplog)
     assert capsys.readouterr().out == ""
 
@@ -404,7 +404,7 @@ def test_connections_are_kept_and_given_back():
 
 @pytest.mark.parametrize("name", ["silence", "hangs up in the middle", "one byte at a time", "401"])
 def test_connections_are_given_back_after_failures_too(name):
-    with Scripted(CASES[name].script, leap) as server:
+    with Scripted(CASES[name].script, leap=leap) as server:
         ranker = make(server, retries=1)
         for _ in range(2):
             with pytest.raises(CASES[name].raised):
