@@ -76,12 +76,12 @@ def seconds(code):
     return spent() - before
 
 
-def test_import_costs_at_most_60_milliseconds():
-    "More than a Python that does nothing; the fastest of alternating runs, since noise only ever adds"
+def test_import_costs_at_most_four_bare_pythons():
+    "60 milliseconds where a Python that does nothing takes 15; the fastest of alternating runs, since noise only ever adds, and slow machines are slow at both"
     seconds("import rerankers")     # compiled once
     runs = [(seconds("pass"), seconds("import rerankers")) for _ in range(12)]
     nothing, ours = (min(run[i] for run in runs) for i in range(2))
-    assert ours - nothing <= 0.060, f"{1000 * (ours - nothing):.0f} ms"
+    assert ours - nothing <= 4 * nothing, f"{1000 * (ours - nothing):.0f} ms, a bare Python takes {1000 * nothing:.0f}"
 
 
 def test_the_names_promised_are_there():
