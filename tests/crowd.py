@@ -19,6 +19,7 @@ class Crowd:
     turns = 50
 
     def __init__(self, wanted=0): self.wanted, self.now, self.most, self.lock = wanted, 0, 0, threading.Lock()
+    def __reduce__(self): return Crowd, (self.wanted,)      # a copy counts anew
 
     def _step(self, by):
         with self.lock:
