@@ -18,8 +18,8 @@ from .errors import MissingDependency
 if TYPE_CHECKING: from rerankers.rankers import BaseRanker
 
 # %% auto #0
-__all__ = ['Options', 'FORMER', 'SHARED', 'renamed', 't5_options', 'upr_options', 'Former', 'former_named', 'former_of',
-           'translated', 'spoken', 'ranker_class', 'available', 'found_in', 'open_modules']
+__all__ = ['Options', 'FORMER', 'FIRST', 'SHARED', 'renamed', 't5_options', 'upr_options', 'Former', 'former_named', 'former_of',
+           'translated', 'the_model', 'spoken', 'ranker_class', 'available', 'found_in', 'open_modules']
 
 # %% ../nbs/compat.ipynb #a76cc081
 Options = dict[str, Any]
@@ -51,6 +51,7 @@ class Former:
     word: str                                           # Who does its work now; "" for nobody
     order: str = ""                                     # Options that could follow the model by position
     translate: Callable[[Options], Options] = renamed() # Its options -> ours
+    model: str = ""                                     # What it took when no model was named; "" where one had to be
 
 FORMER = (
     Former("TransformerRanker", "transformer_ranker", "cross-encoder", "dtype device batch_size verbose"),
@@ -64,10 +65,10 @@ FORMER = (
     Former("FlashRankRanker", "flashrank_ranker", "flashrank", "verbose cache_dir"),
     Former("LLMLayerWiseRanker", "llm_layerwise_ranker", "llm-layerwise",
            "max_sequence_length dtype device batch_size verbose prompt cutoff_layers compress_ratio compress_layer",
-           renamed(max_sequence_length="max_length", compress_layer="compress_layers")),
+           renamed(max_sequence_length="max_length", compress_layer="compress_layers"), "BAAI/bge-reranker-v2.5-gemma2-lightweight"),
     Former("LLMRelevanceFilter", "llm_relevance_filter", "llm-relevance-filter", "backend prompt_template temperature verbose default_label"),
     Former("UPRRanker", "upr", "upr", "verbose device dtype batch_size verbalizer_head verbalizer max_input_length max_query_length", upr_options),
-    Former("MxBaiV2Ranker", "mxbai_v2", "mxbaiv2", "device dtype batch_size verbose max_length"),
+    Former("MxBaiV2Ranker", "mxbai_v2", "mxbaiv2", "device dtype batch_size verbose max_length", model="mixedbread-ai/mxbai-rerank-base-v2"),
     Former("MonoVLMRanker", "monovlm_ranker", ""),
 )
 
@@ -88,11 +89,24 @@ def translated(cls: type, options: Options) -> Options:
     return options if row is None else row.translate(options)
 
 # %% ../nbs/compat.ipynb #dd659c14
+FIRST = ("model", "model_name_or_path", "model_name")   # what constructors of 0.10 called the model
+
+def the_model(
+    row: Former,                # The class as it was
+    args: tuple[Any, ...],      # By position: perhaps the model
+    options: Options,           # By name: perhaps the model, which is taken out
+) -> tuple[Any, ...]:
+    "The model alone, whatever it was called; raises `TypeError` where it is named twice"
+    models = (*args, *(options.pop(name) for name in FIRST if name in options))
+    if len(models) > 1: raise TypeError(f"{row.name} got several models: {', '.join(map(repr, models))}")
+    return models or (row.model,) * bool(row.model)
+
 def spoken(
     init: Callable[..., None],  # A constructor: the model, then options by name
 ) -> Callable[..., None]:
-    "The same, which also takes `verbose`, and for a class of 0.10 its options, by position too"
-    if "verbose" in inspect.signature(init).parameters: return init
+    "The same, which also takes `verbose`, and for a class of 0.10 its model and its options by the names and in the order of then"
+    own = inspect.signature(init).parameters
+    if "verbose" in own: return init
 
     @wraps(init)
     def made(self: BaseRanker, *args: Any, verbose: int | None = None, **options: Any) -> None:
@@ -100,6 +114,7 @@ def spoken(
         if row is not None:
             placed = dict(zip(row.order.split(), args[1:]))
             verbose, args = placed.pop("verbose", verbose), args[:1]
+            if list(own)[1:2] == ["model"]: args = the_model(row, args, options)     # a class that is made from ours may call it as it likes
             options = row.translate({**{name: value for name, value in placed.items() if value is not None}, **options})
         init(self, *args, **options)
         if verbose == 0: self.progress = False

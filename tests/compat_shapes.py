@@ -138,6 +138,16 @@ def patched_rank(given):                                # 0.10's tests/test_cros
     return found
 
 @shape
+def transformer_class_by_names(given):                  # the model's name in 0.10's signature
+    from rerankers.models.transformer_ranker import TransformerRanker
+    return ids(TransformerRanker(model_name_or_path=str(given.folder / "cross-encoder"), device="cpu", verbose=0).rank(QUERY, DOCS))
+
+@shape
+def flashrank_class_by_names(given):
+    from rerankers.models.flashrank_ranker import FlashRankRanker
+    return ids(FlashRankRanker(cache_dir=str(given.folder / "flashrank"), verbose=0, model_name_or_path=given.graph).rank(QUERY, DOCS))
+
+@shape
 def hosted_class(given):
     from rerankers.models.api_rankers import APIRanker
     ranker = APIRanker("rerank-v3.5", "key", "cohere", 0)

@@ -207,6 +207,62 @@ def test_options_by_position_and_by_name_are_the_same():
     with pytest.raises(TypeError): type(Reranker("bm25"))("", 1.5)      # no class of 0.10: what follows the model is named
 
 
+def first_arguments():
+    "Class of 0.10 -> what its constructor called the model, and the model that it took when none was named"
+    trees = [ast.parse(file.read_text()) for file in sorted((wheel(OLD) / "rerankers" / "models").glob("*.py"))]
+    classes = {c.name: c for tree in trees for c in tree.body if isinstance(c, ast.ClassDef)}
+    made = {name: next(f for f in c.body if getattr(f, "name", "") == "__init__").args for name, c in classes.items() if name in {r.name for r in FORMER if r.word}}
+    return {name: (a.args[1].arg, ast.literal_eval(a.defaults[0]) if len(a.defaults) == len(a.args) - 1 else "") for name, a in made.items()}
+
+
+FIRST = ("model", "model_name", "model_name_or_path")
+
+
+def recording(name):
+    "A class made from ours, whose own constructor keeps what it was called with"
+    class Recording(registry.backend_named(name)):
+        def __init__(self, model="", **options): self.called = (model, options)
+    return Recording
+
+
+def test_the_wheel_has_these_names_for_the_model():
+    assert {first for first, _ in first_arguments().values()} <= set(FIRST) and len(first_arguments()) > 10
+
+
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("name", [row.name for row in FORMER if row.word])
+def test_a_class_of_0_10_takes_its_model_by_name(name, first):
+    "By any of the names, wherever it stands among the others; a model that is named twice is an error, as in any call"
+    assert recording(name)(device="cpu", **{first: "some/model"}).called == ("some/model", {"device": "cpu"})
+    with pytest.raises(TypeError, match="model"): recording(name)("some/model", **{first: "another/model"})
+
+
+@pytest.mark.parametrize("name", sorted(first_arguments()))
+def test_a_class_of_0_10_takes_the_model_that_it_took_unnamed(name):
+    assert recording(name)(verbose=0).called[0] == first_arguments()[name][1]
+
+
+def test_the_models_names_of_0_10_belong_to_its_classes_alone():
+    from rerankers.backends.bm25 import BM25Ranker
+    with pytest.raises(TypeError): BM25Ranker(model_name_or_path="some/model")
+
+
+def test_a_class_that_is_made_from_one_of_0_10_has_arguments_of_its_own():
+    "What they are called is its own affair, and a model that it does not ask for is not handed to it"
+    from rerankers.models.mxbai_v2 import MxBaiV2Ranker
+
+    class Named(MxBaiV2Ranker):
+        def __init__(self, *, model_name="none"): self.called = model_name
+
+    class Alone(MxBaiV2Ranker):
+        def __init__(self): self.called = "nothing"
+
+    class Later(MxBaiV2Ranker):
+        def __init__(self, place, model="none"): self.called = place, model
+    assert [Named(model_name="theirs").called, Named().called, Alone().called] == ["theirs", "none", "nothing"]
+    assert Later("here", model="theirs").called == ("here", "theirs")
+
+
 RENAMED = [
     ("t5", {"token_true": "a", "token_false": "b"}, {"true_token": "a", "false_token": "b"}), ("t5", {"inputs_template": "{text}"}, {"template": "{document}"}),
     ("t5", {"token_true": "auto", "token_false": "auto", "return_logits": False}, {}), ("t5", {"true_token": "a"}, {"true_token": "a"}),
