@@ -211,7 +211,8 @@ def first_arguments():
     "Class of 0.10 -> what its constructor called the model, and the model that it took when none was named"
     trees = [ast.parse(file.read_text()) for file in sorted((wheel(OLD) / "rerankers" / "models").glob("*.py"))]
     classes = {c.name: c for tree in trees for c in tree.body if isinstance(c, ast.ClassDef)}
-    made = {name: next(f for f in c.body if getattr(f, "name", "") == "__init__").args for name, c in classes.items() if name in {r.name for r in FORMER if r.word}}
+    names = {row.name for row in FORMER if row.word} & set(classes)
+    made = {name: next(f for f in classes[name].body if getattr(f, "name", "") == "__init__").args for name in names}
     return {name: (a.args[1].arg, ast.literal_eval(a.defaults[0]) if len(a.defaults) == len(a.args) - 1 else "") for name, a in made.items()}
 
 
