@@ -25,8 +25,8 @@ __all__ = ['QUERY', 'TEXTS', 'ROUNDING', 'CHECKS', 'WORDS', 'Layer', 'TURNS', 'A
            'LATE_CHAINS', 'LATE_MODULES', 'candidates', 'scores_of', 'assert_close', 'check_permutation',
            'check_unchanged', 'check_nothing_printed', 'check_shapes', 'check_repeatable', 'check_order_free',
            'check_batches', 'check_many', 'check_async', 'check_threads', 'check_pickling', 'check_bad_input',
-           'check_ranker', 'tiny_tokenizer', 'tiny_bert', 'write_module', 'write_chain', 'score_layers', 'export_onnx',
-           'tiny_checkpoint', 'tiny_pieces', 'tiny_language_model', 'tiny_late']
+           'check_ranker', 'tiny_tokenizer', 'tiny_bert', 'save_quietly', 'write_module', 'write_chain', 'score_layers',
+           'export_onnx', 'tiny_checkpoint', 'tiny_pieces', 'tiny_language_model', 'tiny_late']
 
 # %% ../nbs/testing.ipynb #bf94f433
 QUERY = "who wrote the play hamlet?"
@@ -197,6 +197,11 @@ def tiny_bert(labels: int, headless: bool):
         torch.manual_seed(7)
         return (BertModel if headless else BertForSequenceClassification)(config).eval()
 
+def save_quietly(model: Any, folder: Path | str) -> None:
+    "A model's weights and configuration, without a bar"
+    from rerankers.engine.pytorch import quiet_loading
+    with quiet_loading(): model.save_pretrained(folder)
+
 def write_module(folder: Path, config: dict[str, Any], tensors: dict[str, Any] | None = None) -> None:
     "One module's folder of a sentence-transformers chain"
     import json
@@ -258,7 +263,7 @@ def tiny_checkpoint(
     import tempfile
     folder = Path(tempfile.mkdtemp(prefix=f"tiny-{kind}-"))
     model = tiny_bert(labels, headless or kind != "bert")
-    model.save_pretrained(folder)
+    save_quietly(model, folder)
     tiny_tokenizer().save_pretrained(folder)
     if kind == "chain": write_chain(folder, score_layers(), model_type="CrossEncoder", activation_fn="torch.nn.modules.linear.Identity")
     if kind == "biencoder":
@@ -314,7 +319,7 @@ def tiny_language_model(
     folder = tempfile.mkdtemp(prefix=f"tiny-{architecture}-")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        getattr(transformers, f"AutoModelFor{head}").from_config(config).eval().save_pretrained(folder)
+        save_quietly(getattr(transformers, f"AutoModelFor{head}").from_config(config).eval(), folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -351,7 +356,7 @@ def tiny_late(
         torch.manual_seed(9)
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         projection = torch.randn(16, 32) * 0.3
-    model.save_pretrained(folder)
+    save_quietly(model, folder)
     tokenizer.save_pretrained(folder)
     dense: Layer = ("Dense", {"in_features": 32, "out_features": 16, "bias": False, "activation_function": "torch.nn.modules.linear.Identity",
                               "module_input_name": "token_embeddings"}, {"linear.weight": projection})

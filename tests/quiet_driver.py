@@ -27,6 +27,27 @@ def local(sources):
     for name, source in sources.items(): assert len(every_kind.load(name, source).rank(QUERY, DOCS)) == len(DOCS)
 
 
+def loading(kinds):
+    "Tiny folders of every sort, made here and loaded as each kind, right or wrong"
+    import io
+    import logging
+    from rerankers import Reranker, RerankersError
+    from rerankers.testing import tiny_checkpoint, tiny_language_model, tiny_late
+    kept = io.StringIO()
+    log = logging.getLogger("rerankers")
+    log.setLevel(logging.INFO)
+    log.addHandler(logging.StreamHandler(kept))
+    log.propagate = False
+    folders = [tiny_checkpoint(), tiny_checkpoint(headless=True), tiny_checkpoint("chain"), tiny_checkpoint("biencoder"), tiny_language_model("t5"),
+               tiny_language_model(), *map(tiny_late, ("stanford", "pylate", "multi-vector"))]
+    SEEN.update(loaded=0, refused=0)
+    for kind, folder in ((kind, folder) for kind in kinds for folder in folders):
+        try: Reranker(folder, model_type=kind).rank(QUERY, DOCS)
+        except RerankersError: SEEN["refused"] += 1
+        else: SEEN["loaded"] += 1
+    SEEN["log"] = kept.getvalue()
+
+
 def hosted(url):
     "A hosted ranker, and a chat client over HTTP"
     from rerankers import Reranker

@@ -21,14 +21,19 @@ FOR_TESTS = ("TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRES
              *SILENT)
 
 
-def run(home, what, given, **settings):
-    "What the driver saw, and the files that lie in a home, a cache and a scratch folder that were empty before"
+def driven(home, what, given, **settings):
+    "The driver, run in a home, a cache and a scratch folder that were empty before"
     places = {"HOME": home / "home", "TMPDIR": home / "scratch", "USERPROFILE": home / "home"}
     for place in (*places.values(), home / "here"): place.mkdir(exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if name not in FOR_TESTS and not name.startswith("LITELLM")}
     environment |= {name: str(place) for name, place in places.items()} | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), **settings}
     command = [sys.executable, "-B", "-W", "ignore", str(TESTS / "quiet_driver.py"), what, json.dumps(given)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=home / "here", timeout=800)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=home / "here", timeout=800)
+
+
+def run(home, what, given, **settings):
+    "What the driver saw, and the files that lie there now"
+    done = driven(home, what, given, **settings)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1]), [str(p.relative_to(home)) for p in home.rglob("*") if p.is_file()]
 
@@ -70,6 +75,38 @@ def test_a_hub_hears_of_the_model_and_no_more(tmp_path):
     assert said["network"] == [] and said["changed"] == [] and not [name for name in files if "harness" in name or "Microsoft" in name]
     assert asked and all("some/" in path or "flashrank" in path for path in asked)
     assert {agent for request in server.seen for agent in (request.headers["user-agent"],) if "torch/" in agent and "telemetry/off" not in agent} == set()
+
+
+# ---- nothing is printed
+
+AS = [None, "cross-encoder", "biencoder", "colbert", "splade", "bge-m3", "t5", "llm-pointwise"]
+
+
+def test_loading_prints_nothing(tmp_path):
+    "Whether a folder has weights that a method leaves alone, lacks some, or is none of its kind: what matters is an error or in our log"
+    for module in ("torch", "transformers"): pytest.importorskip(module)
+    done = driven(tmp_path, "loading", AS)
+    assert (done.returncode, done.stderr) == (0, "") and len(done.stdout.splitlines()) == 1
+    said = json.loads(done.stdout)
+    assert said["loaded"] > 8 and said["refused"] > 8 and "UNEXPECTED" in said["log"]
+
+
+def test_whoever_wants_transformers_words_has_them(tmp_path):
+    for module in ("torch", "transformers"): pytest.importorskip(module)
+    done = driven(tmp_path, "loading", ["biencoder"], TRANSFORMERS_VERBOSITY="info")
+    assert done.returncode == 0 and "UNEXPECTED" in done.stderr
+
+
+def test_a_file_of_the_users_has_them_too(tmp_path):
+    for module in ("torch", "transformers"): pytest.importorskip(module)
+    import logging
+    from rerankers import Reranker
+    from rerankers.testing import tiny_checkpoint
+    handler = logging.FileHandler(tmp_path / "log")
+    logging.getLogger("transformers").addHandler(handler)
+    try: Reranker(tiny_checkpoint(), model_type="biencoder", device="cpu")
+    finally: logging.getLogger("transformers").removeHandler(handler)
+    assert "UNEXPECTED" in (tmp_path / "log").read_text()
 
 
 # ---- the user's own settings

@@ -4,6 +4,8 @@
 
 # %% ../../nbs/engine/03_torch.ipynb #5ed8f6e4
 from __future__ import annotations
+import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,12 +24,12 @@ from .progress import somebody_watches
 from ..errors import InputError, ModelLoadError, did_you_mean, logger, need
 
 # %% auto #0
-__all__ = ['PACKED_FROM', 'NO_HEADS', 'BUDGETS', 'UNUSED', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype',
-           'PackedLinear', 'can_pack', 'pack_linears', 'transformers_module', 'quiet_loading', 'load_errors',
-           'load_config', 'changed_config', 'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer',
-           'load_model', 'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights',
-           'call', 'TorchRuntime', 'read_logits', 'mentions', 'text_settings', 'marker', 'read_as_zero', 'mark_padding',
-           'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
+__all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'UNUSED', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype',
+           'PackedLinear', 'can_pack', 'pack_linears', 'transformers_module', 'Aside', 'put_aside', 'quiet_loading',
+           'load_errors', 'load_config', 'changed_config', 'check_gguf', 'check_architecture', 'open_tokenizer',
+           'load_tokenizer', 'load_model', 'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged',
+           'check_weights', 'call', 'TorchRuntime', 'read_logits', 'mentions', 'text_settings', 'marker',
+           'read_as_zero', 'mark_padding', 'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
 
 # %% ../../nbs/engine/03_torch.ipynb #bc282789
 def pick_device(
@@ -111,6 +113,33 @@ def transformers_module(purpose: str = "A local model"):
     torch_module(purpose)
     return need("transformers", extra="transformers", purpose=purpose)
 
+class Aside(logging.Filter):
+    "Puts what transformers warns of while a thread loads into our log instead: what matters of it is checked here, and is an error"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        "May it be printed? Where the user asks for more than warnings, all may"
+        asked = logging.getLogger("transformers").getEffectiveLevel() < logging.WARNING
+        if asked or record.levelno != logging.WARNING or not getattr(self.thread, "loads", False): return True
+        logger.info("%s", record.getMessage())
+        return False
+
+ASIDE = Aside()
+
+@contextmanager
+def put_aside() -> Iterator[None]:
+    "Nothing that transformers warns of is printed; for code that loads"
+    transformers_module()
+    for handler in logging.getLogger("transformers").handlers:
+        if type(handler) is logging.StreamHandler: handler.addFilter(ASIDE)     # which takes it once; a file of the user's gets everything
+    before = getattr(ASIDE.thread, "loads", False)
+    ASIDE.thread.loads = True
+    try: yield
+    finally: ASIDE.thread.loads = before
+
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     "Keep transformers' own progress bars out of logs; where a person watches they stay"
@@ -134,6 +163,7 @@ def load_errors() -> tuple[type[Exception], ...]:
     from safetensors import SafetensorError
     return OSError, ValueError, KeyError, RuntimeError, AssertionError, UnpicklingError, SafetensorError
 
+@put_aside()
 def load_config(source: str, options: LoadOptions, subfolder: str = "") -> Any:
     "A checkpoint's configuration, for an adapter that of the model below it; raises `ModelLoadError`"
     transformers = transformers_module()
@@ -174,6 +204,7 @@ def open_tokenizer(source: str, wanted: dict[str, Any]) -> Any:
         if "TokenizersBackend" not in str(error): raise
         return transformers.PreTrainedTokenizerFast.from_pretrained(source, **{k: v for k, v in wanted.items() if k != "trust_remote_code"})
 
+@put_aside()
 def load_tokenizer(source: str, options: LoadOptions, subfolder: str = "") -> Any:
     "A checkpoint's tokenizer; raises `ModelLoadError`"
     wanted = {**options.hub, "subfolder": subfolder, **(options.tokenizer_kwargs or {})}
@@ -186,6 +217,7 @@ def load_tokenizer(source: str, options: LoadOptions, subfolder: str = "") -> An
     return found
 
 @loads
+@put_aside()
 def load_model(
     source: str,                # Hub name or folder
     auto_class: str,            # Name of a transformers Auto class, such as "AutoModel"
