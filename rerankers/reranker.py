@@ -16,13 +16,24 @@ from .rankers import BaseRanker
 from .registry import BACKENDS, Choice, choose, is_ready
 
 # %% auto #0
-__all__ = ['UNIVERSAL', 'options_of', 'check_installed', 'others_with', 'check_options', 'build', 'set_log_level', 'Reranker']
+__all__ = ['UNIVERSAL', 'options_of', 'check_model', 'check_installed', 'others_with', 'check_options', 'build', 'set_log_level',
+           'Reranker']
 
 # %% ../nbs/05_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
     "Names of the keyword arguments that a backend takes"
     params = inspect.signature(cls.__init__).parameters.values()
     return [p.name for p in params if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in ("self", "model", "model_name_or_path")]
+
+def check_model(
+    choice: Choice,     # A backend and its model
+) -> None:
+    "Raise `InputError` for a model that the backend has no use for, or for none where it needs one"
+    word, params = choice.backend.words[0], list(inspect.signature(choice.backend.__init__).parameters.values())[1:]
+    places = [p for p in params if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    if choice.model and not places: raise InputError(f"{word!r} takes no model: leave {choice.model!r} out, as in Reranker({word!r})")
+    if not choice.model and any(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in places[:1]):
+        raise InputError(f"{word!r} needs a model and has no default: name one, as in Reranker('path/to/my-model', model_type={word!r})")
 
 def check_installed(cls: type[BaseRanker]) -> None:
     "Raise `MissingDependency` with the install line when none of a backend's sets of packages is complete"
@@ -58,6 +69,7 @@ def build(
 ) -> BaseRanker:
     "Construct the chosen backend with the caller's options"
     check_installed(choice.backend)
+    check_model(choice)
     known = options_of(choice.backend)
     options = translated(choice.backend, options)
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
