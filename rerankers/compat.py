@@ -5,6 +5,7 @@
 # %% ../nbs/compat.ipynb #22ecd651
 from __future__ import annotations
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def the_model(
     options: Options,           # By name: perhaps the model, which is taken out
 ) -> tuple[Any, ...]:
     "The model alone, whatever it was called; raises `TypeError` where it is named twice"
-    models = (*args, *(options.pop(name) for name in FIRST if name in options))
+    models = (*args, *(os.fspath(m) if isinstance(m := options.pop(name), os.PathLike) else m for name in FIRST if name in options))
     if len(models) > 1: raise TypeError(f"{row.name} got several models: {', '.join(map(repr, models))}")
     return models or (row.model,) * bool(row.model)
 
@@ -111,6 +112,7 @@ def spoken(
     @wraps(init)
     def made(self: BaseRanker, *args: Any, verbose: int | None = None, **options: Any) -> None:
         row = former_of(type(self))
+        args = tuple(os.fspath(value) if isinstance(value, os.PathLike) else value for value in args)
         if row is not None:
             placed = dict(zip(row.order.split(), args[1:]))
             verbose, args = placed.pop("verbose", verbose), args[:1]

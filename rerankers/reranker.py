@@ -16,8 +16,8 @@ from .rankers import BaseRanker
 from .registry import BACKENDS, Choice, choose, is_ready
 
 # %% auto #0
-__all__ = ['UNIVERSAL', 'options_of', 'check_model', 'check_installed', 'others_with', 'check_options', 'build', 'set_log_level',
-           'Reranker']
+__all__ = ['UNIVERSAL', 'EXAMPLES', 'options_of', 'check_model', 'check_installed', 'others_with', 'check_options', 'build',
+           'as_name', 'check_word', 'set_log_level', 'Reranker']
 
 # %% ../nbs/05_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
@@ -61,6 +61,7 @@ def check_options(
 
 # %% ../nbs/05_reranker.ipynb #5dd61b6d
 UNIVERSAL = ("device", "dtype", "batch_size")   # 0.10 accepts these for every method
+EXAMPLES  = {"lang": "en", "model_type": "cross-encoder"}
 
 def build(
     choice: Choice,             # What to build
@@ -80,6 +81,17 @@ def build(
     ranker.choice = choice
     return ranker
 
+def as_name(model_name: Any) -> str:
+    "A model's name or its folder as a string; raises `InputError`"
+    name = fspath(model_name) if isinstance(model_name, PathLike) else model_name
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"model_name={model_name!r}: name a family, a checkpoint or a folder, as in Reranker('cross-encoder')")
+    return name
+
+def check_word(name: str, value: Any) -> None:
+    "Raise `InputError` for a value that is no word"
+    if not isinstance(value, str) or not value.strip(): raise InputError(f"{name}={value!r}: give a word, such as {EXAMPLES[name]!r}")
+
 def set_log_level(verbose: int | None) -> None:
     "2 shows what was chosen and loaded, more shows everything; 0 and 1 leave the log as it is"
     if verbose and int(verbose) > 1: logger.setLevel(logging.INFO if verbose == 2 else logging.DEBUG)
@@ -93,8 +105,9 @@ def Reranker(
     **kwargs,                           # Options of the backend: device, dtype, batch_size, max_length, model_kwargs …
 ) -> BaseRanker:
     "A ranker for `model_name`, ready to `rank`; raises `UnknownModel`, `MissingDependency`, `ModelLoadError` or `InputError`"
-    name = fspath(model_name)
-    if not isinstance(name, str) or not name.strip(): raise InputError(f"model_name={model_name!r}: name a family, a checkpoint or a folder")
+    name = as_name(model_name)
+    check_word("lang", lang)
+    if model_type is not None: check_word("model_type", model_type)
     set_log_level(verbose)
     choice = choose(name, lang=lang, model_type=model_type, revision=kwargs.get("revision"), cache_dir=kwargs.get("cache_dir"),
                     options=[option for option, value in kwargs.items() if value is not None])

@@ -60,3 +60,28 @@ def test_a_method_of_somebody_else_without_a_model_says_so(tables):
 def test_a_method_that_needs_a_model_and_has_no_default_says_so(tables):
     type("Wants", (SetwiseRanker,), {"words": ("newcomer-wants",), "__init__": lambda self, model: None, "score_documents": lambda *a: []})
     assert "'newcomer-wants' needs a model" in said(InputError, lambda: Reranker("newcomer-wants"))
+
+
+# ---- what is no name
+
+@pytest.mark.parametrize("name", [None, 5, 0.5, True, [], ["bm25"], {}, object(), b"bm25", "", "  "], ids=repr)
+def test_what_names_no_model_is_refused(name):
+    assert "name a family, a checkpoint or a folder" in said(InputError, lambda: Reranker(name))
+
+
+@pytest.mark.parametrize("option", ["lang", "model_type"])
+@pytest.mark.parametrize("value", [5, b"en", ["en"], "", " ", True], ids=repr)
+def test_words_are_strings(option, value):
+    assert f"{option}={value!r}" in said(InputError, lambda: Reranker("bm25", **{option: value}))
+
+
+def test_lang_needs_a_word(): assert "lang=None" in said(InputError, lambda: Reranker("bm25", lang=None))
+
+
+def test_paths_are_names(tiny):
+    "Of a folder, in `Reranker` and where a class is called"
+    from rerankers.models.transformer_ranker import TransformerRanker
+    path, wanted = Path(tiny), Reranker(tiny, device="cpu").rank("hamlet", ["a", "hamlet"])
+    assert Reranker(path, device="cpu").rank("hamlet", ["a", "hamlet"]) == wanted
+    for made in (TransformerRanker(path, device="cpu"), TransformerRanker(model_name_or_path=path, device="cpu")):
+        assert made.rank("hamlet", ["a", "hamlet"]) == wanted and made.model == tiny
