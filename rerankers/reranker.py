@@ -16,8 +16,8 @@ from .rankers import BaseRanker
 from .registry import BACKENDS, Choice, choose, is_ready
 
 # %% auto #0
-__all__ = ['UNIVERSAL', 'EXAMPLES', 'options_of', 'check_model', 'check_installed', 'others_with', 'check_options', 'build',
-           'as_name', 'check_word', 'set_log_level', 'Reranker']
+__all__ = ['UNIVERSAL', 'EXAMPLES', 'options_of', 'check_model', 'check_installed', 'others_with', 'misplaced', 'check_options',
+           'build', 'as_name', 'check_word', 'set_log_level', 'Reranker']
 
 # %% ../nbs/05_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
@@ -49,6 +49,15 @@ def others_with(
     found = [word for word, cls in BACKENDS.items() if word in model.lower() and option in options_of(cls)]
     return f"{' and '.join(map(repr, found))} would have it: model_type={found[0]!r}. " if found else ""
 
+def misplaced(
+    cls: type[BaseRanker],  # The chosen backend
+    name: str,              # Of an option that it does not have
+) -> str:
+    "What to say of an argument of `rank`; '' for other names"
+    if name not in inspect.signature(BaseRanker.rank).parameters: return ""
+    if name == "instruction" and not cls.takes_instruction: return f"{cls.words[0]!r} follows no instruction: leave instruction= out, or choose a method that does"
+    return f"{name}= belongs to rank() and not to Reranker(): ranker.rank(query, docs, {name}=…)"
+
 def check_options(
     cls: type[BaseRanker],      # The chosen backend
     options: dict[str, Any],    # The caller's keyword arguments
@@ -57,7 +66,7 @@ def check_options(
     "Raise `InputError` for a keyword that the backend does not have"
     known = options_of(cls)
     for name in options:
-        if name not in known: raise InputError(f"{cls.words[0]!r} has no option {name!r}. {others_with(name, model)}{did_you_mean(name, known)}")
+        if name not in known: raise InputError(misplaced(cls, name) or f"{cls.words[0]!r} has no option {name!r}. {others_with(name, model)}{did_you_mean(name, known)}")
 
 # %% ../nbs/05_reranker.ipynb #5dd61b6d
 UNIVERSAL = ("device", "dtype", "batch_size")   # 0.10 accepts these for every method

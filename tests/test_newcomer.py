@@ -85,3 +85,19 @@ def test_paths_are_names(tiny):
     assert Reranker(path, device="cpu").rank("hamlet", ["a", "hamlet"]) == wanted
     for made in (TransformerRanker(path, device="cpu"), TransformerRanker(model_name_or_path=path, device="cpu")):
         assert made.rank("hamlet", ["a", "hamlet"]) == wanted and made.model == tiny
+
+
+# ---- options of another place
+
+@pytest.mark.parametrize("name", ["top_k", "progress", "rank_fields", "doc_ids", "metadata", "query", "docs"])
+def test_what_belongs_to_rank_is_named(name):
+    words = said(InputError, lambda: Reranker("bm25", **{name: 3}))
+    assert f"{name}= belongs to rank()" in words and "Did you mean" not in words
+
+
+def test_an_instruction_where_none_is_followed():
+    words = said(InputError, lambda: Reranker("bm25", instruction="prefer primary sources"))
+    assert "'bm25' follows no instruction" in words and "Did you mean" not in words
+
+
+def test_a_misspelt_option_is_still_helped(): assert "'k1'" in said(InputError, lambda: Reranker("bm25", k_1=3))
