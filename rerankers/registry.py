@@ -24,8 +24,8 @@ __all__ = ['ADAPTED', 'Evidence', 'BACKENDS', 'FAMILIES', 'SHORTCUTS', 'GROUP', 
            'listed_modules', 'read_modules', 'cached_folder', 'adapter_config', 'Checkpoint', 'Claims', 'matches',
            'known_models', 'evidence', 'same_place', 'register', 'Shortcut', 'register_shortcut', 'module_names',
            'load_entry', 'load_backends', 'Choice', 'class_named', 'backend_named', 'default_model', 'choose_typed',
-           'choose_shortcut', 'check_shortcut', 'choose_by_option', 'at_home', 'choose_by_evidence', 'choose_fallback',
-           'choose', 'is_ready']
+           'choose_shortcut', 'check_shortcut', 'choose_by_option', 'at_home', 'choose_by_evidence', 'path_fault',
+           'choose_fallback', 'choose', 'is_ready']
 
 # %% ../nbs/04_registry.ipynb #36c84628
 def read_json(path: Path) -> Any:
@@ -277,8 +277,18 @@ def choose_by_evidence(model: str, revision: str | None, cache_dir: str | None) 
 # %% ../nbs/04_registry.ipynb #4e353302
 FALLBACK = "cross-encoder"
 
+def path_fault(model: str) -> str:
+    "What is wrong with a model that is written as a path: it is a file, or there is no such folder; '' for what may be a name on the hub"
+    path, home = Path(model), Path(model).expanduser()
+    if path.is_file(): return f"{model!r} is a file: give its folder, {str(path.parent.parent if path.parent.name == 'onnx' else path.parent)!r}"
+    if path.is_dir(): return ""
+    if home.is_dir(): return f"{model!r} begins with a ~, which only a shell reads: give {str(home)!r}"
+    written = path.is_absolute() or model.startswith((".", "~")) or model.endswith("/") or "\\" in model or model.count("/") > 1
+    return f"there is no folder {model!r}" if written else ""
+
 def choose_fallback(model: str) -> Choice:
-    "Nothing is known of the model: a cross-encoder, unless the word looks like a typo of a family"
+    "Nothing is known of the model: a cross-encoder, unless the word is a path that leads nowhere, or looks like a typo of a family"
+    if fault := path_fault(model): raise ModelLoadError(fault)
     if "/" not in model and not Path(model).exists() and (near := did_you_mean(model.lower(), [*BACKENDS, *SHORTCUTS])).startswith("Did"):
         raise UnknownModel(f"{model!r} is no model, no folder and no word of a backend. {near} For a hub model without a '/', pass model_type=")
     warnings.warn(f"nothing says what kind of model {model!r} is; it is taken for a {FALLBACK}. Pass model_type= to choose", stacklevel=4)
@@ -293,7 +303,7 @@ def choose(
     cache_dir: str | None = None,       # Where copies of hub files are kept
     options: Iterable[str] = (),        # Names of the other keyword arguments that the caller passes
 ) -> Choice:
-    "Which backend and which model the caller means; raises `UnknownModel` with the nearest words"
+    "Which backend and which model the caller means; raises `UnknownModel` with the nearest words, and `ModelLoadError` for a path that leads nowhere"
     load_backends()
     if model_type is not None: return choose_typed(model, lang, model_type)
     if model in SHORTCUTS: return choose_shortcut(model)

@@ -101,3 +101,34 @@ def test_an_instruction_where_none_is_followed():
 
 
 def test_a_misspelt_option_is_still_helped(): assert "'k1'" in said(InputError, lambda: Reranker("bm25", k_1=3))
+
+
+# ---- folders and files
+
+@pytest.mark.parametrize("options", [{}, {"model_type": "cross-encoder"}, {"model_type": "biencoder"}, {"model_type": "colbert"}, {"model_type": "t5"}], ids=str)
+@pytest.mark.parametrize("path", ["/no/such/model", "./models/mine", "../mine", "models/of/mine", "mine/", "~/no/such/model"])
+def test_a_folder_that_is_not_there(path, options, recwarn):
+    words = said(ModelLoadError, lambda: Reranker(path, **options))
+    assert f"no folder {path!r}" in words and "Repo id" not in words and not [w for w in recwarn if "taken for" in str(w.message)]
+
+
+def test_a_folder_at_home_is_not_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    assert os.path.join(str(tmp_path), "mine") in said(ModelLoadError, lambda: Reranker("~/mine"))
+
+
+@pytest.mark.parametrize("options", [{}, {"model_type": "cross-encoder"}, {"model_type": "biencoder"}], ids=str)
+@pytest.mark.parametrize("name", ["config.json", "model.onnx", "onnx/model.onnx", "cross-encoder.bin"])
+def test_a_file_where_a_folder_is_wanted(tmp_path, name, options, recwarn):
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / name).write_text("{}")
+    words = said(ModelLoadError, lambda: Reranker(tmp_path / name, **options))
+    assert f"is a file: give its folder, {str(tmp_path)!r}" in words and not [w for w in recwarn if "taken for" in str(w.message)]
+
+
+def test_a_servers_own_paths_are_left_to_it():
+    "A server may call its models by paths of its own machine"
+    pytest.importorskip("httpx")
+    assert Reranker("/models/qwen", model_type="rankgpt", base_url="http://127.0.0.1:9/v1", api_key="k").model == "/models/qwen"

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import ModelLoadError, need
+from ..registry import path_fault
 
 # %% auto #0
 __all__ = ['SMALL_FILES', 'LoadOptions', 'first_line', 'missing_model', 'hub_module', 'hub_errors', 'checkpoint_folder']
@@ -52,6 +53,7 @@ def first_line(error: Exception) -> str:
 
 def missing_model(source: str, error: Exception) -> ModelLoadError:
     "Why nothing could be loaded from `source`, and what to do"
+    if fault := path_fault(source): return ModelLoadError(fault)
     if Path(source).is_dir(): return ModelLoadError(f"the folder {source} holds no model that can be loaded: {first_line(error)}")
     return ModelLoadError(f"{source!r} is no folder here and could not be had from the hub: {first_line(error)} Check the name and the network, "
                           "pass a folder, or use Reranker('offline'), a real model that comes from PyPI")

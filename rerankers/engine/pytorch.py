@@ -251,12 +251,13 @@ def load_model(
 
 # %% ../../nbs/engine/03_torch.ipynb #6872eb76
 def adapter_settings(source: str, options: LoadOptions) -> dict[str, Any]:
-    "adapter_config.json of a PEFT adapter, empty for other checkpoints"
+    "adapter_config.json of a PEFT adapter, empty for other checkpoints; raises `ModelLoadError`"
     import json
     from pathlib import Path
     transformers_module()
     from transformers.utils import find_adapter_config_file
-    found = find_adapter_config_file(source, **options.files)
+    try: found = find_adapter_config_file(source, **options.files)
+    except load_errors() as error: raise missing_model(source, error) from error
     return json.loads(Path(found).read_text(encoding="utf-8")) if found else {}
 
 def beneath(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
