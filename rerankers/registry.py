@@ -5,7 +5,7 @@
 # %% ../nbs/04_registry.ipynb #2dbd122a
 from __future__ import annotations
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import warnings
 
 from .compat import former_named
-from .errors import ModelLoadError, RerankersError, UnknownModel, did_you_mean, installed, need
+from .errors import InputError, ModelLoadError, RerankersError, UnknownModel, did_you_mean, installed, need
 if TYPE_CHECKING: from rerankers.rankers import BaseRanker
 
 # %% auto #0
 __all__ = ['ADAPTED', 'Evidence', 'BACKENDS', 'FAMILIES', 'SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED', 'FALLBACK', 'read_json',
-           'listed_modules', 'read_modules', 'cached_folder', 'adapter_config', 'Checkpoint', 'Claims', 'matches',
-           'known_models', 'evidence', 'same_place', 'register', 'Shortcut', 'register_shortcut', 'module_names',
-           'load_entry', 'load_backends', 'Choice', 'class_named', 'backend_named', 'default_model', 'choose_typed',
-           'choose_shortcut', 'check_shortcut', 'choose_by_option', 'at_home', 'choose_by_evidence', 'path_fault',
-           'choose_fallback', 'choose', 'is_ready']
+           'listed_modules', 'read_modules', 'cached_folder', 'adapter_config', 'Checkpoint', 'check_several', 'Claims',
+           'matches', 'known_models', 'evidence', 'same_place', 'check_declared', 'register', 'Shortcut',
+           'register_shortcut', 'module_names', 'load_entry', 'load_backends', 'Choice', 'class_named', 'backend_named',
+           'default_model', 'choose_typed', 'choose_shortcut', 'check_shortcut', 'choose_by_option', 'at_home',
+           'choose_by_evidence', 'path_fault', 'choose_fallback', 'choose', 'is_ready']
 
 # %% ../nbs/04_registry.ipynb #36c84628
 def read_json(path: Path) -> Any:
@@ -95,6 +95,14 @@ class Checkpoint:
         return self.folder is not None and any(self.folder.glob(pattern))
 
 # %% ../nbs/04_registry.ipynb #2b7489ab
+def check_several(
+    where: str,     # Whose declaration it is, for the error
+    value: Any,     # What should be several words
+) -> None:
+    "Raise `InputError` unless it is a tuple or a list of words: a string would be taken for its letters"
+    if isinstance(value, str): raise InputError(f"{where}={value!r} is one string, whose letters would be taken for words: write {(value,)!r}")
+    if not isinstance(value, (tuple, list)): raise InputError(f"{where}={value!r}: give a tuple of words, as {('word',)!r}")
+
 @dataclass(frozen=True)
 class Claims:
     "How a backend recognises a checkpoint; every field is a tuple of patterns in the style of file names"
@@ -107,6 +115,9 @@ class Claims:
     prefixes: tuple[str, ...] = ()          # Beginnings of names that no model of the hub has, in lower case; they count where no files are here
     options: tuple[str, ...] = ()           # Keyword arguments of `Reranker` that only this backend takes: whoever passes one means it
     chains: tuple[str, ...] = ()            # Like `st_types`, for folders whose modules.json says how to score: they are believed before any name
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items(): check_several(name, value)
 
 Evidence = tuple[int, int, str]   # strength, length of the pattern, the reason in words
 
@@ -146,10 +157,20 @@ def same_place(one: type, other: type) -> bool:
     "Is it the same class, defined again, or defined in a running notebook?"
     return one.__name__ == other.__name__ and (one.__module__ == other.__module__ or "__main__" in (one.__module__, other.__module__))
 
+def check_declared(cls: type[BaseRanker]) -> None:
+    "Raise `InputError` for words and packages that would be misread"
+    check_several(f"{cls.__name__}.words", cls.words)
+    odd = next((word for word in cls.words if not isinstance(word, str) or not word.strip()), None)
+    if odd is not None: raise InputError(f"{cls.__name__}.words={cls.words!r}: {odd!r} is no word")
+    if not isinstance(cls.requires, Mapping):
+        raise InputError(f"{cls.__name__}.requires={cls.requires!r}: give a dictionary, extra -> its packages, as {{'my-extra': ('torch',)}}")
+    for extra, packages in cls.requires.items(): check_several(f"{cls.__name__}.requires[{extra!r}]", packages)
+
 def register(
     cls: type[BaseRanker],  # A ranker with `words`
 ) -> None:
-    "Make a ranker class known under its words; raises `RerankersError` when another class has one of them"
+    "Make a ranker class known under its words; raises `InputError` for what are no words, and `RerankersError` when another class has one of them"
+    check_declared(cls)
     words = [w.lower() for w in cls.words]
     for word in words:
         other = BACKENDS.get(word)
@@ -174,7 +195,8 @@ class Shortcut:
 SHORTCUTS: dict[str, Shortcut] = {}
 
 def register_shortcut(shortcut: Shortcut) -> None:
-    "Make a shortcut known; the last one of a word wins"
+    "Make a shortcut known; the last one of a word wins. Raises `InputError` for what are no words"
+    check_several(f"the shortcut {shortcut.word!r}: also", shortcut.also)
     SHORTCUTS[shortcut.word] = shortcut
 
 # %% ../nbs/04_registry.ipynb #a5cf3dd0

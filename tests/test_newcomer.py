@@ -132,3 +132,26 @@ def test_a_servers_own_paths_are_left_to_it():
     "A server may call its models by paths of its own machine"
     pytest.importorskip("httpx")
     assert Reranker("/models/qwen", model_type="rankgpt", base_url="http://127.0.0.1:9/v1", api_key="k").model == "/models/qwen"
+
+
+# ---- declarations
+
+DECLARED = [("words", "toyword"), ("words", ("",)), ("words", (5,)), ("words", 5), ("requires", {"extra": "toyword"}), ("requires", "torch")]
+
+
+@pytest.mark.parametrize(("name", "value"), DECLARED, ids=str)
+def test_a_declaration_that_would_be_taken_apart(tables, name, value):
+    "A string where several are wanted would be its letters"
+    before = set(registry.BACKENDS)
+    words = said(InputError, lambda: type("Toy", (PointwiseRanker,), {"words": ("toyword",), name: value, "score_pairs": lambda *a, **k: []}))
+    assert f"Toy.{name}" in words and ("('toyword',)" in words or "toyword" not in repr(value))
+    assert set(registry.BACKENDS) == before
+
+
+@pytest.mark.parametrize("name", list(Claims.__dataclass_fields__))
+def test_claims_that_would_be_taken_apart(name):
+    assert f"{name}='*toy*'" in said(InputError, lambda: Claims(**{name: "*toy*"}))
+
+
+def test_a_shortcut_that_would_be_taken_apart(tables):
+    assert "also='splade'" in said(InputError, lambda: register_shortcut(Shortcut("toy", "bm25", lambda: ("", {}), lambda: True, also="splade")))
