@@ -103,6 +103,26 @@ def test_an_instruction_where_none_is_followed():
 def test_a_misspelt_option_is_still_helped(): assert "'k1'" in said(InputError, lambda: Reranker("bm25", k_1=3))
 
 
+# ---- number formats
+
+@pytest.mark.parametrize("dtype", ["float17", "klingon", "", 5], ids=repr)
+@pytest.mark.parametrize("kind", ["tiny", "graph"])
+def test_a_number_format_that_is_none_is_refused(kind, dtype, request):
+    folder = request.getfixturevalue(kind)
+    assert f"dtype={dtype!r}" in said(InputError, lambda: Reranker(folder, dtype=dtype, device="cpu"))
+
+
+def test_no_torch_is_needed_to_refuse_one():
+    from rerankers.engine.hub import LoadOptions
+    assert "float16" in said(InputError, lambda: LoadOptions(dtype="flota16"))
+
+
+@pytest.mark.parametrize("dtype", ["auto", None, "float32", "fp16", "bf16", "half"])
+def test_a_graph_has_its_own_number_format(graph, dtype):
+    "So one that is right is let pass, as a device is for BM25"
+    assert Reranker(graph, dtype=dtype).rank("hamlet", ["a"]) == Reranker(graph).rank("hamlet", ["a"])
+
+
 # ---- folders and files
 
 @pytest.mark.parametrize("options", [{}, {"model_type": "cross-encoder"}, {"model_type": "biencoder"}, {"model_type": "colbert"}, {"model_type": "t5"}], ids=str)

@@ -9,13 +9,27 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import ModelLoadError, need
+from ..errors import InputError, ModelLoadError, did_you_mean, need
 from ..registry import path_fault
 
 # %% auto #0
-__all__ = ['SMALL_FILES', 'LoadOptions', 'first_line', 'missing_model', 'hub_module', 'hub_errors', 'checkpoint_folder']
+__all__ = ['FLOATS', 'ALIASES', 'SMALL_FILES', 'dtype_name', 'LoadOptions', 'first_line', 'missing_model', 'hub_module',
+           'hub_errors', 'checkpoint_folder']
 
 # %% ../../nbs/engine/00_hub.ipynb #1f8e77c0
+FLOATS = ("float32", "float16", "bfloat16", "float64")                                           # number formats of models
+ALIASES = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}      # what else they are called
+
+def dtype_name(
+    dtype: Any,     # "auto", "float32", "bf16", a torch.dtype, or None for "auto"
+) -> str:
+    "A number format's name, or 'auto'; raises `InputError`, without torch, for what is none"
+    name = str(dtype).removeprefix("torch.") if type(dtype).__module__ == "torch" else dtype
+    if name is None or name == "auto": return "auto"
+    if not isinstance(name, str): raise InputError(f"dtype={dtype!r}: give 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype")
+    if ALIASES.get(name, name) not in FLOATS: raise InputError(f"dtype={dtype!r} is no number format for a model. {did_you_mean(name, FLOATS)}")
+    return ALIASES.get(name, name)
+
 @dataclass(frozen=True)
 class LoadOptions:
     "How a local model is found and loaded"
@@ -31,6 +45,8 @@ class LoadOptions:
     model_kwargs: dict[str, Any] | None = None      # More arguments of the model's `from_pretrained`
     tokenizer_kwargs: dict[str, Any] | None = None  # More arguments of the tokenizer's `from_pretrained`
     config_kwargs: dict[str, Any] | None = None     # Entries of the model's configuration that are to be otherwise
+
+    def __post_init__(self) -> None: dtype_name(self.dtype)     # an ONNX graph has its own format, and still no other word is let pass
 
     @property
     def files(self) -> dict[str, Any]:

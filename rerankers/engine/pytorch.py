@@ -19,7 +19,7 @@ import numpy as np
 
 from .batching import MAX_TOKENS, Batch
 from .forks import beside, computes, loads, torch_module
-from .hub import LoadOptions, first_line, missing_model
+from .hub import LoadOptions, dtype_name, first_line, missing_model
 from .progress import somebody_watches
 from ..errors import InputError, ModelLoadError, did_you_mean, logger, need
 
@@ -53,13 +53,7 @@ def half_dtype(device: Any):
 
 def named_dtype(dtype: str):
     "A torch dtype by its name, or `InputError`"
-    torch = torch_module()
-    names = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
-    found = getattr(torch, names.get(dtype, dtype), None)
-    floats = ("float32", "float16", "bfloat16", "float64")
-    if found not in [getattr(torch, name) for name in floats]:
-        raise InputError(f"dtype={dtype!r} is no number format for a model. {did_you_mean(dtype, floats)}")
-    return found
+    return getattr(torch_module(), dtype_name(dtype))
 
 def pick_dtype(
     dtype: str | Any | None,    # "auto", "float32", "bfloat16", "float16", a torch.dtype, or None for "auto"
@@ -67,10 +61,8 @@ def pick_dtype(
     stored: Any = None,         # The checkpoint's own dtype, when known
 ):                              # torch.dtype
     "The number format to load in; raises `InputError` for a wrong one"
-    torch = torch_module()
-    if isinstance(dtype, torch.dtype): dtype = str(dtype).removeprefix("torch.")
-    if dtype is not None and not isinstance(dtype, str): raise InputError(f"dtype={dtype!r}: give 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype")
-    if dtype not in (None, "auto"): return named_dtype(dtype)
+    torch, name = torch_module(), dtype_name(dtype)
+    if name != "auto": return named_dtype(name)
     if device.type == "cpu": return torch.float32
     return stored if stored in (torch.bfloat16, torch.float16) else half_dtype(device)
 
