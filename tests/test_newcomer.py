@@ -154,6 +154,14 @@ def test_a_servers_own_paths_are_left_to_it():
     assert Reranker("/models/qwen", model_type="rankgpt", base_url="http://127.0.0.1:9/v1", api_key="k").model == "/models/qwen"
 
 
+# ---- a graph alone
+
+@pytest.mark.parametrize("options", [{"backend": "torch"}, {"model_type": "biencoder"}, {"model_type": "colbert"}, {"model_type": "splade"}], ids=str)
+def test_a_folder_with_a_graph_only(graph, options):
+    words = said(ModelLoadError, lambda: Reranker(graph, **options))
+    assert "an ONNX graph only" in words and "backend='onnx'" in words
+
+
 # ---- declarations
 
 DECLARED = [("words", "toyword"), ("words", ("",)), ("words", (5,)), ("words", 5), ("requires", {"extra": "toyword"}), ("requires", "torch")]

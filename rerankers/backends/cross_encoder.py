@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastcore.meta import delegates
 from ..engine.activations import ACTIVATIONS, OVER_LABELS, Activation, activation_named, pick_activation
-from ..engine.hub import LoadOptions, checkpoint_folder
+from ..engine.hub import LoadOptions, checkpoint_folder, only_onnx
 from ..engine.labels import label_names, pick_label, stated_labels
 from ..engine.local import LocalRanker, Runtime
 from ..engine.settings import TextSettings, check_homes, default_prompt, text_settings
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['RECIPES', 'QUANTISED_NOISE', 'configured_activation', 'default_activation', 'PairRecipe', 'recipe_for', 'Opened',
            'no_head', 'open_classifier', 'saying_names', 'adapter_labels', 'open_chain', 'open_onnx', 'check_most',
-           'graph_side', 'pads', 'OneLength', 'count_columns', 'only_onnx', 'pick_backend', 'CrossEncoderRanker',
-           'open_checkpoint', 'official_activation', 'said_of', 'is_chain', 'speaker', 'graph_vocabulary',
-           'pair_encoder', 'message_encoder']
+           'graph_side', 'pads', 'OneLength', 'count_columns', 'pick_backend', 'CrossEncoderRanker', 'open_checkpoint',
+           'official_activation', 'said_of', 'is_chain', 'speaker', 'graph_vocabulary', 'pair_encoder',
+           'message_encoder']
 
 # %% ../../nbs/backends/cross_encoder.ipynb #54734f69
 def configured_activation(
@@ -181,11 +181,6 @@ def count_columns(runtime: Any, source: str) -> int:
         raise ModelLoadError(f"the graph of {source} gives {rows.shape[1:]} numbers a pair, hidden states and no scores: its head is not in the "
                              f"graph, use backend='torch'")
     return rows.shape[1]
-
-def only_onnx(model: str) -> bool:
-    "Is it a folder here whose weights are ONNX files and nothing else?"
-    found = {path.suffix for path in Path(model).rglob("*")} if Path(model).is_dir() else set()
-    return ".onnx" in found and not found & {".safetensors", ".bin"}
 
 def pick_backend(backend: str, model: str, file_name: str | None) -> str:
     "'torch' or 'onnx'; on 'auto', torch where it is installed and a folder has weights for it"

@@ -13,8 +13,8 @@ from ..errors import InputError, ModelLoadError, did_you_mean, need
 from ..registry import path_fault
 
 # %% auto #0
-__all__ = ['FLOATS', 'ALIASES', 'SMALL_FILES', 'dtype_name', 'LoadOptions', 'first_line', 'missing_model', 'hub_module',
-           'hub_errors', 'checkpoint_folder']
+__all__ = ['FLOATS', 'ALIASES', 'SMALL_FILES', 'dtype_name', 'LoadOptions', 'first_line', 'only_onnx', 'missing_model',
+           'hub_module', 'hub_errors', 'checkpoint_folder']
 
 # %% ../../nbs/engine/00_hub.ipynb #1f8e77c0
 FLOATS = ("float32", "float16", "bfloat16", "float64")                                           # number formats of models
@@ -67,9 +67,17 @@ def first_line(error: Exception) -> str:
     "The first line of somebody else's long message"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".") + "."
 
+def only_onnx(model: str) -> bool:
+    "Is it a folder here whose weights are ONNX files and nothing else?"
+    found = {path.suffix for path in Path(model).rglob("*")} if Path(model).is_dir() else set()
+    return ".onnx" in found and not found & {".safetensors", ".bin"}
+
 def missing_model(source: str, error: Exception) -> ModelLoadError:
     "Why nothing could be loaded from `source`, and what to do"
     if fault := path_fault(source): return ModelLoadError(fault)
+    if only_onnx(source):
+        return ModelLoadError(f"the folder {source} holds an ONNX graph only, and no weights for torch: a cross-encoder's runs with backend='onnx', "
+                              "which is also what is chosen when backend= and model_type= are left out")
     if Path(source).is_dir(): return ModelLoadError(f"the folder {source} holds no model that can be loaded: {first_line(error)}")
     return ModelLoadError(f"{source!r} is no folder here and could not be had from the hub: {first_line(error)} Check the name and the network, "
                           "pass a folder, or use Reranker('offline'), a real model that comes from PyPI")
