@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
 from itertools import accumulate
 from math import isfinite, isnan
+from numbers import Integral
 from typing import Any, overload
 
 from .documents import Document, readable
@@ -168,8 +169,9 @@ class RankedResults(Sequence):
         "How many results there are"
         return len(self.results)
 
-    def top_k(self, k: int) -> list[Result]:
-        "The `k` best results (fewer if there are fewer)"
+    def top_k(self, k: int | None) -> list[Result]:
+        "The `k` best results (fewer if there are fewer, all for `None`); raises `InputError`"
+        if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 0): raise InputError(f"k={k!r}: give a whole number of at least 0")
         return in_order(self.results)[:k]
 
     def get_result_by_docid(self, doc_id: Hashable) -> Result:

@@ -162,6 +162,15 @@ def test_a_folder_with_a_graph_only(graph, options):
     assert "an ONNX graph only" in words and "backend='onnx'" in words
 
 
+# ---- the best few
+
+@pytest.mark.parametrize("k", [-1, "2", 1.5, True, [1]], ids=repr)
+def test_a_number_of_results_that_is_none(k):
+    results = RankedResults([Result(Document("a", 0), 1.0, 1), Result(Document("b", 1), 0.5, 2)], "q")
+    assert f"k={k!r}" in said(InputError, lambda: results.top_k(k))
+    assert [len(results.top_k(n)) for n in (0, 1, 2, 9, None)] == [0, 1, 2, 2, 2]
+
+
 # ---- declarations
 
 DECLARED = [("words", "toyword"), ("words", ("",)), ("words", (5,)), ("words", 5), ("requires", {"extra": "toyword"}), ("requires", "torch")]
