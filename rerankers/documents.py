@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from .errors import InputError, did_you_mean
 
 # %% auto #0
-__all__ = ['TEXT_KEYS', 'ID_KEYS', 'WRAPPERS', 'Read', 'OBJECT_IDS', 'METADATA', 'OTHERWISE', 'NOTHING', 'CONVERTERS', 'LISTINGS',
-           'Document', 'first_key', 'missing', 'as_row', 'as_metadata', 'unwrapped', 'without', 'from_mapping',
-           'from_tuple', 'id_of', 'from_object', 'from_record', 'Shape', 'is_a', 'holds', 'copied', 'shape_of',
-           'is_one', 'read', 'checked', 'to_document', 'written', 'chosen', 'check_fields', 'listing', 'listed',
-           'as_items', 'is_label', 'as_list', 'check_ordered', 'check_id', 'labelled', 'numbered', 'each', 'taken',
-           'to_documents', 'readable']
+__all__ = ['TEXT_KEYS', 'ID_KEYS', 'WRAPPERS', 'Read', 'TUPLES', 'OBJECT_IDS', 'METADATA', 'OTHERWISE', 'NOTHING', 'CONVERTERS',
+           'LISTINGS', 'Document', 'first_key', 'missing', 'as_row', 'as_metadata', 'unwrapped', 'without',
+           'from_mapping', 'from_tuple', 'id_of', 'from_object', 'from_record', 'Shape', 'is_a', 'holds', 'copied',
+           'shape_of', 'is_one', 'read', 'checked', 'to_document', 'written', 'chosen', 'check_fields', 'listing',
+           'listed', 'as_items', 'is_label', 'as_list', 'check_ordered', 'check_id', 'labelled', 'numbered', 'each',
+           'taken', 'to_documents', 'readable']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
 @dataclass(repr=False)
@@ -103,13 +103,17 @@ def from_mapping(row: Mapping, names: Sequence[str] = TEXT_KEYS) -> Read:
     return doc, {**metadata, **without(record, "metadata")}
 
 # %% ../nbs/01_documents.ipynb #539b98b6
+TUPLES = ("a tuple is (id, text), (id, text, metadata), (id, document) or (document, score); rows of a data frame bring the names of their columns with "
+          "frame.iter_rows(named=True) in polars, frame.to_dict('records') in pandas")
+
 def from_tuple(row: tuple, names: Sequence[str] = TEXT_KEYS) -> Read:
     "`(id, text)`, `(id, text, metadata)`, `(id, document)` or `(document, score)`; raises `InputError`"
-    if len(row) not in (2, 3): raise InputError(f"a tuple of {len(row)}: a document is (id, text), (id, text, metadata), (id, document) or (document, score)")
+    if len(row) not in (2, 3): raise InputError(f"a tuple of {len(row)}: {TUPLES}")
     first, second = row[:2]
     scored = len(row) == 2 and not isinstance(first, str) and is_one(first, names)
     if scored and (second is None or hasattr(second, "__float__")): return read(first, names)
-    if not is_one(second, names): raise InputError(f"no text (got {second!r}); an empty document is the empty string")
+    if not is_one(second, names): raise InputError(f"no text (got {second!r}); an empty document is the empty string, and {TUPLES}")
+    if len(row) == 3 and not missing(row[2]) and as_row(row[2]) is None: raise InputError(f"its metadata is not a dictionary: {row[2]!r}; {TUPLES}")
     doc, record = read(second, names)
     return replace(doc, doc_id=first, metadata={**doc.metadata, **as_metadata(row[2] if len(row) == 3 else None)}), record
 

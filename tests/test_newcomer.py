@@ -162,6 +162,23 @@ def test_a_folder_with_a_graph_only(graph, options):
     assert "an ONNX graph only" in words and "backend='onnx'" in words
 
 
+# ---- tuples
+
+ROWS = ("(id, text)", "(id, text, metadata)", "iter_rows(named=True)", "to_dict('records')")
+
+
+@pytest.mark.parametrize("row", [("hamlet", 1, 2), ("hamlet", "a", 1), ("hamlet", "a", "b"), ("a", "b", {}, 1), ("hamlet", 5), (1, None), ("hamlet",), ()], ids=repr)
+def test_a_row_that_is_no_document_shows_what_one_is(row):
+    words = said(InputError, lambda: Reranker("bm25").rank("hamlet", [row]))
+    assert "document 0" in words and all(part in words for part in ROWS)
+
+
+def test_rows_of_a_frame_by_name():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"text": ["hamlet", "faust"], "id": ["a", "b"]})
+    assert [r.doc_id for r in Reranker("bm25").rank("hamlet", frame.iter_rows(named=True))] == ["a", "b"]
+
+
 # ---- the best few
 
 @pytest.mark.parametrize("k", [-1, "2", 1.5, True, [1]], ids=repr)
