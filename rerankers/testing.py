@@ -10,7 +10,7 @@ import io
 import math
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ __all__ = ['QUERY', 'TEXTS', 'ROUNDING', 'CHECKS', 'WORDS', 'Layer', 'TURNS', 'A
            'LATE_CHAINS', 'LATE_MODULES', 'candidates', 'scores_of', 'assert_close', 'check_permutation',
            'check_unchanged', 'check_nothing_printed', 'check_shapes', 'check_repeatable', 'check_order_free',
            'check_batches', 'check_many', 'check_async', 'check_threads', 'check_pickling', 'check_bad_input',
-           'check_ranker', 'tiny_tokenizer', 'tiny_bert', 'save_quietly', 'write_module', 'write_chain', 'score_layers',
-           'export_onnx', 'tiny_checkpoint', 'tiny_pieces', 'tiny_language_model', 'tiny_late']
+           'check_ranker', 'tiny_tokenizer', 'tiny_bert', 'one_of', 'save_quietly', 'write_module', 'write_chain',
+           'score_layers', 'export_onnx', 'tiny_checkpoint', 'tiny_pieces', 'tiny_language_model', 'tiny_late']
 
 # %% ../nbs/testing.ipynb #bf94f433
 QUERY = "who wrote the play hamlet?"
@@ -197,6 +197,11 @@ def tiny_bert(labels: int, headless: bool):
         torch.manual_seed(7)
         return (BertModel if headless else BertForSequenceClassification)(config).eval()
 
+def one_of(name: str, value: Any, known: Iterable[str]) -> Any:
+    "The value; raises `InputError` for one that is not known"
+    if value not in (known := list(known)): raise InputError(f"{name}={value!r}: choose one of {', '.join(map(repr, known))}")
+    return value
+
 def save_quietly(model: Any, folder: Path | str) -> None:
     "A model's weights and configuration, without a bar"
     from rerankers.engine.pytorch import quiet_loading
@@ -259,8 +264,9 @@ def tiny_checkpoint(
     headless: bool = False,     # Leave the head out
     onnx: bool = False,         # Write an ONNX graph too
 ) -> str:
-    "Folder of a tiny checkpoint with random weights; made once a process"
+    "Folder of a tiny checkpoint with random weights, by its kind 'bert', 'chain' or 'biencoder'; made once a process. Raises `InputError`"
     import tempfile
+    one_of("kind", kind, ("bert", "chain", "biencoder"))
     folder = Path(tempfile.mkdtemp(prefix=f"tiny-{kind}-"))
     model = tiny_bert(labels, headless or kind != "bert")
     save_quietly(model, folder)
@@ -307,10 +313,11 @@ def tiny_language_model(
     seed: int = 5,                  # Of the random weights
     **shape,                        # What else the configuration should say, such as hidden_size=256
 ) -> str:
-    "Folder of a tiny language model with random weights; made once a process"
+    "Folder of a tiny language model with random weights; made once a process. Raises `InputError`"
     import tempfile
     import torch
     import transformers
+    one_of("architecture", architecture, transformers.CONFIG_MAPPING)
     tokenizer = tiny_pieces(template or ("$A </s>" if architecture == "t5" else "<s> $A" if architecture in ("llama", "gemma", "mistral") else "$A"))
     settings = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, **SIZES.get(architecture, SIZES[""]), **shape}
     config = transformers.AutoConfig.for_model(architecture, **settings)
@@ -343,8 +350,9 @@ LATE_MODULES: dict[str, dict[str, Any]] = {     # module -> its configuration
 def tiny_late(
     kind: str = "stanford",     # "stanford", "pylate" or "multi-vector"
 ) -> str:
-    "Folder of a tiny late-interaction model with random weights; made once a process"
+    "Folder of a tiny late-interaction model with random weights, in the format 'stanford', 'pylate' or 'multi-vector'; made once a process. Raises `InputError`"
     import json
+    one_of("kind", kind, LATE_FILES)
     import tempfile
     import torch
     from safetensors.torch import load_file, save_file

@@ -209,3 +209,14 @@ def test_claims_that_would_be_taken_apart(name):
 
 def test_a_shortcut_that_would_be_taken_apart(tables):
     assert "also='splade'" in said(InputError, lambda: register_shortcut(Shortcut("toy", "bm25", lambda: ("", {}), lambda: True, also="splade")))
+
+
+# ---- models to test with
+
+@pytest.mark.parametrize("kind", ["nope", "", "BERT", None], ids=repr)
+def test_tiny_models_name_their_kinds(kind):
+    pytest.importorskip("torch")
+    from rerankers.testing import tiny_checkpoint, tiny_language_model, tiny_late
+    assert all(f"'{name}'" in said(InputError, lambda: tiny_checkpoint(kind)) for name in ("bert", "chain", "biencoder"))
+    assert all(f"'{name}'" in said(InputError, lambda: tiny_late(kind)) for name in ("stanford", "pylate", "multi-vector"))
+    assert "architecture" in said(InputError, lambda: tiny_language_model(kind))
