@@ -55,7 +55,8 @@ def misplaced(
 ) -> str:
     "What to say of an argument of `rank`; '' for other names"
     if name not in inspect.signature(BaseRanker.rank).parameters: return ""
-    if name == "instruction" and not cls.takes_instruction: return f"{cls.words[0]!r} follows no instruction: leave instruction= out, or choose a method that does"
+    if name == "instruction" and not cls.takes_instruction:
+        return f"{cls.words[0]!r} follows no instruction: leave instruction= out, or choose a method that does"
     return f"{name}= belongs to rank() and not to Reranker(): ranker.rank(query, docs, {name}=…)"
 
 def check_options(
@@ -66,7 +67,8 @@ def check_options(
     "Raise `InputError` for a keyword that the backend does not have"
     known = options_of(cls)
     for name in options:
-        if name not in known: raise InputError(misplaced(cls, name) or f"{cls.words[0]!r} has no option {name!r}. {others_with(name, model)}{did_you_mean(name, known)}")
+        if name in known: continue
+        raise InputError(misplaced(cls, name) or f"{cls.words[0]!r} has no option {name!r}. {others_with(name, model)}{did_you_mean(name, known)}")
 
 # %% ../nbs/05_reranker.ipynb #5dd61b6d
 UNIVERSAL = ("device", "dtype", "batch_size")   # 0.10 accepts these for every method

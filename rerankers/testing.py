@@ -350,7 +350,7 @@ LATE_MODULES: dict[str, dict[str, Any]] = {     # module -> its configuration
 def tiny_late(
     kind: str = "stanford",     # "stanford", "pylate" or "multi-vector"
 ) -> str:
-    "Folder of a tiny late-interaction model with random weights, in the format 'stanford', 'pylate' or 'multi-vector'; made once a process. Raises `InputError`"
+    "Folder of a tiny late-interaction model with random weights, formatted as 'stanford', 'pylate' or 'multi-vector'; made once. Raises `InputError`"
     import json
     one_of("kind", kind, LATE_FILES)
     import tempfile

@@ -403,7 +403,7 @@ def test_words_that_mean_nothing_are_input_errors(options):
 ONLY_SECOND = {"truncation": "only_second"}
 
 
-@pytest.mark.parametrize("options", [{}, {"max_length": 4}, ONLY_SECOND, ONLY_SECOND | {"query_length": 500}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"max_length": 5}, ONLY_SECOND, ONLY_SECOND | {"query_length": 500}], ids=str)
 def test_a_query_longer_than_the_model(options):
     "Is cut, or refused with an error of ours"
     ranker = load("bert", **options)

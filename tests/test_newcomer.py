@@ -125,7 +125,7 @@ def test_a_graph_has_its_own_number_format(graph, dtype):
 
 # ---- folders and files
 
-@pytest.mark.parametrize("options", [{}, {"model_type": "cross-encoder"}, {"model_type": "biencoder"}, {"model_type": "colbert"}, {"model_type": "t5"}], ids=str)
+@pytest.mark.parametrize("options", [{}, *({"model_type": word} for word in ("cross-encoder", "biencoder", "colbert", "t5"))], ids=str)
 @pytest.mark.parametrize("path", ["/no/such/model", "./models/mine", "../mine", "models/of/mine", "mine/", "~/no/such/model"])
 def test_a_folder_that_is_not_there(path, options, recwarn):
     words = said(ModelLoadError, lambda: Reranker(path, **options))
@@ -162,12 +162,33 @@ def test_a_folder_with_a_graph_only(graph, options):
     assert "an ONNX graph only" in words and "backend='onnx'" in words
 
 
+# ---- text that does not fit
+
+@pytest.mark.parametrize("most", [3, 4])
+@pytest.mark.parametrize("kind", ["tiny", "graph"])
+def test_a_length_that_leaves_no_token_of_a_document(kind, most, request):
+    "Three special tokens stand around a pair"
+    folder = request.getfixturevalue(kind)
+    words = said(InputError, lambda: Reranker(folder, max_length=most))
+    assert f"max_length={most}" in words and "at least 5" in words
+    assert len(Reranker(folder, max_length=5).rank("hamlet", ["faust", "hamlet"])) == 2
+
+
+def test_a_length_that_leaves_no_token_of_a_single_text():
+    pytest.importorskip("torch")
+    from rerankers.testing import tiny_checkpoint
+    assert "at least 3" in said(InputError, lambda: Reranker(tiny_checkpoint("biencoder"), max_length=2))
+
+
 # ---- tuples
 
 ROWS = ("(id, text)", "(id, text, metadata)", "iter_rows(named=True)", "to_dict('records')")
 
 
-@pytest.mark.parametrize("row", [("hamlet", 1, 2), ("hamlet", "a", 1), ("hamlet", "a", "b"), ("a", "b", {}, 1), ("hamlet", 5), (1, None), ("hamlet",), ()], ids=repr)
+WRONG = [("hamlet", 1, 2), ("hamlet", "a", 1), ("hamlet", "a", "b"), ("a", "b", {}, 1), ("hamlet", 5), (1, None), ("hamlet",), ()]
+
+
+@pytest.mark.parametrize("row", WRONG, ids=repr)
 def test_a_row_that_is_no_document_shows_what_one_is(row):
     words = said(InputError, lambda: Reranker("bm25").rank("hamlet", [row]))
     assert "document 0" in words and all(part in words for part in ROWS)

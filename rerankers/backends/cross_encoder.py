@@ -308,7 +308,7 @@ def pair_encoder(opened: Opened, recipe: PairRecipe, config: dict[str, Any], max
     if settings.message: return message_encoder(opened, max_length, prompt, truncation or query_length)
     if query_length is None and recipe.query_share and max_length: query_length = int(max_length * recipe.query_share)
     own = "only_second" if settings.truncation == "only_second" else recipe.truncation
-    return TextEncoder(vocabulary, max_length, truncation=truncation or own, query_length=query_length)
+    return TextEncoder(vocabulary, max_length, truncation=truncation or own, query_length=query_length, count=2)
 
 def message_encoder(opened: Opened, max_length: int | None, prompt: str, cut: str | int | None) -> MessageEncoder:
     "The encoder for pairs that go through a chat template, the prompt being the system's; raises `InputError` for wishes that it cannot fulfil"

@@ -181,7 +181,7 @@ def folder_encoder(
     vocabulary = from_folder(folder)
     register_special(vocabulary.tokenizer, read_json(folder / "special_tokens_map.json") or {})
     fits = usable_length(read_json(folder / "config.json") or {}, vocabulary.limit)
-    return TextEncoder(vocabulary, min((n for n in (check_positive("max_length", max_length), fits, most) if n), default=None))
+    return TextEncoder(vocabulary, min((n for n in (check_positive("max_length", max_length), fits, most) if n), default=None), count=2)
 
 # %% ../../nbs/backends/flashrank.ipynb #961fbcd9
 class FlashRankRanker(LocalRanker):

@@ -21,7 +21,7 @@ from .batching import MAX_TOKENS, Batch
 from .forks import beside, computes, loads, torch_module
 from .hub import LoadOptions, dtype_name, first_line, missing_model
 from .progress import somebody_watches
-from ..errors import InputError, ModelLoadError, did_you_mean, logger, need
+from ..errors import InputError, ModelLoadError, logger, need
 
 # %% auto #0
 __all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'UNUSED', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype',

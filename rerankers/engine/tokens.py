@@ -269,12 +269,13 @@ class TextEncoder:
         *,
         truncation: str = "longest_first",  # For pairs: "longest_first" or "only_second"
         query_length: int | None = None,    # Cap for the query's tokens, without special ones ("only_second")
+        count: int = 1,                     # Texts an item: 1 or 2; what leaves no room for so many is refused at once
     ):
         if truncation not in ("longest_first", "only_second"): raise InputError(f"truncation={truncation!r}: choose 'longest_first' or 'only_second'")
         self.vocabulary, self.truncation, self.query_length = vocabulary, truncation, query_length
         self.max_length = min((n for n in (max_length, vocabulary.room) if n is not None), default=None)
         self.frames = {n: frame_of(vocabulary.reader.tokenizer, n) for n in (1, 2)} if vocabulary.fast else {}
-        self.rest(1)
+        self.rest(count)
 
     def texts(self, texts: Sequence[str]) -> Tokens:
         "Single texts, truncated on the side that the tokenizer names"
@@ -290,11 +291,12 @@ class TextEncoder:
         self,
         count: int,     # Texts an item: 1 or 2
     ) -> int | None:
-        "Tokens that an item has for its texts, None without a bound; raises `InputError` where special tokens alone are too many"
+        "Tokens that an item has for its texts, None without a bound; raises `InputError` where special tokens leave none"
         special = self.frames[count].special if self.frames else self.vocabulary.tokenizer.num_special_tokens_to_add(count == 2)
         if self.max_length is None: return None
-        if self.max_length < special:
-            raise InputError(f"max_length={self.max_length}: the {special} special tokens around {('a text', 'a pair')[count - 1]} need more")
+        if self.max_length < special + count:
+            raise InputError(f"max_length={self.max_length}: with the {special} special tokens around {('a text', 'a pair')[count - 1]} no token of a "
+                             f"document fits: give at least {special + count}")
         return self.max_length - special
 
     def _reads(self, texts: Iterable[str], most: int | None) -> dict[str, Read]:
