@@ -25,7 +25,11 @@ __all__ = ['SILENT', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'Unkno
 # %% ../nbs/00_errors.ipynb #cfbf40e2
 class RerankersError(Exception):
     "Anything that this library raises on purpose"
-    def __str__(self) -> str: return " ".join(str(a) for a in self.args)
+    attempts: int = 0       # Requests that it took, where a server is to blame
+
+    def __str__(self) -> str:
+        tried = [f"({self.attempts} attempts; retries=0 makes one)"] if self.attempts > 1 else []
+        return " ".join([*map(str, self.args), *tried])
 
 class InputError(RerankersError, ValueError):
     "What the caller passed cannot be ranked"

@@ -110,7 +110,12 @@ class Usage:
     output_tokens: int = 0      # Tokens written, thoughts included
     units: float = 0.0          # What a provider of rankings bills instead of tokens
     cost: float | None = None   # Money in the server's currency, usually US dollars; `None`: unknown
-    retries: int = 0            # Requests that failed and were sent again
+    retries: int = 0            # Requests that failed, whether they were sent again or given up
+
+    @classmethod
+    def failed(cls, error: Exception) -> Usage:
+        "What a request took that ended in an error"
+        return cls(retries=max(getattr(error, "attempts", 0), 1))
 
     def __add__(self, other: Usage) -> Usage:
         "Both together; the cost is known only where both are, nothing used costs nothing"

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from rerankers import Document, InputError, ModelLoadError, RankedResults, Reranker, RerankersError, Result, registry
+from rerankers import Document, InputError, ModelLoadError, ProviderError, RankedResults, Reranker, RerankersError, Result, registry
+from rerankers.errors import ProviderTimeoutError
 from rerankers.rankers import PointwiseRanker, SetwiseRanker
 from rerankers.registry import Claims, Shortcut, register_shortcut
+from servers import Say, Scripted, need_litellm
 
 
 def said(error, call):
@@ -241,3 +243,61 @@ def test_tiny_models_name_their_kinds(kind):
     assert all(f"'{name}'" in said(InputError, lambda: tiny_checkpoint(kind)) for name in ("bert", "chain", "biencoder"))
     assert all(f"'{name}'" in said(InputError, lambda: tiny_late(kind)) for name in ("stanford", "pylate", "multi-vector"))
     assert "architecture" in said(InputError, lambda: tiny_language_model(kind))
+
+
+
+
+# ---- attempts
+
+WEB = {"api_key": "k", "backoff": 0.0}
+ASKED = {"cohere": {"model_type": "cohere"}, "rankgpt": {"model_type": "rankgpt"}, "litellm": {"model_type": "rankgpt", "client": "litellm"}}
+BROKEN = {"500": Say({"error": "no"}, status=500), "429": Say({"error": "no"}, status=429, headers={"Retry-After": "0"}), "hangs up": Say(cut=-1)}
+
+
+def hosted(way, server, **options):
+    "A ranker whose work the server does, or the test is skipped"
+    pytest.importorskip("httpx")
+    if way == "litellm": need_litellm()
+    path = "/rerank" if way == "cohere" else "/v1"
+    return Reranker("openai/any" if way == "litellm" else "any", base_url=server.url + path, **WEB, **ASKED[way], **options)
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.parametrize("way", ["cohere", "rankgpt"])
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_an_error_says_how_often_was_tried(way, fault, retries):
+    with Scripted([BROKEN[fault]] * 9) as server:
+        words = said(ProviderError, lambda: hosted(way, server, retries=retries).rank("q", ["a", "b"]))
+    assert len(server.seen) == retries + 1
+    assert (f"{retries + 1} attempts; retries=0 makes one" in words) is (retries > 0) and "1 attempts" not in words
+
+
+@pytest.mark.parametrize("way", ["cohere", "rankgpt"])
+def test_a_timeout_says_that_it_was_one_attempts(way):
+    with Scripted([Say(delay=float("inf"))] * 9) as server:
+        words = said(ProviderTimeoutError, lambda: hosted(way, server, retries=1, timeout=0.2).rank("q", ["a", "b"]))
+    assert "within 0.2 s" in words and "2 attempts; retries=0 makes one" in words
+
+
+def test_what_no_other_attempt_would_change_is_tried_once():
+    with Scripted([Say({"error": "no"}, status=400)]) as server:
+        assert "attempts" not in said(ProviderError, lambda: hosted("cohere", server, retries=3).rank("q", ["a"]))
+
+
+@pytest.mark.parametrize("way", ASKED)
+def test_requests_that_failed_are_counted(way):
+    "What went out is what was answered and what failed"
+    with Scripted([BROKEN["500"]] * 9) as server: results = hosted(way, server, retries=1, on_error="keep").rank("q", ["a", "b"])
+    assert (results.usage.calls, results.usage.retries) == (0, 2) and len(server.seen) == 2 and sum(results.faults.values()) == 1
+
+
+@pytest.mark.parametrize("way", ["cohere", "rankgpt"])
+def test_an_answer_that_is_none_is_counted_too(way):
+    with Scripted([BROKEN["500"], Say("<html>no</html>")]) as server: results = hosted(way, server, retries=1, on_error="keep").rank("q", ["a", "b"])
+    assert results.usage.calls + results.usage.retries == len(server.seen) == 2 and results.usage.cost is None
+
+
+def test_attempts_travel_with_the_error():
+    import pickle
+    with Scripted([BROKEN["500"]] * 9) as server, pytest.raises(ProviderError) as caught: hosted("cohere", server, retries=1).rank("q", ["a"])
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value) and caught.value.attempts == 2

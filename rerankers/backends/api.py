@@ -246,6 +246,7 @@ class HostedRanker(RemoteRanker):
                 if self.on_error == "raise" or not can_go_on(error): raise
                 logger.warning("%s: %d documents stay as they were: %s", self, len(texts), error)
                 tally.failed += 1
+                tally.usage += Usage.failed(error)
             done(1)
 
         await together(map(one, self.pieces(task)))

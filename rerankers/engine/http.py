@@ -107,7 +107,7 @@ def checked_headers(
 @dataclass(frozen=True)
 class WebOptions:
     "How a server is asked; raises `InputError` for numbers that make no sense"
-    timeout: float = 60.0                       # Seconds for one attempt, from connecting to the last byte
+    timeout: float = 60.0                       # Seconds for one attempt, from connecting to the last byte; retries have as many again
     connect_timeout: float = 10.0               # Seconds of it for connecting
     retries: int = 3                            # Attempts after the first
     backoff: float = 1.0                        # Seconds before the first retry; doubles each time
@@ -198,13 +198,18 @@ async def patiently(
     options: WebOptions,                    # How often, how long
     limit: Limit,                           # Shared by all requests to the same server
 ) -> tuple[Found, int]:
-    "What an attempt gave, and how many failed before it; raises the last failure"
+    "What an attempt gave, and how many failed before it; raises the last failure, which knows how many there were"
     async with limit():
         attempt = 0
         while True:
             try: return await once(), attempt
+            except UnusableAnswer as error:
+                error.attempts = attempt + 1
+                raise
             except ProviderError as error:
-                if not worth_it(error, attempt, options): raise
+                if not worth_it(error, attempt, options):
+                    error.attempts = attempt + 1
+                    raise
                 pause = options.wait(attempt, error.retry_after)
                 logger.info("%s; again in %.1f s", error, pause)
             attempt += 1

@@ -244,6 +244,7 @@ class ChatRanker(RemoteRanker):
         except (ProviderError, UnusableAnswer) as error:
             if self.on_error == "raise" or not can_go_on(error): raise
             logger.warning("%s: a window of %d documents stays as it was: %s", self, len(window.texts), error)
+            ledger.usage += Usage.failed(error)
             return self._kept(window, "failed")
         if answer.status not in UNUSABLE: return answer
         if self.on_error == "raise":

@@ -101,7 +101,7 @@ def make_client(
     context: int | None = None,                     # Tokens of question and answer together; a local model knows its own
     prices: tuple[float, float] | None = None,      # Per million tokens read and written, for `results.usage.cost`
     extra_body: Mapping[str, Any] | None = None,    # Fields of each request, above the method's own, as {"reasoning_effort": "low"}; None leaves one out
-    timeout: float = 120.0,                         # Seconds for one answer; models that think may want more
+    timeout: float = 120.0,                         # Seconds for one attempt; models that think may want more
     connect_timeout: float = 10.0,                  # Seconds of it for connecting
     retries: int = 3,                               # Attempts after the first
     backoff: float = 1.0,                           # Seconds before the first retry; doubles each time
