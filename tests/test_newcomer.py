@@ -301,3 +301,20 @@ def test_attempts_travel_with_the_error():
     import pickle
     with Scripted([BROKEN["500"]] * 9) as server, pytest.raises(ProviderError) as caught: hosted("cohere", server, retries=1).rank("q", ["a"])
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value) and caught.value.attempts == 2
+
+
+# ---- what the README says of documents
+
+def test_ids_and_titles_are_as_the_readme_says():
+    ranker = Reranker("bm25")
+    docs = [Document("a text", doc_id="mine"), {"text": "another"}, ("its own", "a third")]
+    assert sorted(map(str, (r.doc_id for r in ranker.rank("text", docs)))) == ["1", "its own", "mine"]
+    assert sorted(r.doc_id for r in ranker.rank("text", docs, doc_ids=["x", "y", "z"])) == ["x", "y", "z"]
+    assert ranker.rank("hamlet", [Document("a play", title="Hamlet"), Document("a play")])[0].title == "Hamlet"
+    assert ranker.score("hamlet", Document("a play", title="Hamlet")) == ranker.score("hamlet", "Hamlet a play") > 0
+
+
+def test_help_lists_the_options_of_a_method():
+    import pydoc
+    shown = pydoc.render_doc(type(Reranker("bm25")), renderer=pydoc.plaintext)
+    assert "k1: 'float' = 1.2" in shown or "k1: float = 1.2" in shown
