@@ -3,6 +3,7 @@ from mutations import Mutation
 
 DOCUMENTS, RESULTS, COMPAT = "rerankers/documents.py", "rerankers/results.py", "rerankers/compat.py"
 FOREIGN, OLD, OWN = "tests/test_foreign_documents.py", "tests/test_compat.py", "tests/test_documents_results.py"
+NEW = "tests/test_newcomer.py"
 MUTATIONS = [
     Mutation(DOCUMENTS, "if doc.doc_id is None: doc.doc_id = i if free(i) else next(spare)", "if doc.doc_id is None: doc.doc_id = i",
              f"{FOREIGN} -k meet", "two documents share an id by accident"),
@@ -43,4 +44,18 @@ MUTATIONS = [
     Mutation("rerankers/integrations/langchain.py", 'return [doc.model_copy(update={"metadata": {**doc.metadata, "relevance_score": score}}) for doc, score in best]',
              'return [(doc.metadata.update(relevance_score=score), doc)[1] for doc, score in best]', "tests/test_langchain.py -k whole", "the caller's documents are changed"),
     Mutation("rerankers/utils.py", "    if verbose > 0: logger.info", "    logger.info", f"{OLD} -k goes_to_the_log", "verbose=0 is not heard"),
+    Mutation(COMPAT, 'if list(own)[1:2] == ["model"]: args', "if True: args", f"{OLD} -k 'arguments_of_its_own'", "a class of the user's gets a model that it did not ask for"),
+    Mutation(COMPAT, "    return models or (row.model,) * bool(row.model)", "    return models", f"{OLD} -k 'took_unnamed and MxBai'", "MxBaiV2Ranker() has no model"),
+    Mutation("rerankers/reranker.py", "    check_model(choice)\n", "", f"{NEW} -k 'without_a_model'", "a model for BM25 ends in Python's TypeError"),
+    Mutation("rerankers/reranker.py", "if not isinstance(value, str) or not value.strip(): raise", "if not isinstance(value, str): raise", f"{NEW} -k 'words_are'", "an empty language is let pass"),
+    Mutation("rerankers/reranker.py", "misplaced(cls, name) or f", "f", f"{NEW} -k 'belongs_to_rank'", "'token' is proposed for top_k"),
+    Mutation("rerankers/registry.py", '    if path.is_file(): return f"{model!r} is a file', '    if False: return f"{model!r} is a file', f"{NEW} -k 'a_file_where'", "a file is asked of the hub"),
+    Mutation("rerankers/registry.py", "        for name, value in vars(self).items(): check_several(name, value)", "        pass", f"{NEW} -k 'claims_that'", "a claim is taken for its letters"),
+    Mutation("rerankers/engine/hub.py", "    def __post_init__(self) -> None: dtype_name(self.dtype)", "    def __post_init__(self) -> None: pass", f"{NEW} -k 'number_format_that'", "a graph lets any dtype pass"),
+    Mutation("rerankers/engine/tokens.py", "        self.rest(count)\n", "        self.rest(1)\n", f"{NEW} -k 'no_token_of_a_document'", "a model loads that no document fits"),
+    Mutation("rerankers/engine/http.py", "                    error.attempts = attempt + 1", "                    pass", f"{NEW} -k 'how_often and cohere'", "an error hides its attempts"),
+    Mutation("rerankers/backends/api.py", "                tally.usage += Usage.failed(error)\n", "", f"{NEW} -k 'failed_are_counted and cohere'", "a failed request is not counted"),
+    Mutation("rerankers/llm/chat.py", "            ledger.usage += Usage.failed(error)\n", "", f"{NEW} -k 'failed_are_counted and rankgpt'", "a failed request is not counted"),
+    Mutation(RESULTS, "isinstance(k, bool) or not isinstance(k, Integral) or k < 0", "isinstance(k, bool) or not isinstance(k, Integral)", f"{NEW} -k 'number_of_results'", "top_k(-1) is all but one"),
+    Mutation("rerankers/engine/pytorch.py", "        if type(handler) is logging.StreamHandler: handler", "        handler", "tests/test_quiet.py -k users_has", "a file of the user's misses warnings"),
 ]
