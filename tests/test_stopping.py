@@ -139,7 +139,15 @@ def test_one_of_two_who_share_a_model_leaves():
     assert len(asyncio.run(main())) == 4
 
 
-def test_an_interrupt_ends_the_work_of_other_threads():
+@pytest.fixture
+def interruptible():
+    "A program that was started in the background may have been told to ignore the signal"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_the_work_of_other_threads(interruptible):
     "Control-C reaches the thread that waits, not the one that computes"
     ranker, steps = KINDS["rankgpt, writing"]()
     def interrupt():
