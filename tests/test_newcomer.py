@@ -66,7 +66,8 @@ def test_a_method_that_needs_a_model_and_has_no_default_says_so(tables):
 
 # ---- what is no name
 
-@pytest.mark.parametrize("name", [None, 5, 0.5, True, [], ["bm25"], {}, object(), b"bm25", "", "  "], ids=lambda name: "object" if type(name) is object else repr(name))
+@pytest.mark.parametrize("name", [None, 5, 0.5, True, [], ["bm25"], {}, object(), b"bm25", "", "  "],
+                         ids=lambda name: "object" if type(name) is object else repr(name))
 def test_what_names_no_model_is_refused(name):
     assert "name a family, a checkpoint or a folder" in said(InputError, lambda: Reranker(name))
 
