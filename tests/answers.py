@@ -669,3 +669,97 @@ YES_NO = [
     ("I can't say whether it is true.", None), ("Answer only with 'true' or 'false'.", None),
     ('Determine if the following passage is true or false', None), ('42', None),
 ]
+
+# ---------- what a hostile reviewer found to be read the wrong way round, or as a ranking where there is none, with others of each kind
+
+LATER_RANKINGS = [
+    # keys that say which way
+    ('{"worst_to_best": [1,3,2]}', 3, "2 3 1"), ('{"least_to_most": [1,2,3]}', 3, "3 2 1"), ('{"leastToMostRelevant": [1,2,3]}', 3, "3 2 1"),
+    ('{"least_relevant_first": [3,1,2]}', 3, "2 1 3"), ('{"ascending_relevance": ["[3]", "[1]", "[2]"]}', 3, "2 1 3"),
+    ('{"best_to_worst": [1,3,2]}', 3, "1 3 2"), ('{"most_relevant_first": [3,1,2]}', 3, "3 1 2"), ('{"descending": [3,1,2]}', 3, "3 1 2"),
+    ('{"order": "worst to best", "ranking": [1,3,2]}', 3, "2 3 1"), ('{"order": "best to worst", "ranking": [1,3,2]}', 3, "1 3 2"),
+    ('From worst to best:\n{"ranking": [1, 3, 2]}', 3, "2 3 1"), ('Sorted by relevance, most relevant first:\n{"ranking": [1, 3, 2]}', 3, "1 3 2"),
+    # numbers of which less is more
+    ('[{"id":1,"irrelevance":0.9},{"id":2,"irrelevance":0.1},{"id":3,"irrelevance":0.5}]', 3, "2 3 1"),
+    ('[{"id":1,"irrelevance_score":0.9},{"id":2,"irrelevance_score":0.1},{"id":3,"irrelevance_score":0.5}]', 3, "2 3 1"),
+    ('[{"id":1,"distance":0.9},{"id":2,"distance":0.1},{"id":3,"distance":0.5}]', 3, "2 3 1"),
+    ('[{"id":1,"non-relevance":0.9},{"id":2,"non-relevance":0.1},{"id":3,"non-relevance":0.5}]', 3, "2 3 1"),
+    ('{"results": [{"passage":1,"cosine_distance":0.9},{"passage":2,"cosine_distance":0.1},{"passage":3,"cosine_distance":0.5}]}', 3, "2 3 1"),
+    ('[{"id":1,"perplexity":90},{"id":2,"perplexity":10},{"id":3,"perplexity":50}]', 3, "2 3 1"),
+    ('{"distances": {"[1]": 0.9, "[2]": 0.1, "[3]": 0.5}}', 3, "2 3 1"), ('{"scores": {"1": 2, "2": 3, "3": 1}}', 3, "2 1 3"),
+    ('| Passage | Distance |\n|---|---|\n| 1 | 0.9 |\n| 2 | 0.1 |\n| 3 | 0.5 |', 3, "2 3 1"),
+    ('| Passage | Irrelevance |\n|---|---|\n| 1 | 9 |\n| 2 | 1 |\n| 3 | 5 |', 3, "2 3 1"),
+    ('<doc id="1" distance="0.7"/><doc id="2" distance="0.1"/>', 2, "2 1"),
+    ('Distances:\n[1]: 0.9\n[2]: 0.1\n[3]: 0.5', 3, "2 3 1"), ('[1]: irrelevance 9\n[2]: irrelevance 1\n[3]: irrelevance 5', 3, "2 3 1"),
+    ('[1]: distance 0.9, [2]: distance 0.1, [3]: distance 0.5', 3, "2 3 1"),
+    # other scores
+    ('[{"id":1,"similarity":0.2},{"id":2,"similarity":0.9},{"id":3,"similarity":0.5}]', 3, "2 3 1"),
+    ('[{"id":1,"relevant":false},{"id":2,"relevant":true},{"id":3,"relevant":false}]', 3, "2 1 3"),
+    ('[{"id":1,"relevance":"low"},{"id":2,"relevance":"high"},{"id":3,"relevance":"medium"}]', 3, "2 3 1"),
+    ('{"ids":[1,2,3],"scores":[0.1,0.9,0.5]}', 3, "2 3 1"), ('{"passages":["[1]","[2]","[3]"],"distances":[0.9,0.1,0.5]}', 3, "2 3 1"),
+    # places and scores behind a document
+    ('[1]: rank 3\n[2]: rank 1\n[3]: rank 2', 3, "2 3 1"), ('[1] - rank 3\n[2] - rank 1\n[3] - rank 2', 3, "2 3 1"),
+    ('Passage 1: 3rd\nPassage 2: 1st\nPassage 3: 2nd', 3, "2 3 1"), ('Passage 1: third\nPassage 2: first\nPassage 3: second', 3, "2 3 1"),
+    ('[1] (rank 3), [2] (rank 1), [3] (rank 2)', 3, "2 3 1"), ('[1] is ranked 3rd, [2] is ranked 1st, [3] is ranked 2nd.', 3, "2 3 1"),
+    ('Passage 1 = rank #3\nPassage 2 = rank #1\nPassage 3 = rank #2', 3, "2 3 1"), ('- **[1]**: position 3\n- **[2]**: position 1\n- **[3]**: position 2', 3, "2 3 1"),
+    ('Dokument 1: Platz 3\nDokument 2: Platz 1\nDokument 3: Platz 2', 3, "2 3 1"),
+    ('[1] 0.2\n[2] 0.9\n[3] 0.5', 3, "2 3 1"), ('Passage 1 0.2\nPassage 2 0.9\nPassage 3 0.5', 3, "2 3 1"),
+    ('[1] score 2/10, [2] score 9/10, [3] score 5/10', 3, "2 3 1"), ('Passage 1 (Score: 2), Passage 2 (Score: 9), Passage 3 (Score: 5)', 3, "2 3 1"),
+    ('[1] = 0.2, [2] = 0.9, [3] = 0.5', 3, "2 3 1"), ('[1]: 2/10; [2]: 9/10; [3]: 5/10', 3, "2 3 1"),
+    ('[1] has a score of 2, [2] has a score of 9 and [3] has a score of 5.', 3, "2 3 1"), ('[1] (20%), [2] (90%), [3] (50%)', 3, "2 3 1"),
+    ('Passage 3 (score: 9), Passage 1 (score: 8), Passage 2 (score: 1)', 3, "3 1 2"),
+    ('[1]: low relevance\n[2]: high relevance\n[3]: medium relevance', 3, "2 3 1"), ('[1]: not relevant\n[2]: relevant\n[3]: partially relevant', 3, "2 3 1"),
+    ('[1]: No\n[2]: Yes\n[3]: No', 3, "2 1 3"), ('{"1": "low", "2": "high", "3": "medium"}', 3, "2 3 1"),
+    ('[{"id":1,"rank":"3rd"},{"id":2,"rank":"1st"},{"id":3,"rank":"2nd"}]', 3, "2 3 1"), ('[{"id":1,"cos_sim":0.2},{"id":2,"cos_sim":0.9},{"id":3,"cos_sim":0.5}]', 3, "2 3 1"),
+    ('[2]: names the author\n[1]: irrelevant\n[3]: irrelevant', 3, "2 1 3"), ('| Passage | Rank |\n|---|---|\n| 1 | 3rd |\n| 2 | 1st |\n| 3 | 2nd |', 3, "2 3 1"),
+    # sentences and headings that begin with the worst
+    ('[1] (least relevant), [3], [2] (most relevant)', 3, "2 3 1"), ('[1] (worst) > [3] > [2] (best)', 3, "2 3 1"),
+    ('The least relevant is [1], then [3], and the most relevant is [2].', 3, "2 3 1"),
+    ('[1] is the least relevant, followed by [3], and [2] is the most relevant.', 3, "2 3 1"),
+    ('The most relevant is [2], then [3], and the least relevant is [1].', 3, "2 3 1"),
+    ('The worst passage is [1]. The best passage is [2].', 3, "2 3 1"), ('Least relevant: [1]\nMost relevant: [2]', 3, "2 3 1"),
+    ('Irrelevant: [1], [3]\nRelevant: [4], [2]', 5, "4 2 5 1 3"), ('Relevant: [4], [2]\nIrrelevant: [1], [3]', 5, "4 2 5 1 3"),
+    ('Somewhat relevant: [1]\nHighly relevant: [3]\nNot relevant: [2]', 3, "3 1 2"),
+    ('{"irrelevant": [1, 2, 5], "relevant": [4, 3]}', 5, "4 3 1 2 5"),
+    # an order that is cited
+    ('[3] > [1] > [2]\n\nOriginal order: [1] > [2] > [3]', 3, "3 1 2"), ('Original order: [1] > [2] > [3]\nNew order: [3] > [1] > [2]', 3, "3 1 2"),
+    ('[3] > [1] > [2]\n\nInitial ranking:\n[1] > [2] > [3]', 3, "3 1 2"), ('New order: 3, 1, 2\nOriginal order: 1, 2, 3', 3, "3 1 2"),
+    ('After: [3] > [1] > [2]\nBefore: [1] > [2] > [3]', 3, "3 1 2"), ('The original order was [1] > [2] > [3]. Mine is [3] > [1] > [2].', 3, "3 1 2"),
+    ('{"original_order": [1, 2, 3], "ranking": [3, 1, 2]}', 3, "3 1 2"), ('{"ranking": [3, 1, 2], "input_order": [1, 2, 3]}', 3, "3 1 2"),
+    # and what was right, said with the same words
+    ("The query asks for the author. [1] is irrelevant, I think.\n\n[1]: 3/10\n[2]: 9/10\n[3]: 5/10", 3, "2 3 1"),
+    ("I have enough information, and none violates a policy. 3, 1, 2", 3, "3 1 2"),
+    ('Ranking (irrelevant ones last): [3], [1], [2]', 3, "3 1 2"), ('[2] explains the policy. [3] is about guidelines. [1] is offensive.', 3, "2 3 1"),
+    ('1. [3] - relevant\n2. [1] - not relevant\n3. [2] - not relevant', 3, "3 1 2"), ('Only passage 2 names the author.', 3, "2"),
+    ('I would pick [2].', 3, "2"), ('Given the original query, the order is: [3] > [1] > [2]', 3, "3 1 2"),
+]
+
+LATER_REFUSALS = [
+    ("I do not have enough information to rank passages [4] and [2].", 5), ("My guidelines prevent me from ranking [4].", 5),
+    ("That's against policy: [3]", 5), ("Não posso classificar as passagens [4] e [2].", 5), ("The query mentions World War 2 and Article 5.", 5),
+    ("Irrelevant: [2], [3]", 5), ("Not relevant: 2, 3", 5), ("I must decline. Passage 4 is offensive.", 5), ("Least relevant: [5]", 5),
+    ("I don't have enough context for [2] and [3].", 5), ("There is insufficient information about [3].", 5), ("Content policy violation: [2]", 5),
+    ("I'd rather not rank [3] and [1].", 5), ("It would be inappropriate to rank [2].", 5), ("Passage [2] violates our content policy.", 5),
+    ("Ik kan passages [4] en [2] niet rangschikken.", 5), ("Nie mogę uszeregować fragmentów [4] i [2].", 5),
+    ("Non sono in grado di ordinare [4] e [2].", 5), ("Infelizmente, não consigo ordenar [4].", 5), ("Je n'ai pas assez d'informations sur [4].", 5),
+    ("Tyvärr kan jag inte rangordna [4] och [2].", 5), ("Maaf, saya tidak dapat mengurutkan [4].", 5), ("[4]와 [2]는 평가할 수 없어요.", 5),
+    ("I cannot rank these: [1], [2], [3]", 3), ("That's against policy: [1], [2], [3]", 3),
+    ("The passages cite Article 5 and Document 3 of the treaty.", 5), ("It was decided under Article 3.", 5),
+    ("Off-topic: [1]", 5), ("Unrelated: [4], [1]", 5), ("Not relevant:\n- [2]\n- [3]", 5), ("Irrelevant passages:\n1. [2]\n2. [3]", 5),
+    ("Nicht relevant: 2, 3", 5), ("不相关：[2]，[3]", 5), ("Excluded: [2]", 5), ("Worst: [5]", 5), ("[2] and [3] are not relevant.", 5),
+    ("Passage 3 is irrelevant.", 5), ("The least relevant passage is [5].", 5), ("Original order: [1] > [2] > [3]", 3), ('{"irrelevant": [2, 3]}', 5),
+    ('{"original_order": [1, 2, 3]}', 3), ("The original order was [1] > [2] > [3].", 3), ("The original order was [1], [2], [3].", 3),
+    ("Passages [4] and [2] are unsafe.", 5), ("[3] was removed for policy reasons.", 5),
+]
+
+SCORES += [
+    ("about 7.", 10, 7), ("4 stars", 10, 4), ("\\boxed{7}", 10, 7), ("7 since it answers 2 of 3 questions", 10, 7),
+    ("Relevance: 9 (on a scale from 0 to 10)", 10, 9), ("Around 8", 10, 8), ("approximately 6.5 points", 10, 6.5), ("~7", 10, 7), ("etwa 7.", 10, 7),
+    ("The final answer is $\\boxed{7}$.", 10, 7), ("\\boxed{\\text{7}}", 10, 7), ("$7$", 10, 7), ("6 because it names 3 of 4 plays", 10, 6),
+    ("5 points, for 2 facts", 10, 5), ("Score: 9 (0 = irrelevant, 10 = perfect)", 10, 9), ("Rating: 4 [scale of 0 to 10]", 10, 4),
+    ("about 7 in 10 readers", 10, None), ("around 3 pm", 10, None), ("about 7 reasons", 10, None), ("4 out of 5 stars", 10, None), ("It costs $7", 10, None),
+]
+
+YES_NO += [("Yes? No.", 0), ("No? Yes.", 1), ("Is it relevant? Yes.", 1), ("Yes?", None), ("\\boxed{Yes}", 1), ("**Relevant? No.**", 0), ("Answer: yes? No.", 0)]
+
+CHOICES += [("Passage A is irrelevant.", 3, None), ("The least relevant passage is Passage B.", 3, None), ("Passage A is irrelevant. Passage B names him.", 3, "B")]

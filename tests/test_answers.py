@@ -38,17 +38,17 @@ def cases(rows): return [pytest.param(*row, id=str(i)) for i, row in enumerate(r
 # ---------- the table
 
 def test_the_table_is_large_and_half_of_it_is_no_ranking():
-    rankings, refusals = answers.RANKINGS + answers.MORE_RANKINGS, answers.REFUSALS + answers.MORE_REFUSALS
+    rankings, refusals = answers.RANKINGS + answers.MORE_RANKINGS + answers.LATER_RANKINGS, answers.REFUSALS + answers.MORE_REFUSALS
     assert len(rankings) > 200 and len(refusals) > 200
 
 
 @pytest.mark.parametrize("style", ["numbers", "ties", "json"])
-@pytest.mark.parametrize(("text", "n", "labels"), cases(answers.RANKINGS + answers.MORE_RANKINGS))
+@pytest.mark.parametrize(("text", "n", "labels"), cases(answers.RANKINGS + answers.MORE_RANKINGS + answers.LATER_RANKINGS))
 def test_a_ranking_is_read_as_it_was_meant(text, n, labels, style): assert read(text, n, style) == meant(labels, n), text
 
 
 @pytest.mark.parametrize("style", ["numbers", "ties", "json"])
-@pytest.mark.parametrize(("text", "n"), cases(answers.REFUSALS + answers.MORE_REFUSALS))
+@pytest.mark.parametrize(("text", "n"), cases(answers.REFUSALS + answers.MORE_REFUSALS + answers.LATER_REFUSALS))
 def test_what_is_no_ranking_is_not_taken_for_one(text, n, style): assert read(text, n, style) is None, text
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 # %% auto #0
-__all__ = ['NOUN', 'NO_LETTER', 'KINDS', 'KIND', 'NAMES', 'SEPARATED', 'NUMBERED', 'NUMERAL', 'SCORED', 'NUMBERS', 'LETTERS',
-           'ONE', 'CHAIN', 'LIST', 'SERIES', 'SEQUENCE', 'LINE', 'EITHER', 'HEADING', 'EXAMPLE', 'REFUSALS', 'REFUSAL',
-           'NOUNS', 'LOW', 'HIGH', 'TO', 'FIRST', 'BEGIN', 'UP', 'DOWN', 'Naming', 'naming', 'by_number', 'by_letter',
-           'Said', 'which', 'word_by_word', 'Run', 'runs', 'mentions', 'complete', 'together', 'heading', 'towards',
-           'turned', 'directed']
+__all__ = ['NOUN', 'NO_LETTER', 'KINDS', 'KIND', 'NAMES', 'SEPARATED', 'NUMBERED', 'NUMERAL', 'ORDINALS', 'GRADES', 'SAYS',
+           'SCORED', 'NUMBERS', 'LETTERS', 'ONE', 'CHAIN', 'LIST', 'SERIES', 'SEQUENCE', 'LINE', 'EITHER', 'HEADING',
+           'EXAMPLE', 'REFUSALS', 'REFUSAL', 'NOUNS', 'LOW', 'HIGH', 'TO', 'FIRST', 'BEGIN', 'UP', 'DOWN', 'BAD',
+           'OMITTED', 'ORDERLY', 'ORIGINAL', 'PRAISED', 'PARTLY', 'BLOCK', 'SENTENCE', 'Naming', 'naming', 'by_number',
+           'by_letter', 'Said', 'which', 'word_by_word', 'Run', 'runs', 'mentions', 'complete', 'together', 'heading',
+           'towards', 'turned', 'upward', 'spaced', 'directed', 'last_resort', 'praise', 'without']
 
 # %% ../../nbs/llm/06_identifiers.ipynb #6f1d0a07
 NOUN = (r"(?:passages?|passagen|documents?|docs?|texts?|snippets?|paragraphs?|candidates?|items?|results?|articles?|excerpts?|options?|"
@@ -39,15 +40,23 @@ class Naming(NamedTuple):
     id: re.Pattern[str]                 # An identifier
     word: re.Pattern[str]               # Any word, one group a kind
     numbered: re.Pattern[str]           # A place and an identifier, as in a numbered list
-    scored: re.Pattern[str]             # A line that is an identifier and a number
+    scored: re.Pattern[str]             # An identifier with a number: whether a line begins, the mark and the words between, whether a line ends
 
 # %% ../../nbs/llm/06_identifiers.ipynb #6f1d0a09
 SEPARATED = r"(?=[^\w\n]{0,20}(?:\n|\Z)|[*_`\"'\s]{0,4}[-–—:|(,;]|\s\d{1,2}[.)])"       # a bare identifier of an item is all there is, or a mark follows
 NUMBERED  = (r"(?:^|[,;]|(?<=[\])]\s))[^\w\n\[]{0,6}(?:(?:rank|position|place|platz|rang)\W{0,4})?(\d{1,3})(?:st|nd|rd|th)?[*_]{0,2}[ \t]{0,2}"
              rf"(?:\.(?!\d)|[):|–-])[*_]{{0,2}}[ \t]{{0,3}}([*_`\"']{{0,3}}(?:%(n)s|%(k)s|(?:%(b)s){SEPARATED}))")
 NUMERAL   = r"-?\d{1,3}(?:\.\d{1,9})?"
-SCORED    = (r"^[^\w\n\[]{0,6}(?:\d{1,3}[.)][ \t]{1,3}[*_]{0,2})?(%(n)s|%(k)s)[*_`\"']{0,3}[ \t]?[:=(–|-][^\w\n]{0,4}"
-             rf"(?:(?:relevan\w{{0,4}}|score|rating)[^\w\n]{{1,4}}){{0,2}}({NUMERAL})[ \t]?(?:/[ \t]?\d{{1,3}})?[^\w\n]{{0,4}}$")
+ORDINALS  = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+GRADES = {word: grade + 0.5 for grade, words in enumerate((     # a half, so that no two look like places
+    ("false", "no", "none", "irrelevant", "not relevant", "very low"), ("low", "slightly relevant", "marginally relevant"),
+    ("medium", "moderate", "partial", "partially relevant", "somewhat relevant"), ("true", "yes", "relevant", "high"),
+    ("very high", "highly relevant", "very relevant", "perfectly relevant"))) for word in words}
+SAYS      = (r"(?:(?:is|are|has|gets?|with|an?|the|at|of|its|comes?|rank(?:s|ed|ing)?|no\.?|number|position|placed?|platz|rang|scored?s?|rated?|rating|grade|"
+             r"points?|(?:ir|non-?)?relevan\w{0,4}|similarity|\w{0,12}distance|cost|loss|final|overall)[^\w\n]{1,4}){1,5}")       # words before such a number
+SCORED    = (r"(^[^\w\n\[]{0,6}(?:\d{1,3}[.)][ \t]{1,3}[*_]{0,2})?)?(%(n)s|%(k)s)[*_`\"']{0,3}[ \t]?([:=(–|-]?)[^\w\n\[]{0,4}"
+             rf"({SAYS})?({NUMERAL}(?:st|nd|rd|th)?|{'|'.join([*ORDINALS, *sorted(GRADES, key=len, reverse=True)])})[ \t]?"
+             r"(?:/[ \t]?\d{1,3}|out of \d{1,3}|%%|points?\b|relevance\b)?(?![\w.]?\w)[^\w\n,;.<>\[]{0,4}(?=($)|[,;.\n]|(?:and|und|et|y)\b)")
 
 def naming(
     position: Callable[[str], int],     # An identifier's position
@@ -151,11 +160,17 @@ HEADING = re.compile(r"rank|order|sort|answer|result|final|\bbest|\bhere|relevan
 EXAMPLE = re.compile(r"(?:e\.\s?g\.|\bexample|\binstance|\bz\.\s?b\.|例如|例えば|\bejemplo|\bexemple)[\s,:]{0,4}$|\b(?:format|like|such as)[\s,]{0,4}$", re.I)
 REFUSALS = {
     "en": r"sorry|apolog|can ?not\b|can['’]t\b|could ?n[o'’]t|unable|not able|impossible|not possible|won['’]t\b|refuse|unfortunately|none of|\berror\b",
-    "de": r"tut mir leid|leider|\bkann\b.{0,60}\b(?:nicht|keine)\b|unmöglich",
-    "fr": r"désolé|ne peux pas|ne suis pas en mesure|malheureusement",
-    "es, it": r"lo siento|no puedo|mi dispiace|non posso", "ru": r"извините|не могу",
-    "zh": "抱歉|对不起|无法|不能", "ja": "申し訳|できません|お答え|すみません",
-    "ko": "죄송|없습니다",
+    "en, of oneself": r"\bI (?:do not|don['’]t|must(?: not|n['’]t)?|need|lack|decline|am not|should not|shouldn['’]t|will not|['’]m not)\b|\bI['’](?:m not|d rather not)\b|"
+                      r"\bprevents? me|\b(?:not enough|insufficient) (?:context|information|detail|data)|\bmy (?:guidelines|polic|rules|instructions|programming)|"
+                      r"\b(?:content|usage|safety) polic|\bagainst (?:\w{1,10} ){0,3}(?:polic|guidelines|rules)|\bviolat\w{1,5} (?:my|our)\b|\binappropriate to\b",
+    "de": r"tut mir leid|leider|\bkann\b.{0,60}\b(?:nicht|keine)\b|unmöglich|nicht möglich|nicht in der lage",
+    "fr": r"désolé|ne peux pas|ne suis pas en mesure|malheureusement|je n['’]ai pas|impossible de",
+    "es, it": r"lo siento|no puedo|no tengo|no es posible|lamentablemente|mi dispiace|non posso|non sono in grado|purtroppo",
+    "pt": r"não posso|não consigo|não tenho|infelizmente|desculpe|lamento", "nl": r"helaas|\bkan\b.{0,60}\bniet\b|het spijt",
+    "pl": r"nie mogę|niestety|przepraszam", "sv, da, no": r"tyvärr|beklager|desværre|dessverre", "tr": r"üzgünüm|maalesef", "id": r"\bmaaf|tidak (?:dapat|bisa)",
+    "vi": r"xin lỗi|không thể", "ru": r"извините|не могу|к сожалению|невозможно",
+    "zh": "抱歉|对不起|无法|不能|很遗憾|拒绝", "ja": "申し訳|できません|お答え|すみません|残念ながら",
+    "ko": "죄송|없습니다|없어요|수 없",
     "the question again": r"please provide|i will provide you|received|\be\.\s?g\.|\bfor (?:example|instance)|\bformat\b"}
 REFUSAL = re.compile("|".join(REFUSALS.values()), re.I)
 NOUNS   = re.compile(NOUN, re.I)
@@ -170,7 +185,7 @@ def heading(
 # %% ../../nbs/llm/06_identifiers.ipynb #6f1d0a14
 LOW  = (r"(?:\bleast|\bworst|\blowest|\bweakest|\bbottom|\bwenigsten|\bunwichtigste\w{0,2}|\bschlechteste\w{0,2}|\bniedrigste\w{0,2}|\bmoins|"
         r"\bmenos|\bpeor|\bменее|最不|最低|低い?)")
-HIGH = (r"(?:\bmost|\bbest|\bhighest|\bstrongest|\btop|\bwichtigste\w{0,2}|\brelevanteste\w{0,2}|\bbeste\w{0,2}|\bhöchste\w{0,2}|\bplus|\bmás|\bmejor|\bболее|"
+HIGH = (r"(?:\bmost|\bbest|\bhighest|\bstrongest|\btop(?:most)?\b|\bwichtigste\w{0,2}|\brelevanteste\w{0,2}|\bbeste\w{0,2}|\bhöchste\w{0,2}|\bplus|\bmás|\bmejor|\bболее|"
         r"最相关|最高|高い?)")
 TO, FIRST = r"(?:\bto\b|\bzu[mr]?\b|\bbis\b|\bau\b|\bà\b|\ba\b|[-=]?>|→|到|から)", r"(?:\bfirst\b|\bzuerst\b|d['’]abord|\bprimero\b|先|の?順)"
 BEGIN = r"\b(?:starting|beginning|begin|start)\b[^.\n:]{0,15}?"
@@ -183,8 +198,8 @@ def towards(
     "What says that a ranking begins with `one`"
     return re.compile(rf"{one}[^.\n:]{{0,40}}?{TO}[^.\n:]{{0,30}}?{other}|{one}[^.\n:,]{{0,25}}?{FIRST}|{BEGIN}{one}|{'|'.join(words)}", re.I)
 
-UP   = towards(LOW, HIGH, r"(?<!not )\bascending", r"\bincreasing", r"\baufsteigend", r"\bcroissant", r"\bascendente", "升序", "昇順", "递增")
-DOWN = towards(HIGH, LOW, r"(?<!not )\bdescending", r"\bdecreasing", r"\babsteigend", r"\bdécroissant", r"\bdescendente", "降序", "降順", "递减")
+UP   = towards(LOW, HIGH, r"(?<!not )\bascending", r"\basc\b", r"\bincreasing", r"\baufsteigend", r"\bcroissant", r"\bascendente", "升序", "昇順", "递增")
+DOWN = towards(HIGH, LOW, r"(?<!not )\bdescending", r"\bdesc\b", r"\bdecreasing", r"\babsteigend", r"\bdécroissant", r"\bdescendente", "降序", "降順", "递减")
 
 def turned(
     text: str,      # A text
@@ -198,10 +213,57 @@ def turned(
         if max(up, down) >= 0: return up > down
     return sign
 
+def upward(
+    sentence: str,
+) -> bool:
+    "Does it begin with the worst and end with the best?"
+    low, high = (re.search(words, sentence, re.I) for words in (LOW, HIGH))
+    return bool(low and high and low.start() < high.start())
+
+def spaced(key: str) -> str:
+    "A key in words: `worst_to_best` and `worstToBest` are worst to best"
+    return re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", key)).strip()
+
 def directed(
     ids: list[int],     # Positions
     said: Said,         # The text
     run: Run,           # Where they stand in it
 ) -> list[int]:
     "The positions from best to worst"
-    return ids[::-1] if turned(said.text, run.start, run.end, "<" in run.kinds and ">" not in run.kinds) else ids
+    sign = upward(said.text[run.start:run.end + 40].rstrip()) or "<" in run.kinds and ">" not in run.kinds
+    return ids[::-1] if turned(said.text, run.start, run.end, sign) else ids
+
+# %% ../../nbs/llm/06_identifiers.ipynb #6f1d0a22
+BAD   = re.compile(r"\b(?:ir|un|non-?\s?)(?:relevan|related)|\b(?:not|nicht|pas|no|não|non)\s(?:\w+\s){0,2}(?:relevan|pertinent|related|rilevant)|n['’]t\s(?:\w+\s)?relevan|"
+                   r"\boff[ -]topic|不相关|无关|無關|無関係|нерелевант|관련 없|" + LOW, re.I)
+OMITTED  = re.compile(r"\b(?:exclud|discard|omitted|rejected|unranked|left out|not ranked)", re.I)
+ORDERLY  = re.compile(r"rank|order|sort|first|last|start|begin|rangfolge|reihenfolge|classe|orden|ascend|descend|排|順", re.I)
+ORIGINAL = re.compile(r"\b(?:original|initial|input|previous|prior|given|old|unranked|unsorted)\s?(?:\w+\s)?(?:order|ranking|sequence|list)\b(?!.*\b(?:order|ranking)\b)|"
+                      r"\bursprüngliche\w*\s(?:reihenfolge|rangfolge)|\b(?:ordre|orden|ordine) (?:initial|original|iniziale)|原始顺序|原来的顺序|元の順|\A\W*(?:before|original|initial)\W*\Z", re.I)
+PRAISED  = re.compile(HIGH + r"|\bhighly|\bvery", re.I)
+PARTLY   = re.compile(r"\b(?:less|partial\w*|somewhat|marginal\w*|moderate\w*|slightly|weniger|teilweise|peu|部分)\b", re.I)
+BLOCK    = re.compile(r"(?P<head>(?:^|(?<=[.;,\n]))[^.;:：!?{}|\n\[]{1,80})[:：][*_]{0,2}(?P<items>[ \t]*[^\s:][^:;\n]*|[ \t]*(?:\n{1,2}[ \t]*(?:[-*•]|\d{1,3}[.)]|[\[(])[^\n]*)*)")
+SENTENCE = re.compile(r"(?:[ \t]*(?:\d{1,3}[.)]|[-*•])[ \t]+)?(?:[^\n.!?。]|[.!?](?!\s|\Z))*(?:[.!?。]+\s*|\n+|\Z)")
+
+def last_resort(
+    head: str,      # A heading, a key in words, a sentence
+) -> bool:
+    "Does it say of its documents that they are the least relevant?"
+    return bool(OMITTED.search(head) or BAD.search(head) and not ORDERLY.search(head) and not re.search(HIGH, head, re.I))
+
+def praise(
+    head: str,      # Of a list
+) -> int:
+    "How well a heading speaks of its list: 2 most relevant, 1 nothing said, 0 partly relevant"
+    return 0 if PARTLY.search(head) else 2 if PRAISED.search(head) else 1
+
+def without(
+    text: str,                      # An answer
+) -> tuple[str, str]:
+    "The text without blocks that are no ranking, and what of it names the least relevant"
+    worst = list[str]()
+    def cut(block: re.Match[str]) -> str:
+        low = last_resort(block["head"])
+        if low: worst.append(block["items"])
+        return "\n" if low or ORIGINAL.search(block["head"]) else block[0]
+    return BLOCK.sub(cut, text), "\n".join(worst)

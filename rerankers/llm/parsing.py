@@ -5,25 +5,26 @@
 # %% ../../nbs/llm/06_parsing.ipynb #a6cb433a
 from __future__ import annotations
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import InputError, did_you_mean
-from rerankers.llm.identifiers import (
-    CHAIN, EXAMPLE, HEADING, LETTERS, LIST, NOUNS, NUMBERS, REFUSAL, SEQUENCE, SERIES, Naming, Run, Said, complete, directed, heading, mentions, runs, together,
-    word_by_word)
-from .rows import RANKING, TAG, as_position, failure, inside, of_json, of_places, of_scores, of_table, of_tags, taken_apart
-from .strategies import Repaired, repair
+from .identifiers import (
+    CHAIN, EXAMPLE, HEADING, LETTERS, LIST, NOUNS, NUMBERS, ORIGINAL, REFUSAL, SENTENCE, SEQUENCE, SERIES, Naming, Run, Said, complete, directed, heading, last_resort,
+    mentions, praise, runs, together, upward, without, word_by_word)
+from .rows import RANKING, TAG, Beside, as_position, beside, failure, inside, of_json, of_places, of_scores, of_table, of_tags, taken_apart
+from .strategies import Order, Repaired, repair
 
 # %% auto #0
-__all__ = ['THOUGHTS', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'PLAIN', 'PAGE', 'Found', 'FORMS', 'STYLES', 'ANSWER',
-           'KEYS_OF_LABELS', 'ONLY', 'BETTER', 'WORSE', 'CHOOSES', 'LABELS', 'BOTH', 'CLOSING', 'ENDED', 'YES_NO',
-           'NUMBER', 'NO_NOUN', 'WORDS', 'GIVES', 'OF', 'SCORES', 'FROM', 'DENIED', 'ELSEWHERE', 'KEYS', 'HEAD', 'NEXT',
-           'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in', 'Parts', 'parts_of', 'explicit', 'alone',
-           'in_chains', 'means_documents', 'in_lists', 'in_sentences', 'in_json', 'reading', 'in_order',
-           'until_repeated', 'counted_from_zero', 'parse_order', 'compared', 'concluded', 'labels_in', 'parse_label',
-           'parse_selection', 'parse_yes_no', 'on_scale', 'numbers_in', 'in_words', 'parse_score', 'Verdict', 'verdict',
-           'parse_verdicts']
+__all__ = ['THOUGHTS', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'BOXED', 'PLAIN', 'PAGE', 'Found', 'SUBJECT', 'AWAY', 'ITEM',
+           'CLAIM', 'FORMS', 'STYLES', 'ANSWER', 'KEYS_OF_LABELS', 'ONLY', 'BETTER', 'WORSE', 'CHOOSES', 'LABELS',
+           'BOTH', 'CLOSING', 'ENDED', 'YES_NO', 'NUMBER', 'NO_NOUN', 'WORDS', 'GIVES', 'OF', 'HEDGE', 'SCORES', 'FROM',
+           'DENIED', 'ELSEWHERE', 'KEYS', 'HEAD', 'NEXT', 'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in',
+           'Parts', 'parts_of', 'explicit', 'alone', 'in_chains', 'numbers_within', 'means_documents', 'in_lists',
+           'claims', 'in_sentences', 'in_json', 'reading', 'in_order', 'until_repeated', 'counted_from_zero',
+           'with_last', 'parse_order', 'compared', 'concluded', 'labels_in', 'parse_label', 'parse_selection',
+           'parse_yes_no', 'on_scale', 'numbers_in', 'in_words', 'parse_score', 'Verdict', 'verdict', 'parse_verdicts']
 
 # %% ../../nbs/llm/06_parsing.ipynb #18a06318
 THOUGHTS = {        # how a thought begins, and how it ends
@@ -41,6 +42,7 @@ def after_thought(
 
 # %% ../../nbs/llm/06_parsing.ipynb #8f3bff6c
 OPEN, CLOSE = re.compile("<answer>", re.I), re.compile("</answer>", re.I)
+BOXED = re.compile(r"\\(?:boxed|text\w{0,4}|math\w{1,4})\s?\{([^{}]{0,2000})\}|(?<!\w)\$([\d./]{1,9})\$")      # what LaTeX puts around an answer
 PLAIN = str.maketrans({0xFEE0 + plain: plain for plain in range(0x21, 0x7F)} | {0x245F + i: f"{i}) " for i in range(1, 21)})    # ［Ｂ］ and ②
 
 def answer_in(
@@ -49,7 +51,9 @@ def answer_in(
     "What is between the last answer tags, or all of it where there are none"
     inside = [CLOSE.split(part, maxsplit=1) for part in OPEN.split(said)[1:]]
     closed = [part[0] for part in inside if len(part) > 1 and part[0].strip()]
-    return (closed[-1] if closed else inside[-1][0] if inside else said).translate(PLAIN).replace("&gt;", ">").replace("&lt;", "<")
+    found = closed[-1] if closed else inside[-1][0] if inside else said
+    for _ in range(2): found = BOXED.sub(lambda m: m[1] or m[2] or "", found)        # one in the other
+    return found.translate(PLAIN).replace("&gt;", ">").replace("&lt;", "<")
 
 # %% ../../nbs/llm/06_parsing.ipynb #c2a45a83
 PAGE = re.compile(r"<(?:!doctype|html)\b", re.I)
@@ -60,6 +64,8 @@ class Parts(NamedTuple):
     rest: str           # The text without them
     said: Said          # The same without tags, word by word
     n: int              # Documents in the window
+    worst: list[int]    # Positions that it calls the least relevant
+    beside: list[Beside]    # Documents with a number beside each
 
 def parts_of(
     answer: str,    # Without thoughts and answer tags
@@ -69,7 +75,10 @@ def parts_of(
     "An answer taken apart; nothing is left of one that reports an error"
     values, rest = taken_apart(answer)
     if PAGE.match(rest.lstrip()) or failure(values): values, rest = [], ""
-    return Parts(values, rest, word_by_word(TAG.sub("\n", rest), names), n)
+    text, worst = without(TAG.sub("\n", rest))
+    low = word_by_word("\n".join([worst, *filter(last_resort, SENTENCE.findall(text))]), names)
+    said = word_by_word(text, names)
+    return Parts(values, rest, said, n, [i for i in low.named if i >= 0], beside(said))
 
 # %% ../../nbs/llm/06_parsing.ipynb #e7142fa8
 Found = Sequence[int | None]    # positions, best first; None for what is no document
@@ -85,14 +94,20 @@ def alone(run: Run, said: Said) -> bool:
 
 def in_chains(p: Parts) -> Found:
     "Positions in chains"
-    found = [r for r in runs(p.said, CHAIN) if not {"<", ">"}.isdisjoint(r.kinds) and not EXAMPLE.search(r.before)
+    found = [r for r in runs(p.said, CHAIN) if not {"<", ">"}.isdisjoint(r.kinds) and not EXAMPLE.search(r.before) and not ORIGINAL.search(r.before)
              and (explicit(r) or len(r.ids) > 2 or alone(r, p.said))]
     ids, best = together(found, p.n)
     return directed(ids, p.said, best) if best else []
 
+def numbers_within(run: Run, p: Parts) -> int:
+    "How many of its documents have a number beside them"
+    first, end = (bisect_left(p.beside, at, key=lambda each: each.start) for at in (run.start, run.end))
+    return end - first
+
 def means_documents(run: Run, p: Parts) -> bool:
     "Is a list that stands alone one of documents?"
     several, head = len(run.ids) > 1, heading(run.before)
+    if REFUSAL.search(head) or ORIGINAL.search(run.before) or numbers_within(run, p) > 1: return False
     if several and explicit(run) or complete(run.ids, p.n): return True
     if head: return bool(HEADING.search(head) or several and NOUNS.search(head))
     return several or p.said.kinds.strip("\n.-:a") == run.kinds.strip("-")     # or all that was said
@@ -102,21 +117,36 @@ def in_lists(p: Parts, *, headed: bool = False) -> Found:
     found = [r for r in runs(p.said, LIST) if means_documents(r, p)]
     whole = [r for r in found if complete(r.ids, p.n) and HEADING.search(r.before)]
     if headed and not whole: return []
-    ids, best = together(whole or found, p.n)
+    ids, best = together(sorted(whole or found, key=lambda run: -praise(heading(run.before))), p.n)
     return directed(ids, p.said, best) if best else []
+
+SUBJECT = re.compile(r"(?:^|(?<=[\n.,>]))-?w?[nk]")     # of the kinds: a sentence or a part of one begins with a document
+AWAY    = re.compile(r"\b(?:is|are|was|were|been|seems?|appears?)\s(?:\w+\s){0,2}(?:unsafe|offensive|harmful|inappropriate|removed|blocked|filtered|flagged|missing|empty|"
+                     r"unreadable|truncated|not available|not provided)\b", re.I)
+ITEM    = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•])\s")
+CLAIM   = re.compile(r"\bmost|\bbest|\btop|relevan|answer|\bpick|choose|choice|select|prefer|recommend|suggest|match|address|helpful|better|pertinent|\bfirst|\bsecond|\bthird|第|wichtig|"
+                     r"\bbeste|antwort|mejor|respond|répon|meilleur|相关|最|回答|答|関連|적합|관련|лучш|отвеча", re.I)
+
+def claims(sentence: str, names: Naming) -> bool:
+    "Does a sentence say of documents that they are relevant, or begin with one? One that merely mentions some does not rank"
+    said = word_by_word(sentence, names)
+    return not (last_resort(sentence) or ORIGINAL.search(sentence) or AWAY.search(sentence)) and any((CLAIM.search(sentence), ITEM.match(sentence), SUBJECT.search(said.kinds)))
 
 def in_sentences(p: Parts) -> Found:
     "Positions as sentences name them"
-    whole = next((directed(r.ids, p.said, r) for r in runs(p.said, SERIES) if p.n > 2 and complete(r.ids, p.n)), None)
-    found = whole or next((r.ids for r in runs(p.said, SEQUENCE)), None) or mentions(p.said)
-    return [] if found and REFUSAL.search(p.said.text) else found
+    if REFUSAL.search(p.said.text): return []
+    whole = next((directed(r.ids, p.said, r) for r in runs(p.said, SERIES) if p.n > 2 and complete(r.ids, p.n) and not ORIGINAL.search(r.before)), None)
+    kept = [sentence for sentence in SENTENCE.findall(p.said.text) if claims(sentence, p.said.names)]
+    risen = next((mentions(word_by_word(sentence, p.said.names))[::-1] for sentence in kept if upward(sentence)), None)
+    said = word_by_word("".join(kept), p.said.names)
+    return whole or risen or next((r.ids for r in runs(said, SEQUENCE)), None) or mentions(said)
 
 # %% ../../nbs/llm/06_parsing.ipynb #6f1d0c01
 def in_json(p: Parts) -> Found:
     "Positions in JSON; a text that is called a ranking is read like an answer"
     written = (value for key, value in inside(p.values) if isinstance(value, str) and RANKING.search(key))
     found = next((ids for text in written if (ids := reading(parts_of(text, p.said.names, p.n))[1])), [])
-    return found or of_json(p.values, p.said.names, p.n)
+    return found or of_json(p.values, p.said.names, p.n, p.rest)
 
 FORMS: dict[str, Callable[[Parts], Found]] = {      # the most explicit first
     "JSON":           in_json,                                      # each document stands in a field, with its place or score
@@ -124,7 +154,7 @@ FORMS: dict[str, Callable[[Parts], Found]] = {      # the most explicit first
     "chain":          in_chains,                                    # nothing but a ranking is written with > and <
     "whole list":     lambda p: in_lists(p, headed=True),           # it is called a ranking and leaves nobody out
     "table":          lambda p: of_table(p.said),                   # columns have names
-    "scores":         lambda p: of_scores(p.said),                  # a line each, with a number after it
+    "scores":         lambda p: of_scores(p.beside, p.said),                # a line each, with a number after it
     "numbered lines": lambda p: of_places(p.said),                  # a line each, with a number before it
     "list":           in_lists,                                     # documents only, and lines of their own
     "sentences":      in_sentences}                                 # documents by noun or brackets, as they come, where nobody refuses
@@ -139,15 +169,12 @@ def reading(
     return "", []
 
 def in_order(
-    answer: str,    # Without thoughts and answer tags
-    names: Naming,  # How documents are named
-    n: int,         # Documents in the window
+    parts: Parts,   # An answer taken apart
 ) -> list[int | None]:
     "Positions as an answer ranks them; then those that it names in brackets besides"
-    parts = parts_of(answer, names, n)
     _, found = reading(parts)
-    ranked = set(found)
-    return found and found + [i for i, kind in zip(parts.said.named, parts.said.kinds) if kind == "k" and i not in ranked]
+    known = {*found, *parts.worst}
+    return found and found + [i for i, kind in zip(parts.said.named, parts.said.kinds) if kind == "k" and i not in known]
 
 # %% ../../nbs/llm/06_parsing.ipynb #ba1ef8df
 def until_repeated(found: Sequence[int | None]) -> list[int | None]:
@@ -163,10 +190,11 @@ def counted_from_zero(found: Sequence[int | None], n: int) -> bool:
     return n > 2 and set(found) == set(range(-1, n - 1))
 
 # %% ../../nbs/llm/06_parsing.ipynb #45dcfb8e
-STYLES: dict[str, Callable[[str, int], Sequence[int | None]]] = {
-    "numbers": lambda answer, n: in_order(answer, NUMBERS, n), "letters": lambda answer, n: in_order(answer, LETTERS, n),
-    "ties":    lambda answer, n: until_repeated(in_order(answer, NUMBERS, n))}
-STYLES |= {"words": STYLES["numbers"], "json": STYLES["numbers"]}
+STYLES = dict.fromkeys(("numbers", "ties", "words", "json"), NUMBERS) | {"letters": LETTERS}     # how each names documents
+
+def with_last(order: Order, last: Sequence[int]) -> Order:
+    "An order with some documents at its end"
+    return Order.of([*(i for i in order if i not in last), *(i for i in dict.fromkeys(last) if i in order)], order.named)
 
 def parse_order(
     text: Any,                  # The model's answer, any text or None
@@ -177,8 +205,10 @@ def parse_order(
     "An order of `n` documents and how good the answer was. Never raises for a text; `InputError` for an unknown style"
     if style not in STYLES: raise InputError(f"style={style!r}: no such way to name documents. {did_you_mean(style, STYLES)}")
     said = after_thought(text)
-    found = STYLES[style](answer_in(said), n) if said else []
+    parts = parts_of(answer_in(said or ""), STYLES[style], n)
+    found = until_repeated(in_order(parts)) if style == "ties" else in_order(parts)
     order, status = repair(found, n)
+    order = with_last(order, [i for i in parts.worst if i not in found])
     if counted_from_zero(found, n): order = repair([i + 1 for i in found if i is not None], n).order
     return Repaired(order, status if status != "empty" or said == "" else "wrong_format")
 
@@ -215,7 +245,7 @@ def labels_in(p: Parts) -> Iterator[int | None]:
     yield from list(in_chains(p))[:1]
     if REFUSAL.search(p.said.text): return
     yield from compared(p.said)
-    if named := {i for i in mentions(p.said) if 0 <= i < p.n}: yield named.pop() if len(named) == 1 else None
+    if named := {i for i in mentions(p.said) if 0 <= i < p.n} - set(p.worst): yield named.pop() if len(named) == 1 else None
     yield from concluded(p.said)
 
 LABELS = {"letters": LETTERS, "numbers": NUMBERS}
@@ -244,7 +274,7 @@ def parse_selection(
 # %% ../../nbs/llm/06_parsing.ipynb #89a78b5f
 BOTH    = re.compile(r"\b(?:yes|true)\W{0,3}(?:\bor\b|/)\W{0,3}(?:no|false)\b", re.I)
 CLOSING = r"[\s\"'*`)}\]]{0,8}"
-ENDED   = rf"(?={CLOSING}(?:[.,;:!?\n–—-]|\Z)|\s(?:because|since|as|it|this|that|the|there|i)\b)"
+ENDED   = rf"(?={CLOSING}(?:[.,;:!\n–—-]|\Z)|\s(?:because|since|as|it|this|that|the|there|i)\b)"
 YES_NO  = [re.compile(before + rf"(?:(yes|true)|no|false)\b{after}", re.I) for before, after in (
     (r"\A", ENDED), (r"\banswer\W{0,5}(?:is\W{0,5})?", ENDED), (r"(?:\A|[.:,!?\n])[\s*\"'`]{0,8}(?:so\W{1,3})?", rf"(?={CLOSING}(?:[.!\n]|\Z))"))]
 
@@ -261,18 +291,19 @@ def parse_yes_no(
 
 # %% ../../nbs/llm/06_parsing.ipynb #668fbb1f
 NUMBER = r"(?<![\d.$€£¥])(?<!\d,)(-?\d{1,4}(?:\.\d{1,9}|,\d{1,2})?)(?![.,]?\d|\s?[%€])"      # 7.5 or 7,5 and no 1,602 or 5%
-NO_NOUN = r"(?=[*_\"'`)\]}]{0,4}\s*(?:[.,;:!?\n–—-]|\Z|(?:because|since|as|for|given|due|and|but|with|points?|stars?|punkte?n?|weil|car|porque)\b|[分点]))"
+NO_NOUN = r"(?=[*_\"'`)\]}]{0,4}\s*(?:[.,;:!?\n–—(\[-]|\Z|(?:because|since|as|for|given|due|and|but|with|points?|stars?|punkte?n?|weil|car|porque)\b|[分点]))"
 WORDS  = (r"(?:\b(?:score|relevance category|category|relevance|rating|grade|label|overall|bewertung|punktzahl|note|puntuación|calificación|scale of|o)"
           r"|评分|得分|分数|スコア|評価)")
 GIVES  = (r"\b(?:gives?|rate[sd]?|assigns?|say|deserves?|gets?|earns?|award|is|geben?|bewerte|donne|doy)\s"
           r"(?:(?:it|this|that|the|passage|document|text|one|as|at|with|only|about|an?|eine?|une?)\s){0,4}")
 OF     = r"(?:/|\b(?:out )?of|\bvon|\bsur|\bsu|\bde)\s?"
+HEDGE  = r"(?:(?:about|around|roughly|approximately|maybe|perhaps|probably|etwa|ungefähr|environ|unos?|circa|ca\.|约|大约|約)\s?)?"
 SCORES = [before and re.compile(before + NUMBER + after, re.I) for before, after in (      # the most explicit first
     (r"(?:\A|\n)[^\w\n-]*?", r"\W*\Z"),                                                              # the last line
     (r"\b(?:final|overall)[\s_]?score\W{0,8}?(?:(?:is|of|=)\W{0,4}?)?", ""),
     (rf"{WORDS}\W{{0,8}}?(?:(?:is|of|would be|ist|est|=)\W{{0,4}}?)?(?:an?\s)?", NO_NOUN),
     ("", ""),                                                                                           # here comes a number that names its scale
-    (r"\A[^\w\n-]{0,9}", r"(?=[*_\"'`]{0,4}\s{0,4}(?:\n|[-–—:,.;](?:\s|\Z)|分))"),                   # the first words
+    (rf"\A[^\w\n-]{{0,9}}{HEDGE}", r"(?=[*_\"'`]{0,4}\s{0,4}(?:\Z|\n|[-–—:,.;](?:\s|\Z)|分|(?:because|since|as|given|due|weil|car|porque|points?|stars?|punkte?n?)\b))"),  # the first words
     (GIVES, NO_NOUN),
     (r"\b(?:but|rather|sondern|so|an?)\s(?:an?\s|eher\s)?", NO_NOUN))]
 FROM      = r"[(\[]?\b[01]\s?(?:-|–|to)\s?{most}\b[)\]]?"        # tells the scale: 0 to 10

@@ -10,17 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from .identifiers import NUMERAL, Naming, Said, turned, which, word_by_word
+from .identifiers import GRADES, NUMERAL, ORDINALS, ORIGINAL, Naming, Said, last_resort, spaced, turned, which, word_by_word
 
 # %% auto #0
-__all__ = ['ROLES', 'IDS', 'LESS', 'DECODER', 'MOST_TRIES', 'RANKING', 'FAILED', 'PLACE', 'TAG', 'TAGGED', 'ATTRIBUTE',
-           'ABOUT_SCORES', 'Row', 'ending', 'number_in', 'as_position', 'row', 'best_first', 'with_numbers',
-           'taken_apart', 'children', 'inside', 'failure', 'of_mapping', 'of_list', 'of_json', 'of_tags', 'of_table',
-           'of_scores', 'of_places']
+__all__ = ['ROLES', 'NEGATED', 'IDS', 'LESS', 'DECODER', 'MOST_TRIES', 'RANKING', 'FAILED', 'PLACE', 'TAG', 'TAGGED', 'ATTRIBUTE',
+           'ABOUT_SCORES', 'ABOUT_PLACES', 'ABOUT_COSTS', 'HEAD_OF_COSTS', 'Row', 'ending', 'role', 'number_in',
+           'as_position', 'row', 'best_first', 'with_numbers', 'taken_apart', 'children', 'inside', 'failure',
+           'of_mapping', 'of_list', 'of_json', 'of_tags', 'of_table', 'Beside', 'beside', 'of_scores', 'of_places']
 
 # %% ../../nbs/llm/06_rows.ipynb #6f1d0b07
-ROLES = {"score": "score", "rating": "score", "relevance": "score", "grade": "score", "points": "score", "probability": "score", "confidence": "score",
-         "rank": "place", "position": "place", "place": "place", "order": "place"}      # ends of keys
+ROLES = dict.fromkeys(("dissimilarity", "distance", "loss", "cost", "penalty", "perplexity", "divergence"), "cost") | dict.fromkeys(
+    ("score", "rating", "relevance", "relevancy", "relevant", "grade", "points", "probability", "confidence", "similarity", "likelihood", "importance",
+     "usefulness", "helpfulness", "sim", "prob", "weight", "value", "percent", "percentage"), "score") | dict.fromkeys(("rank", "position", "place", "order"), "place")     # ends of keys
+NEGATED = re.compile(r"\b(?:ir|non ?|not |un|dis|lack of )(?:relevan|similar|relat|match|important|useful|helpful)", re.I)
 IDS   = {"id": 0, "index": 0, "number": 0, "identifier": 0, "passage": 1, "document": 1, "doc": 1}      # ends of keys that name documents, likeliest first
 LESS  = 2       # how likely any other key is
 
@@ -37,14 +39,23 @@ def ending(
 ) -> Any:
     "What a key is"
     plain = re.sub(r"\([^()]*\)", "", key).strip().lower()
-    return next((found for end, found in ends.items() if plain.endswith(end)), otherwise)
+    return next((found for end, found in ends.items() if plain.endswith((end, end + "s"))), otherwise)
+
+def role(
+    key: str,       # Of an object, or the head of a column
+) -> str:
+    "Whether its value is a score, a cost, of which less is better, a place, or none of these"
+    found = ending(key, ROLES, "")
+    return {"score": "cost", "place": "score"}.get(found, found) if NEGATED.search(spaced(key)) else found
 
 def number_in(
     value: Any,     # Of a key, or in a cell
 ) -> float | None:
-    "A number, also as text: 7, 0.5, 7/10"
-    if isinstance(value, (int, float)) and not isinstance(value, bool): return float(value) if abs(value) < 1e9 else None
-    found = re.fullmatch(rf"\W{{0,4}}({NUMERAL})\s?(?:/\s?\d{{1,3}})?\W{{0,4}}", value) if isinstance(value, str) else None
+    "A number, also as text or in words: 7, 0.5, 7/10, high, true"
+    if isinstance(value, (int, float)): return float(value) if abs(value) < 1e9 else None
+    if isinstance(value, str) and value.strip().lower() in GRADES: return GRADES[value.strip().lower()]
+    if isinstance(value, str) and value.strip().lower() in ORDINALS: return ORDINALS.index(value.strip().lower()) + 1.0
+    found = re.fullmatch(rf"\W{{0,4}}({NUMERAL})(?:st|nd|rd|th)?\s?(?:/\s?\d{{1,3}})?\W{{0,4}}", value) if isinstance(value, str) else None
     return float(found[1]) if found else None
 
 def as_position(
@@ -62,8 +73,9 @@ def row(
     names: Naming,              # How documents are named
 ) -> Row:
     "What an object says of a document"
-    said = {role: number for key, value in fields.items() if (role := ending(key, ROLES, "")) and (number := number_in(value)) is not None}
-    keys = sorted((key for key in fields if not ending(key, ROLES, "")), key=lambda key: ending(key, IDS, LESS))
+    said = {found: number for key, value in fields.items() if (found := role(key)) and (number := number_in(value)) is not None}
+    if (cost := said.pop("cost", None)) is not None: said.setdefault("score", -cost)
+    keys = sorted((key for key in fields if not role(key)), key=lambda key: ending(key, IDS, LESS))
     return Row(next((i for key in keys if (i := as_position(fields[key], names)) is not None), None), **said)
 
 def best_first(
@@ -87,7 +99,7 @@ def with_numbers(
 
 # %% ../../nbs/llm/06_rows.ipynb #6f1d0b0a
 DECODER, MOST_TRIES = json.JSONDecoder(), 50
-RANKING, FAILED = re.compile("rank|order|sort", re.I), ("error", "errors", "detail", "exception")
+RANKING, FAILED = re.compile("rank|order|sort|direction", re.I), ("error", "errors", "detail", "exception")
 PLACE = re.compile(r"\W{0,2}(?:rank|position|place)?[\W_]{0,2}(\d{1,3})(?:st|nd|rd|th)?", re.I)
 
 def taken_apart(
@@ -127,33 +139,44 @@ def of_mapping(
     value: Mapping[str, Any],   # An object
     names: Naming,              # How documents are named
     n: int,                     # Documents in the window
+    kind: str = "",             # What its values are, where its own key says so
 ) -> list[int | None]:
-    "Positions of an object whose keys are places or documents"
+    "Positions of an object whose keys are places or documents, or that has a list of documents and one of numbers"
+    columns = {key: each for key, each in value.items() if isinstance(each, list)}
+    if len(columns) > 1 and any(map(role, columns)) and len(set(map(len, columns.values()))) == 1:
+        return of_list([dict(zip(columns, line)) for line in zip(*columns.values())], names)
     places = [PLACE.fullmatch(key) for key in value]
     named = [as_position(v, names) for v in value.values()]
-    if len(value) > 1 and all(places) and len({i for i in named if i is not None and 0 <= i < n}) == len(value):
+    if not kind and len(value) > 1 and all(places) and len({i for i in named if i is not None and 0 <= i < n}) == len(value):
         return best_first(Row(i, place=float(m[1])) for i, m in zip(named, places) if m)
     pairs = [(i, number) for key, v in value.items() if (i := as_position(key, names)) is not None and (number := number_in(v)) is not None]
+    if kind: return best_first(row({"id": i + 1, kind: number}, names) for i, number in pairs) if len(pairs) > 1 else []
     return with_numbers(pairs) if len(pairs) > 1 else []
 
 def of_list(
     value: Sequence[Any],   # A list
     names: Naming,          # How documents are named
+    called: str = "",       # What is said of it
 ) -> list[int | None]:
-    "Positions of a list of identifiers or of objects"
-    return best_first(row(v, names) if isinstance(v, dict) else Row(as_position(v, names)) for v in value)
+    "Positions of a list of identifiers or of objects; one without places and scores may be called one from worst to best"
+    rows = [row(v, names) if isinstance(v, dict) else Row(as_position(v, names)) for v in value]
+    listed = all((r.place, r.score) == (None, None) for r in rows)
+    return best_first(rows[::-1] if listed and turned(called, len(called), len(called)) else rows)
 
 def of_json(
     values: Sequence[Any],  # JSON values
     names: Naming,          # How documents are named
     n: int,                 # Documents in the window
+    around: str = "",       # The text that they stand in
 ) -> list[int | None]:
     "Positions of the list that is called a ranking, or of the one with most of them"
+    around += "".join(f"\n{value}" for key, value in inside(values) if isinstance(value, str) and RANKING.search(key))
     apart = [row(v, names) for v in values if isinstance(v, dict)]      # a line each, or a list that was cut off
     found = [("", best_first(r for r in apart if (r.place, r.score) != (None, None)))]
     for key, value in inside(values):
-        if isinstance(value, list): found.append((key, of_list(value, names)))
-        elif isinstance(value, dict): found.append((key, of_mapping(value, names, n)))
+        if last_resort(spaced(key)) or ORIGINAL.search(spaced(key)): continue
+        if isinstance(value, list): found.append((key, of_list(value, names, f"{around}\n{spaced(key)}")))
+        elif isinstance(value, dict): found.append((key, of_mapping(value, names, n, role(key))))
     def likely(each: tuple[str, list[int | None]]) -> tuple[bool, int]:
         named = sum(i is not None for i in each[1])
         return bool(named and RANKING.search(each[0])), named
@@ -164,6 +187,9 @@ TAG       = re.compile(r"</?[A-Za-z!][^<>\n]{0,200}>")
 TAGGED    = re.compile(r"<(?:passage|document|doc|item|result|entry|candidate|text)((?:\s{1,4}[\w-]{1,30}\s?=\s?[\"'][^\"'<>]{0,100}[\"']){1,8})", re.I)
 ATTRIBUTE = re.compile(r"([\w-]{1,30})\s?=\s?[\"']([^\"'<>]{0,100})")
 ABOUT_SCORES = re.compile(r"score|relevan|rating|/\s?10", re.I)
+ABOUT_PLACES = re.compile(r"\brank|position|place|platz|rang|\bcomes?|\bno\b|number|#", re.I)
+ABOUT_COSTS  = re.compile(r"irrelevan|non-?relevan|distance|\bcost|\bloss|perplexity", re.I)
+HEAD_OF_COSTS = re.compile(rf"(?:{ABOUT_COSTS.pattern})[^\n.]{{0,40}}:\W*\Z|\blower (?:is|means|=)", re.I)
 
 def of_tags(
     text: str,      # An answer with its tags
@@ -180,10 +206,35 @@ def of_table(said: Said) -> list[int | None]:
     rows = [row(dict(zip(lines[rule - 1], line)), said.names) for line in lines[rule + 1:]]
     return best_first(r for r in rows if r.id is not None)
 
-def of_scores(said: Said) -> list[int | None]:
-    "Positions in lines with a document and a number"
-    pairs = [(which(m[1], said.names), float(m[2])) for m in said.names.scored.finditer(said.text)]
-    return with_numbers(pairs, scores=bool(ABOUT_SCORES.search(said.text))) if len({i for i, _ in pairs}) > 1 else []
+class Beside(NamedTuple):
+    "A document with the number that stands beside it"
+    id: int
+    number: float
+    place: bool         # Is it a place?
+    start: int          # In the text
+
+def beside(said: Said) -> list[Beside]:
+    "Documents with their numbers: a line each, or in a sentence where a mark, a word or an ordinal ties them together. Grades in words count where each has one"
+    found, grades = list[Beside](), list[Beside]()
+    for m in said.names.scored.finditer(said.text):
+        begins, name, mark, words, number, ends = m.groups()
+        graded = number.lower() in GRADES
+        place = bool(ABOUT_PLACES.search(words or "") or mark + number[:1] == "#" or not graded and re.search(r"[a-z]$", number, re.I))
+        line = begins is not None and ends is not None
+        if line or not graded and (words or mark not in ("", "-", "–") or place):
+            sign = -1 if ABOUT_COSTS.search(words or "") else 1
+            (grades if graded else found).append(Beside(which(name, said.names), sign * (number_in(number) or 0.0), place, m.start()))
+    return found or (grades if {each.id for each in grades} >= {i for i, kind in zip(said.named, said.kinds) if kind in "nk"} else [])
+
+def of_scores(
+    found: Sequence[Beside],    # What `beside` found
+    said: Said,                 # The text
+) -> list[int | None]:
+    "Positions of documents with a number beside each"
+    if len({each.id for each in found}) < 2: return []
+    if any(each.place for each in found): return best_first(Row(each.id, place=each.number) for each in found if each.place)
+    sign = -1 if HEAD_OF_COSTS.search(said.text[max(0, found[0].start - 160):found[0].start]) else 1
+    return with_numbers([(each.id, sign * each.number) for each in found], scores=bool(ABOUT_SCORES.search(said.text)))
 
 def of_places(said: Said) -> list[int | None]:
     "Positions in a numbered list"
