@@ -12,7 +12,7 @@ from official import pulled, wheel
 
 from rerankers.errors import InputError
 from rerankers.llm.parsing import (
-    STYLES, Verdict, after_thought, answer_in, parse_label, parse_order, parse_score, parse_selection, parse_verdicts, parse_yes_no)
+    LONGEST, STYLES, Verdict, after_thought, answer_in, parse_label, parse_order, parse_score, parse_selection, parse_verdicts, parse_yes_no)
 from rerankers.llm.strategies import repair
 
 PIECES = ["[1]", "[2]", "[40]", "[0]", " > ", " = ", "3", "1.5", "99999", "\n", "1. ", "2) ", "A", "[b]", "PASSAGE2", "PASSAGE 1", "<think>", "</think>",
@@ -354,3 +354,13 @@ def test_a_verdict_may_be_decorated(label, relevant): assert parse_verdicts(bloc
 
 @pytest.mark.parametrize("label", ["PARTIALLY RELEVANT", "RELEVANT or NOT_RELEVANT", "PERHAPS", ""])
 def test_a_verdict_that_is_none(label): assert parse_verdicts(block(0, label), 1) == [None]
+
+
+# ---------- endless answers
+
+@pytest.mark.parametrize("unit", ["[1] > ", "| 1 | 2 |\n|---|---|\n", "Passage 1 is about Faust. ", '{"a": 1} '])
+def test_of_an_endless_answer_the_end_is_read(unit):
+    endless = unit * 50_000 + "\n\nFinal ranking:\n[2] > [3] > [1]"
+    assert after_thought(endless) == endless[-LONGEST:] and len(after_thought("<think>" + endless + "</think>" + endless)) == LONGEST
+    assert parse_order(endless, 3).order == [1, 2, 0] and parse_order(endless, 3) == parse_order(endless[-LONGEST:], 3)
+    assert after_thought("<think>" + endless) is None       # a thought that began before what is read

@@ -17,28 +17,30 @@ from .rows import RANKING, TAG, Beside, as_position, beside, failure, inside, of
 from .strategies import Order, Repaired, repair
 
 # %% auto #0
-__all__ = ['THOUGHTS', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'BOXED', 'PLAIN', 'PAGE', 'Found', 'SUBJECT', 'AWAY', 'ITEM',
-           'CLAIM', 'FORMS', 'STYLES', 'ANSWER', 'KEYS_OF_LABELS', 'ONLY', 'BETTER', 'WORSE', 'CHOOSES', 'LABELS',
-           'BOTH', 'CLOSING', 'ENDED', 'YES_NO', 'NUMBER', 'NO_NOUN', 'WORDS', 'GIVES', 'OF', 'HEDGE', 'SCORES', 'FROM',
-           'DENIED', 'ELSEWHERE', 'KEYS', 'HEAD', 'NEXT', 'BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in',
-           'Parts', 'parts_of', 'explicit', 'alone', 'in_chains', 'numbers_within', 'means_documents', 'in_lists',
-           'claims', 'in_sentences', 'in_json', 'reading', 'in_order', 'until_repeated', 'counted_from_zero',
-           'with_last', 'parse_order', 'compared', 'concluded', 'labels_in', 'parse_label', 'parse_selection',
-           'parse_yes_no', 'on_scale', 'numbers_in', 'in_words', 'parse_score', 'Verdict', 'verdict', 'parse_verdicts']
+__all__ = ['THOUGHTS', 'LONGEST', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'BOXED', 'PLAIN', 'PAGE', 'Found', 'SUBJECT', 'AWAY',
+           'ITEM', 'CLAIM', 'FORMS', 'STYLES', 'ANSWER', 'KEYS_OF_LABELS', 'ONLY', 'BETTER', 'WORSE', 'CHOOSES',
+           'LABELS', 'BOTH', 'CLOSING', 'ENDED', 'YES_NO', 'NUMBER', 'NO_NOUN', 'WORDS', 'GIVES', 'OF', 'HEDGE',
+           'SCORES', 'FROM', 'DENIED', 'ELSEWHERE', 'KEYS', 'HEAD', 'NEXT', 'BLOCK', 'LABEL', 'REASONS',
+           'after_thought', 'answer_in', 'Parts', 'parts_of', 'explicit', 'alone', 'in_chains', 'numbers_within',
+           'means_documents', 'in_lists', 'claims', 'in_sentences', 'in_json', 'reading', 'in_order', 'until_repeated',
+           'counted_from_zero', 'with_last', 'parse_order', 'compared', 'concluded', 'labels_in', 'parse_label',
+           'parse_selection', 'parse_yes_no', 'on_scale', 'numbers_in', 'in_words', 'parse_score', 'Verdict', 'verdict',
+           'parse_verdicts']
 
 # %% ../../nbs/llm/06_parsing.ipynb #18a06318
 THOUGHTS = {        # how a thought begins, and how it ends
     r"<(?:seed:)?(?:think|thinking|thought|reasoning)>": r"</(?:seed:)?(?:think|thinking|thought|reasoning)>",
     r"\[THINK\]": r"\[/THINK\]", r"◁think▷": r"◁/think▷", r"<\|START_THINKING\|>": r"<\|END_THINKING\|>",
     r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)<\|message\|>": r"<\|channel\|>final<\|message\|>"}
+LONGEST = 1 << 16   # characters of an answer that are read, the last ones: what a model concludes stands there, and reading must end
 THINKS, THOUGHT = re.compile(rf"^[ \t]*(?:{'|'.join(THOUGHTS)})", re.I | re.M), re.compile("|".join(THOUGHTS.values()), re.I)
 
 def after_thought(
     text: Any,      # What a model said; anything that is no text counts as nothing
 ) -> str | None:
-    "What follows the last thought; `None` when a thought has begun and not ended"
+    "What follows the last thought, its end where it is very long; `None` when a thought has begun and not ended"
     said = THOUGHT.split(text)[-1] if isinstance(text, str) else ""
-    return None if THINKS.search(said) else said.strip()
+    return None if THINKS.search(said) else said.strip()[-LONGEST:]
 
 # %% ../../nbs/llm/06_parsing.ipynb #8f3bff6c
 OPEN, CLOSE = re.compile("<answer>", re.I), re.compile("</answer>", re.I)
