@@ -4,7 +4,7 @@
 
 # %% ../nbs/02_calls.ipynb #8f01f751
 from __future__ import annotations
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import TypeVar
@@ -12,7 +12,7 @@ from typing import TypeVar
 from .errors import Stopped
 
 # %% auto #0
-__all__ = ['STOP', 'Found', 'Stop', 'check_wanted', 'new_stop', 'under', 'in_thread']
+__all__ = ['Item', 'STOP', 'Found', 'Stop', 'check_wanted', 'while_wanted', 'new_stop', 'under', 'in_thread']
 
 # %% ../nbs/02_calls.ipynb #0c0237ed
 class Stop:
@@ -34,12 +34,21 @@ class Stop:
         return not self.asked and (not self.owners or any(owner.wanted for owner in self.owners))
 
 # %% ../nbs/02_calls.ipynb #55ab8573
+Item = TypeVar("Item")
 STOP: ContextVar[Stop | None] = ContextVar("rerankers_stop", default=None)     # of the running call; None where nothing can stop it
 
 def check_wanted() -> None:
     "Raise `Stopped` when the running call was called off; cheap enough for every step"
     stop = STOP.get()
     if stop is not None and not stop.wanted: raise Stopped("the call was called off: its work ends here")
+
+def while_wanted(
+    items: Iterable[Item],  # What a loop goes over
+) -> Iterator[Item]:
+    "The same, but `Stopped` before the next one when the running call was called off"
+    for item in items:
+        check_wanted()
+        yield item
 
 def new_stop() -> Stop:
     "A `Stop` for a part of the running call"

@@ -14,7 +14,7 @@ from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .calls import check_wanted, in_thread
+from .calls import check_wanted, in_thread, while_wanted
 from .compat import spoken
 from .documents import TEXT_KEYS, Document, as_items, check_ordered, is_label, is_one, listed, listing, readable, to_documents
 from .errors import InputError, UnknownToken, UnusableAnswer, need
@@ -335,11 +335,11 @@ class OwnRank:
     def answer(self: Any, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "The order that `rank` gives"
         def order(task: Task) -> list[Any]: return [r.doc_id for r in self.rank(task.query, [replace(d, doc_id=i) for i, d in enumerate(task.documents)])]
-        return [Ranking(order=order(task)) for task in tasks]
+        return [Ranking(order=order(task)) for task in while_wanted(tasks)]
 
     def rank_many(self: Any, queries: Iterable[str], docs: Any, doc_ids: Any = None, metadata: Any = None, **options: Any) -> list[RankedResults]:
         "`rank`, query by query"
-        return [call_rank(self, q, d, doc_ids=i, metadata=m, **options) for q, d, i, m in make_calls(queries, docs, doc_ids, metadata)]
+        return [call_rank(self, q, d, doc_ids=i, metadata=m, **options) for q, d, i, m in while_wanted(make_calls(queries, docs, doc_ids, metadata))]
 
     async def rank_async(self: Any, query: str, docs: Any, doc_ids: Any = None, metadata: Any = None, **options: Any) -> RankedResults:
         "`rank` in a thread"

@@ -1,13 +1,15 @@
 "Who no longer waits for a ranking is not worked for: cancelled, timed out, interrupted or closed, the model stops at its next step"
 import asyncio
 import os
+import pkgutil
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
-from rerankers import Reranker, Stopped
+from rerankers import Document, RankedResults, Reranker, Result, Stopped
 from rerankers.calls import STOP, Stop, check_wanted, in_thread, under
 from rerankers.llm.strategies import threaded
 from rerankers.rankers import PointwiseRanker, SetwiseRanker
@@ -241,3 +243,68 @@ def test_a_ranker_inside_another_call_ends_with_it():
 def test_nothing_stops_a_call_that_is_waited_for():
     assert STOP.get() is None and check_wanted() is None
     with ThreadPoolExecutor(2) as pool: assert list(pool.map(lambda n: under(Stop()).run(check_wanted), range(4))) == [None] * 4
+
+
+class Loops:
+    "Loops of ours that call no model: where each of their steps is, and a ranker that runs it"
+    def bm25(): return "rerankers.backends.bm25.tokenize", lambda: Reranker("bm25")
+    def tokens(): return "rerankers.engine.reading.TokenReader._tried", local
+    def own_rank(): return f"{__name__}.counted", Own
+
+
+def counted(*args): return None
+
+
+class Own(SetwiseRanker):
+    "As written for rerankers 0.10"
+    def score_documents(self, query, texts): raise NotImplementedError
+    def rank(self, query, docs, doc_ids=None, metadata=None):
+        counted()
+        return RankedResults([Result(Document(d, doc_id=i), 1.0, i + 1) for i, d in enumerate(docs)], query, True)
+
+
+@pytest.mark.parametrize("kind", ["bm25", "tokens", "own_rank"])
+def test_a_loop_of_ours_ends_too(kind, monkeypatch):
+    where, make = vars(Loops)[kind]()
+    ranker, steps, docs = make(), Steps(), [f"passage {i} of a long list" for i in range(2_000)]
+    owner, _, name = where.rpartition(".")
+    holder = pkgutil.resolve_name(owner)
+    step = vars(holder)[name]
+    def one(*args, **kwargs):
+        steps()
+        return step(*args, **kwargs)
+    monkeypatch.setattr(holder, name, one)
+    calls = (lambda: ranker.rank_many_async(["a list"] * 50, docs[:2])) if kind == "own_rank" else (lambda: ranker.rank_async("a list", docs))
+
+    async def main():
+        task = asyncio.ensure_future(calls())
+        await asyncio.to_thread(steps.reached.wait, 60)
+        await cancelled(task)
+        steps.go.set()
+    asyncio.run(main())
+    assert steps.n == steps.at
+
+
+@pytest.mark.parametrize("name", ["bm25_score", "summed"])
+def test_a_loop_over_scores_ends_too(name, monkeypatch):
+    "Of BM25, and of late interaction block by block"
+    if name == "summed":
+        np, _ = pytest.importorskip("numpy"), pytest.importorskip("torch")
+        from rerankers.engine import maxsim as module
+        vectors = module.TokenVectors.of([np.ones((3, 2), dtype="float32")] * 40)
+        work = partial(module.maxsim, np.ones((2, 2), dtype="float32"), vectors, block=3)
+    else:
+        from rerankers.backends import bm25 as module
+        work = partial(Reranker("bm25").rank, "a list", DOCS)
+    steps, score = Steps(), vars(module)[name]
+    def one(*args):
+        steps()
+        return score(*args)
+    monkeypatch.setattr(module, name, one)
+    async def main():
+        task = asyncio.ensure_future(in_thread(work))
+        await asyncio.to_thread(steps.reached.wait, 60)
+        await cancelled(task)
+        steps.go.set()
+    asyncio.run(main())
+    assert steps.n == steps.at

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..calls import while_wanted
 from ..documents import readable, to_documents
 from ..errors import InputError
 from ..rankers import SetwiseRanker
@@ -95,6 +96,6 @@ class BM25Ranker(SetwiseRanker):
 
     def score_documents(self, query: str, texts: list[str]) -> list[float]:
         "One score a document"
-        asked, documents = tokenize(query), [tokenize(t) for t in texts]
+        asked, documents = tokenize(query), [tokenize(t) for t in while_wanted(texts)]
         stats = self.stats or CorpusStats.of(documents)
-        return [bm25_score(asked, words, stats, self.k1, self.b) for words in documents]
+        return [bm25_score(asked, words, stats, self.k1, self.b) for words in while_wanted(documents)]

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 import numpy as np
 
+from ..calls import while_wanted
 from .forks import computes
 from .pytorch import torch_module
 from ..errors import InputError, did_you_mean
@@ -127,7 +128,7 @@ def maxsim(
     lengths = np.array([store.lengths[i] for store, i in places], dtype=np.int64)
     if not len(query): return np.where(lengths > 0, 0.0, EMPTY).astype(np.float32)      # nothing was asked, so the sum has no terms
     asked, found = torch.from_numpy(np.ascontiguousarray(query, dtype=np.float32)).to(device), [torch.empty(0)]
-    for start, end in blocks(lengths, block):
+    for start, end in while_wanted(blocks(lengths, block)):
         vectors = torch.from_numpy(joined(places[start:end])).to(device)                # (tokens, dim)
         found.append(summed(vectors @ asked.T, lengths[start:end], mean))
     return torch.cat(found).numpy()

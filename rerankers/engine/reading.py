@@ -13,6 +13,7 @@ from functools import cached_property
 from os.path import commonprefix
 from typing import Any
 
+from ..calls import while_wanted
 from .forks import Lock
 
 # %% auto #0
@@ -221,7 +222,7 @@ class TokenReader:
         width = USUAL * most + 2 * self.habits.guard if most is not None and self.habits.known else max(map(len, rest), default=0)
         while rest:
             todo = list(rest)
-            for some in (todo[i:i + STEP] for i in range(0, len(todo), STEP)):
+            for some in while_wanted(todo[i:i + STEP] for i in range(0, len(todo), STEP)):
                 reads = self._tried([rest[text] for text in some], most, left, width)
                 found.update({text: read for text, read in zip(some, reads) if read is not None})
             rest = {text: self._shortened(shown) for text, shown in rest.items() if text not in found}
