@@ -327,14 +327,17 @@ def call_rank(ranker: BaseRanker, query: str, docs: Any, top_k: int | None = Non
     if odd is not None: raise InputError(f"{type(ranker).__name__} has a `rank` of its own, which takes no {odd}=")
     if check_positive("top_k", top_k) and "top_k" in params: given["top_k"] = top_k
     found = ranker.rank(query, docs, **given)
-    return found if top_k is None else found[:top_k]
+    if top_k is None: return found
+    return replace(found, results=found.top_k(top_k))      # which its own order need not be
 
 class OwnRank:
     "The methods of `BaseRanker`, by way of a class's own `rank`"
 
     def answer(self: Any, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
         "The order that `rank` gives"
-        def order(task: Task) -> list[Any]: return [r.doc_id for r in self.rank(task.query, [replace(d, doc_id=i) for i, d in enumerate(task.documents)])]
+        def order(task: Task) -> list[Any]:
+            found = self.rank(task.query, [replace(d, doc_id=i) for i, d in enumerate(task.documents)])
+            return [r.doc_id for r in found.top_k(len(found))]      # best first, in whatever order they are listed
         return [Ranking(order=order(task)) for task in while_wanted(tasks)]
 
     def rank_many(self: Any, queries: Iterable[str], docs: Any, doc_ids: Any = None, metadata: Any = None, **options: Any) -> list[RankedResults]:

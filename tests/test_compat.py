@@ -23,7 +23,7 @@ from official import wheel
 
 from rerankers import BaseRanker, Document, InputError, MissingDependency, RankedResults, Reranker, Result, UnknownModel, registry
 from rerankers.compat import FORMER, former_of, translated
-from rerankers.rankers import PointwiseRanker, Ranking
+from rerankers.rankers import PointwiseRanker, Ranking, make_tasks
 from rerankers.reranker import options_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -340,6 +340,27 @@ def test_one_goes_through_a_rank_of_ones_own():
     assert ids(asyncio.run(LONGEST.rank_async("q", "single"))) == [0] and ids(asyncio.run(LONGEST.rank_async("q", MANY[0], top_k=1))) == [1]
     assert LONGEST.score("q", "abc") == 3.0 and "object" not in repr(LONGEST)
     assert LONGEST.answer([], batch_size=None, progress=None) == []
+
+
+class Unsorted(BaseRanker):
+    "Results as the documents came, as some rankers for 0.10 give them: `top_k` sorts"
+    def __init__(self, ranked=False): self.ranked = ranked
+    def score(self, query, doc): return float(len(doc))
+    def rank(self, query, docs, doc_ids=None):
+        texts = [d if isinstance(d, str) else d.text for d in docs]
+        places = [1 + sum(len(other) > len(t) for other in texts) for t in texts]
+        return RankedResults([Result(Document(t, i), len(t), p if self.ranked else None) for i, (t, p) in enumerate(zip(texts, places))], query)
+
+
+@pytest.mark.parametrize("ranked", [True, False], ids=["by rank", "by score"])
+def test_the_best_of_a_rank_that_does_not_sort(ranked):
+    ranker, best = Unsorted(ranked), Unsorted(ranked).rank("q", MANY[0]).top_k(2)
+    assert [r.doc_id for r in best] == [1, 2]
+    found = [asyncio.run(ranker.rank_async("q", MANY[0], top_k=2)), ranker.rank_many(["q"], MANY[0], top_k=2)[0],
+             asyncio.run(ranker.rank_many_async(["q"], MANY[0], top_k=2))[0]]
+    assert [list(results) for results in found] == [best] * 3
+    task = make_tasks(["q"], [MANY[0]])
+    assert ranker.answer(task, batch_size=None, progress=None)[0].order == asyncio.run(ranker.answer_async(task, batch_size=None, progress=None))[0].order == [1, 2, 0]
 
 
 def test_options_that_a_rank_of_ones_own_takes_are_handed_on():
