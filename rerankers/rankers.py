@@ -103,10 +103,12 @@ def make_calls(
     names: Sequence[str] = TEXT_KEYS,   # Names that a text may have
 ) -> list[tuple[str, Any, Any, Any]]:
     "Query, documents, ids and metadata of each query, as given; raises `InputError` when their numbers disagree"
-    if isinstance(queries, str) or not isinstance(queries, Iterable): raise InputError(f"queries={queries!r}: pass a list of queries, or use `rank` for one")
+    if isinstance(queries, (str, set, frozenset, Mapping)) or not isinstance(queries, Iterable):
+        raise InputError(f"queries={queries!r}: pass a list of queries, or use `rank` for one")
     check_ordered(docs, doc_ids, metadata)
-    asked, docs = [check_query(q) for q in queries], as_items(docs, names)
+    asked, unordered, docs = [check_query(q) for q in queries], isinstance(docs, (set, frozenset)), as_items(docs, names)
     shared = not docs or not all(map(is_collection, docs))
+    if unordered and not shared: raise InputError("docs is a set of lists, which has no order: give a list, so that it is known which documents belong to which query")
     lists = [per_query(v, len(asked), name, shared) for v, name in ((docs, "docs"), (doc_ids, "doc_ids"), (metadata, "metadata"))]
     return list(zip(asked, *lists))
 
@@ -297,7 +299,7 @@ class BaseRanker(ABC):
     def _full(self, tasks: list[Task], top_k: int | None) -> list[Task]:
         "The tasks that have documents; raises `InputError` for a picture where the method only reads"
         for i, doc in ((i, doc) for t in tasks for i, doc in enumerate(t.documents) if self.texts_only or not self.sees):
-            if doc.text is None and not doc.title:
+            if (doc.image_path or doc.base64) and not doc.content.strip():
                 raise InputError(f"document {i} is a picture without a text, and {self!r} only reads: give it a text, or choose a method that sees")
         return [replace(t, top_k=top_k) for t in tasks if t.documents]
 

@@ -1,4 +1,5 @@
 "Documents of other people's frameworks, stores and tables: read by what they look like, ids and metadata kept, nothing of theirs changed or imported"
+import asyncio
 import collections
 import copy
 import os
@@ -376,3 +377,15 @@ def test_a_frame_that_is_no_frame_of_pandas_is_no_foreign_error():
 
 
 def test_kinds_are_rows_with_names(): assert len({row.name for row in CONVERTERS}) == len(CONVERTERS) >= 12
+
+
+@pytest.mark.parametrize("many", [BM25.rank_many, lambda *a: asyncio.run(BM25.rank_many_async(*a))], ids=["rank_many", "rank_many_async"])
+@pytest.mark.parametrize("queries, docs", [({"cat", "dog"}, [["cat"], ["dog"]]), (frozenset({"cat", "dog"}), ["cat"]), ({"cat": 1, "dog": 2}, [["cat"], ["dog"]]),
+                                           (["cat", "dog"], {frozenset({"cat"}), frozenset({"dog"})}), (["cat"], frozenset({frozenset({"cat", "dog"})}))])
+def test_what_has_no_order_is_not_paired_by_chance(many, queries, docs):
+    "A dictionary has one, but its keys are no list of questions"
+    with pytest.raises(InputError, match="pass a list of queries|docs is a set of lists"): many(queries, docs)
+
+
+def test_a_set_of_documents_for_all_queries_is_ranked():
+    assert [[r.text for r in results] for results in BM25.rank_many(["cat", "dog"], {"cat", "dog"})] == [["cat", "dog"], ["dog", "cat"]]
