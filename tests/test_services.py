@@ -83,6 +83,33 @@ def test_the_same_environment_holds_the_same_key_for_both(name, data):
     if any(text.strip() for text in held.values()) and address is None: assert found[0] in held.values()
 
 
+def addresses(row):
+    "Of a service, as a caller may name them: its own, one below it, one in each further domain"
+    own = [a for a in (row.base_url, *(base for _, base in row.elsewhere)) if a]
+    return [*own, *(a.replace("https://", "https://eu.") for a in own), *(f"https://api.{domain}" for domain in row.domains)]
+
+
+@pytest.mark.parametrize("name", [name for name, row in SERVICES.items() if row.keys])
+def test_a_chat_at_an_address_of_the_service_has_its_key(name, monkeypatch):
+    "Whether or not the service is in the table of those that chat"
+    row = SERVICES[name]
+    monkeypatch.setenv(row.keys[0], "key-12345678")
+    def held(address): return Reranker("m", model_type="rankgpt", base_url=address + "/v1").client.server.key.value
+    assert {address: held(address) for address in addresses(row)} == dict.fromkeys(addresses(row), "key-12345678")
+    others = ["https://example.org", *(a + ".example.org" for a in addresses(row)), *(a.replace("https://", "https://not-") for a in addresses(row)[:1] if row.base_url)]
+    assert {address: held(address) for address in others} == dict.fromkeys(others, "")
+
+
+@pytest.mark.parametrize("host, variable", [("integrate.api.nvidia.com", "NVIDIA_API_KEY"), ("dashscope-intl.aliyuncs.com", "DASHSCOPE_API_KEY"),
+                                            ("api.siliconflow.com", "SILICONFLOW_API_KEY"), ("api.cohere.ai", "CO_API_KEY"),
+                                            ("eu.api.openai.com", "OPENAI_API_KEY")])
+def test_hosts_that_only_chat(host, variable, monkeypatch):
+    monkeypatch.setenv(variable, "key-12345678")
+    server = Reranker("m", model_type="rankgpt", base_url=f"https://{host}/v1").client.server
+    assert server.key.value == "key-12345678"
+    assert Reranker("m", model_type="rankgpt", base_url="https://us-central1-aiplatform.googleapis.com/v1").client.server.key.value == ""
+
+
 @pytest.mark.parametrize("variable", SERVICES["fireworks"].keys)
 def test_either_variable_of_fireworks_serves_both(variable, monkeypatch):
     monkeypatch.setenv(variable, "fw-12345678")

@@ -5,7 +5,7 @@
 # %% ../../nbs/engine/18_services.ipynb #ae846df5
 from __future__ import annotations
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from .secrets import key_in_environment
 
 # %% auto #0
-__all__ = ['SERVICES', 'Service', 'of', 'domain_of', 'within', 'same_owner', 'is_foreign', 'find_key']
+__all__ = ['SERVICES', 'Service', 'of', 'domain_of', 'within', 'service_at', 'same_owner', 'is_foreign', 'find_key']
 
 # %% ../../nbs/engine/18_services.ipynb #f75d0c7a
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ SERVICES: dict[str, Service] = {row.name: row for row in (
     Service("isaacus", "https://api.isaacus.com", keys=("ISAACUS_API_KEY",), base_variable="ISAACUS_BASE_URL"),
     Service("zeroentropy", "https://api.zeroentropy.dev", keys=("ZEROENTROPY_API_KEY",)),
     Service("contextual", "https://api.contextual.ai", keys=("CONTEXTUAL_API_KEY",)),
-    Service("nvidia", "https://ai.api.nvidia.com", keys=("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY")),
+    Service("nvidia", "https://ai.api.nvidia.com", keys=("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"), domains=("integrate.api.nvidia.com",)),
     Service("siliconflow", "https://api.siliconflow.cn", keys=("SILICONFLOW_API_KEY",), domains=("siliconflow.com",)),
-    Service("dashscope", "https://dashscope.aliyuncs.com", keys=("DASHSCOPE_API_KEY",)),
+    Service("dashscope", "https://dashscope.aliyuncs.com", keys=("DASHSCOPE_API_KEY",), domains=("dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com")),
     Service("scaleway", "https://api.scaleway.ai", keys=("SCW_SECRET_KEY",)),
     Service("vercel", "https://ai-gateway.vercel.sh", keys=("AI_GATEWAY_API_KEY",)),
     # servers that one runs oneself, on the port that is their default
@@ -92,6 +92,14 @@ def within(
     "Is its host one of these domains, or below one?"
     host = urlsplit(address).hostname or ""
     return any(host == d or host.endswith("." + d) for d in domains if d)
+
+def service_at(
+    address: str,                   # Of a caller's
+    rows: Iterable[Service],        # Services, in the order in which they are asked
+) -> Service | None:
+    "The one with a key whose own host, or one of whose domains, this is in or below"
+    def homes(row: Service) -> list[str]: return [urlsplit(base).hostname or "" for base in (row.base_url, *(base for _, base in row.elsewhere))]
+    return next((row for row in rows if row.keys and within(address, (*homes(row), *row.domains))), None)
 
 def same_owner(
     address: str,                       # Where a request would go

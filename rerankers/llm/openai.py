@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 from ..engine.lines import bare, checked_address
 from ..engine.providers import is_number
 from ..engine.secrets import QUOTED
-from ..engine.services import SERVICES, Service, find_key, of, within
+from ..engine.services import SERVICES, Service, find_key, of, service_at
 from ..errors import InputError, ProviderError, UnusableAnswer, did_you_mean, logger
 from .chat import ChatClient, ChatRequest, Reply, chances_of
 from ..results import Usage
@@ -77,10 +77,10 @@ def base_of(
 def endpoint_at(
     base_url: str,  # As a user gives it
 ) -> Endpoint:
-    "The row whose server this address is; a server that nobody listed needs no key and has no peculiarities"
-    def host(address: str) -> str: return urlsplit(address).hostname or ""
-    known = (e for e in ENDPOINTS.values() if e.keys and (host(e.base_url) == host(base_url) or within(base_url, e.domains)))
-    return next(known, Endpoint(host(base_url), base_url))
+    "The row whose server this address is, made of its service where it is not known to chat; a server that nobody listed needs no key and has no peculiarities"
+    found = service_at(base_url, (*ENDPOINTS.values(), *SERVICES.values()))
+    if found is None: return Endpoint(urlsplit(base_url).hostname or "", base_url)
+    return found if isinstance(found, Endpoint) else Endpoint(**of(found.name))
 
 def endpoint_for(
     model: str,     # Its name
