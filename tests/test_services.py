@@ -228,7 +228,10 @@ REFUSED = [(413, ""), (413, "<html>413 Request Entity Too Large</html>"), (400, 
            (422, '{"error": "batch size 25 > maximum allowed batch size 4", "error_type": "Validation"}'),
            (422, '{"detail": [{"loc": ["body", "documents"], "msg": "List should have at most 4 items, not 25"}]}'),
            (400, '{"detail": "The max allowed tokens per submitted batch is 120000. Your batch has 500000 tokens"}'),
-           (200, '{"error": {"code": 413, "message": "payload"}}')]
+           (200, '{"error": {"code": 413, "message": "payload"}}'),
+           (400, '{"message": "Number of documents should be less than 10"}'), (400, '{"message": "documents length must be in range [1, 10]"}'),
+           (422, '{"message": "documents: must contain between 1 and 10 items"}'), (424, '{"message": "batch too large"}'), (507, '{"message": "input too large"}'),
+           (503, '{"message": "batch size too large"}')]
 
 
 def narrow(most, status, said, times=math.inf):
@@ -387,7 +390,21 @@ def test_such_an_error_may_ask_to_wait():
         assert len(server.seen) == 2
 
 
-BESIDE = [{"error": None}, {"error": ""}, {"error": {}}, {"error": {"code": 429, "message": "but"}}, {"code": 500}, {"status": "503", "message": "x"}]
+DEEP = [{"errors": [{"message": "slow down", "code": 429}]}, {"error": [{"code": 429}]}, {"error": {"error": {"code": 429}}}, {"error": {"http_code": "429"}},
+        {"detail": {"code": 429}}, {"Error": {"Code": "429"}}, {"detail": [{"status": 429}]}, {"errors": {"httpStatus": 429}}, {"fault": {"status_code": 429}},
+        {"error": {"details": {"code": "RESOURCE_EXHAUSTED"}}}, {"ERROR": {"Type": "TooManyRequests"}}, [{"errors": [{"code": "429"}]}],
+        {"error": {"http_status_code": 429, "code": "slow_down"}}, {"detail": {"error": {"message": "busy", "code": 429}}}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("body", DEEP, ids=str)
+def test_an_error_is_read_by_its_status_however_deep_it_stands(kind, body):
+    with Scripted([body, body, good(kind)]) as server:
+        assert make(kind, server.url).rank("which?", ["a", "b"])[0].doc_id == 1 and len(server.seen) == 3
+    with Scripted([body]) as server, pytest.raises(RateLimitError): make(kind, server.url, retries=0).rank("which?", ["a", "b"])
+
+
+BESIDE = [{"errors": []}, {"detail": {"code": 200}}, {"errors": [{"code": 429}]}, {"error": None}, {"error": ""}, {"error": {}}, {"error": {"code": 429, "message": "but"}}, {"code": 500}, {"status": "503", "message": "x"}]
 
 
 @pytest.mark.parametrize("more", BESIDE, ids=str)

@@ -135,7 +135,8 @@ def fitting(
     return pieces
 
 # %% ../../nbs/backends/api.ipynb #da022801
-TOO_MUCH = re.compile(r"too (?:many|much|large|long|big)|exceed|maximum|\bmax\b|at most|no more than|limit|(?:larger|longer|greater|more) than", re.I)
+TOO_MUCH = re.compile(r"too (?:many|much|large|long|big)|exceed|maximum|\bmax\b|at most|no more than|limit|(?:larger|longer|greater|more) than|"
+                      r"\b(?:should|must|has to|have to|can|may)\b.{0,30}\b(?:less than|fewer than|below|under|between|in (?:the )?range)|out of range", re.I)
 OF_WHAT = re.compile(r"document|passage|text|token|batch|payload|body|input|content|request|\blist should|\bitems", re.I)
 
 def too_much(
@@ -143,7 +144,8 @@ def too_much(
 ) -> bool:
     "Does the server say that a request is too large, or has too many documents or tokens?"
     said = words_in(error)
-    return error.status == 413 or error.status in (400, 422) and bool(TOO_MUCH.search(said) and OF_WHAT.search(said))
+    one = error.status in (200, 500)    # llama.cpp says so of one text that is too long
+    return error.status == 413 or not one and bool(TOO_MUCH.search(said) and OF_WHAT.search(said))
 
 @dataclass
 class Tally:

@@ -32,10 +32,11 @@ if TYPE_CHECKING: import httpx
 
 # %% auto #0
 __all__ = ['Found', 'BACKGROUND', 'WHOLE', 'HEADER', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'TOO_LONG', 'TAGS', 'SPOKEN',
-           'NAMED', 'STATUSES', 'CODES', 'LISTS', 'LARGEST_REFUSAL', 'PACKING', 'TRUST', 'Background', 'here',
-           'wait_for', 'join', 'checked_headers', 'WebOptions', 'seconds_asked', 'Limit', 'spent', 'settled',
-           'worth_it', 'patiently', 'failure', 'spoken', 'parsed', 'words_of', 'status_of', 'has_list', 'hidden_error',
-           'disguised', 'Posted', 'close_client', 'login_header', 'refused_certificate', 'Server']
+           'NAMED', 'STATUSES', 'CODES', 'TOLD', 'DEEP', 'LISTS', 'LARGEST_REFUSAL', 'PACKING', 'TRUST', 'Background',
+           'here', 'wait_for', 'join', 'checked_headers', 'WebOptions', 'seconds_asked', 'Limit', 'spent', 'settled',
+           'worth_it', 'patiently', 'failure', 'spoken', 'parsed', 'words_of', 'plainly', 'status_of', 'has_list',
+           'innermost', 'hidden_error', 'disguised', 'Posted', 'close_client', 'login_header', 'refused_certificate',
+           'Server']
 
 # %% ../../nbs/engine/12_http.ipynb #f082447c
 Found = TypeVar("Found")
@@ -226,7 +227,7 @@ FAILURES: tuple[tuple[Any, type[ProviderError]], ...] = (
 )
 
 TOO_LONG = re.compile(
-    r"\b(?:input|prompt|query|document|passage|text|sequence|request|context (?:size|length|window))s?\b"
+    r"\b(?:input|prompt|query|document|passage|text|sequence|request|payload|batch|context (?:size|length|window))s?\b"
     r"(?: \([^)]*\)| (?:length|size|tokens?|is|are|was|has|been))*"
     r" (?:too (?:large|long|big)|(?:larger|longer) than|exceed(?!.{0,30}\b(?:time|rate|quota)))", re.I)   # but not "context deadline exceeded"
 
@@ -251,7 +252,8 @@ def spoken(
     if isinstance(body, Mapping) and isinstance(body.get("loc"), list): return f"{'.'.join(map(str, body['loc'][:8]))}: {body.get('msg')}"   # which field
     if isinstance(body, list) and depth: return "; ".join(filter(None, (spoken(part, depth - 1) for part in body[:3])))
     if not isinstance(body, Mapping) or not depth: return ""
-    return next((words for key in SPOKEN if key in body and (words := spoken(body[key], depth - 1))), "")
+    lower = {str(key).lower(): part for key, part in body.items()}
+    return next((words for key in SPOKEN if key in lower and (words := spoken(lower[key], depth - 1))), "")
 
 def parsed(
     text: str,  # An answer
@@ -276,14 +278,23 @@ NAMED = {429: "ratelimit ratelimiterror ratelimitexceeded toomanyrequests resour
          403: "permissiondenied permissionerror forbidden", 401: "invalidapikey authenticationerror unauthenticated unauthorized",
          400: "badrequest invalidargument invalidrequest invalidrequesterror", 422: "validation validationerror"}
 STATUSES = {name: status for status, names in NAMED.items() for name in names.split()}
-CODES = ("code", "status", "status_code", "statusCode", "http_status", "error_code", "type", "error_type")     # where bodies name a status
+CODES = ("code", "status", "statuscode", "httpstatus", "httpcode", "httpstatuscode", "errorcode", "type", "errortype")  # where bodies name a status, in plain letters
+TOLD  = ("error", "errors", "fault", "exception", "detail", "details")      # where they tell of an error
+DEEP  = 4                                                                   # one in the other
 LISTS = ("results", "data", "rankings", "scores", "output")                                                    # what has one of these is an answer
+
+def plainly(
+    told: Mapping[str, Any],    # JSON
+) -> dict[str, Any]:
+    "The same with names in plain letters, the first of several that become one: `status_code`, `statusCode` and `StatusCode` are one name"
+    return {re.sub("[^a-z]", "", str(name).lower()): told[name] for name in reversed(told)}
 
 def status_of(
     told: Mapping[str, Any],    # An error's JSON
 ) -> int | None:
     "The status that it names, as a number if it does so, None where it names none"
-    named = [str(told[name]) for name in CODES if isinstance(told.get(name), (int, str))]
+    plain = plainly(told)
+    named = [str(plain[name]) for name in CODES if isinstance(plain.get(name), (int, str))]
     number = next((int(word) for word in named if re.fullmatch("[45][0-9][0-9]", word)), None)
     return number or next((STATUSES[word] for name in named if (word := re.sub("[^a-z]", "", name.lower())) in STATUSES), None)
 
@@ -293,18 +304,31 @@ def has_list(
     "Is it a list that has something in it, or does it hold one?"
     return isinstance(part, list) and bool(part) or isinstance(part, Mapping) and any(isinstance(value, list) and value for value in part.values())
 
+def innermost(
+    body: Mapping[str, Any],    # JSON that may tell of an error
+    depth: int = DEEP,          # Levels looked into
+) -> Mapping[str, Any]:
+    "What it says of the error, with the words for its status from all levels, of which the inner ones count"
+    plain = plainly(body)
+    told = next((found for name in TOLD if (found := plain.get(name))), None)
+    if isinstance(told, list): told = next((part for part in told if isinstance(part, Mapping)), told)
+    if told is None or not depth: return body
+    inner = innermost(told, depth - 1) if isinstance(told, Mapping) else {"message": told}
+    found = {name: plain[name] for name in ("message", *CODES) if plain.get(name)}
+    return {**found, **inner} if isinstance(told, Mapping) or "error" in plain else body
+
 def hidden_error(
     body: Any,  # JSON that came with status 200
 ) -> Mapping[str, Any]:
     "The error in an answer's JSON, or in its choice; empty where there is none"
-    if isinstance(body, list) and len(body) == 1 and isinstance(body[0], Mapping) and "error" in body[0]: body = body[0]     # Gemini's way
+    if isinstance(body, list) and len(body) == 1 and isinstance(body[0], Mapping) and not {"error", "errors"}.isdisjoint(plainly(body[0])): body = body[0]   # Gemini's way
     if not isinstance(body, Mapping): return {}
     choices = body.get("choices")
     if choices: body = choices[0] if isinstance(choices, list) and isinstance(choices[0], Mapping) else {}
     elif any(has_list(body.get(name)) for name in LISTS): return {}
-    told = body.get("error")
-    if not told: return body if not choices and status_of(body) and spoken(body) else {}
-    return {**{name: body[name] for name in CODES if name in body}, **(told if isinstance(told, Mapping) else {"message": told})}
+    told = innermost(body)
+    if plainly(body).get("error") or plainly(body).get("errors"): return told
+    return told if not choices and status_of(told) and (spoken(told) or told is not body) else {}
 
 def disguised(
     body: Any,                          # JSON that came with status 200
