@@ -604,3 +604,72 @@ def test_no_line_is_opened_for_nothing(monkeypatch):
     assert isinstance(new_line("http://127.0.0.1:9", 8), httpx.AsyncHTTPTransport) and proxy_for("http://127.0.0.1:9") is None
     monkeypatch.setenv("https_proxy", "http://proxy.corp:3128")
     assert proxy_for("https://api.cohere.com") == ("https_proxy", "http://proxy.corp:3128") and proxy_for("http://api.cohere.com") is None
+
+
+# ---- what the caller or the environment gets wrong is said by name
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:99999", "http://:8080", "http://[::1", "127.0.0.1:99999", "ftp://127.0.0.1:1", "http://127.0.0.1:port"])
+def test_a_proxy_that_is_no_address_is_named_with_its_variable(kind, proxy, monkeypatch):
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(InputError, match="http_proxy="): make(kind, "http://example.org/v1", retries=0).rank("which?", ["a", "b"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_proxy_that_does_not_answer_is_named_with_its_variable(kind, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://user:secret@127.0.0.1:9")
+    with pytest.raises(ServerError, match=r"through the proxy http_proxy='http://127\.0\.0\.1:9'") as error:
+        make(kind, "http://example.org/v1", retries=0).rank("which?", ["a", "b"])
+    assert "secret" not in str(error.value)
+
+
+LONE = "a\ud800b"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("base_url", [f"http://127.0.0.1/{LONE}", f"http://{LONE}.org/v1", f"http://127.0.0.1/v1?key={LONE}"])
+def test_half_a_character_in_an_address_is_refused(kind, base_url):
+    with pytest.raises(InputError, match="base_url="): make(kind, base_url)
+
+
+ENDLESS = {}
+ENDLESS["again"] = ENDLESS
+DEEPEST = []
+for _ in range(100_000): DEEPEST = [DEEPEST]
+
+
+def with_body(value): return {"model_type": "rankgpt", "extra_body": {"more": value}}
+
+
+@pytest.mark.parametrize("model, options", [("m", with_body(LONE)), ("m", with_body(ENDLESS)), ("m", with_body(DEEPEST)), ("m", with_body({1, 2})),
+                                            ("m", with_body({("a", "b"): 1})), (LONE, {"model_type": "rankgpt"}), (LONE, {"model_type": "cohere"})],
+                         ids=["half", "endless", "deep", "set", "key", "model, chat", "model, ranker"])
+def test_a_request_that_cannot_be_written_is_an_input_error(model, options):
+    with Scripted([good("chat")]) as server, pytest.raises(InputError, match="request"):
+        Reranker(model, base_url=server.url, api_key="sk-12345678", **options).rank("which?", ["a", "b"])
+    assert not server.seen
+
+
+@pytest.mark.parametrize("headers", [[("a", "b")], "a: b", 3, {("a",)}])
+def test_headers_are_a_dictionary(headers):
+    with pytest.raises(InputError, match="headers="): make("ranker", "http://127.0.0.1:9", headers=headers)
+
+
+@pytest.mark.parametrize("attempt", [1023, 1024, 1100, 10**9])
+def test_a_late_attempt_waits_no_longer(attempt): assert 0.5 * 60 <= WebOptions(retries=10**9).wait(attempt) <= 60
+
+
+def test_a_file_for_the_keys_of_lines_is_named(monkeypatch):
+    monkeypatch.setenv("SSLKEYLOGFILE", "/nope/x")
+    with pytest.raises(InputError, match="SSLKEYLOGFILE='/nope/x'") as error: new_line("https://example.org", 1)
+    assert "SSL_CERT_FILE" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["127.1", "localhost.", "LOCALHOST.", "0x7f.1", "2130706433", "127.0.0.1.", "api.localhost.", "0"])
+def test_this_machine_by_other_names_needs_no_proxy(host, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert proxy_for(f"http://{host}:8000/v1") is None and is_loopback(host.lower())
+
+
+@pytest.mark.parametrize("host", ["128.1", "localhost.org", "127.0.0.1.org", "notlocalhost", "1.127", "deadbeef", "localhost.."])
+def test_other_machines_do(host): assert not is_loopback(host)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from .forks import begin_again
-from .lines import ASKED_FOR, Overflow, bare, checked_address, new_line, read_body, secrets_in
+from .lines import ASKED_FOR, Overflow, bare, checked_address, new_line, proxy_for, read_body, secrets_in
 from .secrets import QUOTED, Hidden, HiddenHeaders, Secret
 from ..errors import (AuthenticationError, BadRequestError, CertificateError, InputError, NotFoundError, ProviderError, ProviderTimeoutError,
                               RateLimitError, RerankersError, ServerError, UnusableAnswer, logger, need)
@@ -100,6 +100,7 @@ def checked_headers(
     headers: Mapping[str, str],     # The caller's
 ) -> HiddenHeaders:
     "Headers that can be sent, and are not shown; raises `InputError` with the name of one that cannot"
+    if not isinstance(headers, Mapping): raise InputError(f"headers=: give a dictionary of names and texts, not a {type(headers).__name__}")
     for name, text in headers.items():
         if not (isinstance(text, str) and re.fullmatch(r"[\t -~]*", text)): raise InputError(f"headers=: the value of {name!r} is no line of ASCII text")
         if not (isinstance(name, str) and HEADER.fullmatch(name)): raise InputError(f"headers=: {name!r} is no name of a header")
@@ -134,7 +135,7 @@ class WebOptions:
         asked: float | None = None,     # Seconds the server asks for
     ) -> float:
         "Seconds to wait before the next attempt, between half and all of the doubled time, never less than asked"
-        doubled = min(self.backoff * 2.0 ** attempt, self.longest_wait)
+        doubled = min(self.backoff * 2.0 ** min(attempt, 1000), self.longest_wait)
         return max(asked or 0.0, doubled * (0.5 + random.random() / 2))
 
 # %% ../../nbs/engine/12_http.ipynb #f6baa79d
@@ -440,7 +441,8 @@ class Server:
     ) -> Posted:
         "The answer's JSON; raises `ProviderError` in one of its kinds, or `UnusableAnswer` for something that is no JSON"
         try: content = json.dumps(body, ensure_ascii=False).encode()
-        except TypeError as error: raise InputError(f"{self.name}: a field of the request is nothing that JSON can hold: {error}") from None
+        except (TypeError, ValueError, RecursionError) as error:        # of ValueErrors: half a character, a field that holds itself
+            raise InputError(f"{self.name}: a field of the request is nothing that JSON can hold: {self.key.hide(str(error))}") from None
         client = self._connected()
         return Posted(*await patiently(lambda: self._once(client, path, content, about), self.options, self.limit))
 
@@ -477,6 +479,8 @@ class Server:
         "What httpx could not do, as an error of ours"
         import httpx
         options, said = self.options, self.key.hide(str(error))
+        proxy = None if options.transport else proxy_for(self._whole.text)
+        if proxy: url += f" through the proxy {proxy[0]}={bare(proxy[1])!r}"
         if isinstance(error, httpx.ConnectTimeout):
             return ProviderTimeoutError(f"{who}: no connection to {url} within {options.connect_timeout:g} s; connect_timeout= allows more")
         if isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError)):

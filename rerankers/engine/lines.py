@@ -11,6 +11,7 @@ import zlib
 from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from socket import inet_aton, inet_ntoa
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_plus, urlsplit
 from urllib.request import getproxies
@@ -19,9 +20,9 @@ from ..errors import InputError, MissingDependency, UnusableAnswer, need
 if TYPE_CHECKING: import httpx
 
 # %% auto #0
-__all__ = ['STRAY', 'REMEDY', 'PACKED', 'ASKED_FOR', 'LAYERS', 'bare', 'secrets_in', 'mistake', 'checked_address', 'is_loopback',
-           'excepts', 'proxy_for', 'certificates', 'new_line', 'Overflow', 'Unpacker', 'unpackers', 'pieces_of',
-           'read_body']
+__all__ = ['STRAY', 'SHORT', 'REMEDY', 'DIRECTLY', 'PACKED', 'ASKED_FOR', 'LAYERS', 'bare', 'secrets_in', 'mistake',
+           'checked_address', 'is_loopback', 'excepts', 'proxy_for', 'certificates', 'reachable', 'no_proxy',
+           'new_line', 'Overflow', 'Unpacker', 'unpackers', 'pieces_of', 'read_body']
 
 # %% ../../nbs/engine/20_lines.ipynb #823476e0
 STRAY = "\ufeff\u200b"    # marks without a width that a copied text may begin or end with
@@ -46,6 +47,7 @@ def mistake(
 ) -> str:
     "What is wrong with an address, '' where nothing is"
     if re.search(r"[\x00-\x20\x7f]", address): return "there is a blank or the end of a line in it"
+    if re.search(r"[\ud800-\udfff]", address): return "there is half a character in it (a lone surrogate)"
     try:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https"): return "give an address that begins with http:// or https://"
@@ -69,13 +71,16 @@ def checked_address(
     return parts._replace(netloc=login + at + place.lower(), fragment="").geturl()
 
 # %% ../../nbs/engine/20_lines.ipynb #3b2a31e3
+SHORT = re.compile(r"(?:0x[0-9a-f]+|\d+)(?:\.(?:0x[0-9a-f]+|\d+)){0,3}")      # numbers as the system reads them: 127.1 is 127.0.0.1
+
 def is_loopback(
     host: str,  # Of an address
 ) -> bool:
     "Does it run on this machine?"
+    host = host.removesuffix(".")       # of a name that is written in full
     if host == "localhost" or host.endswith(".localhost"): return True
-    try: address = ip_address(host.partition("%")[0])
-    except ValueError: return False     # a name
+    try: address = ip_address(SHORT.fullmatch(host) and inet_ntoa(inet_aton(host)) or host.partition("%")[0])
+    except (ValueError, OSError): return False     # a name
     address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_unspecified
 
@@ -111,10 +116,25 @@ def certificates() -> ssl.SSLContext:
     file, folders = os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
     if not file and folders and not any(map(os.path.isdir, folders.split(os.pathsep))): raise InputError(f"SSL_CERT_DIR={folders!r} names no folder: {REMEDY}")
     if file and not Path(file).is_file(): raise InputError(f"SSL_CERT_FILE={file!r} names no file: {REMEDY}")
+    log = os.environ.get("SSLKEYLOGFILE", "")
     try: return need("httpx", extra="api", purpose="A server").create_ssl_context()
-    except (OSError, ssl.SSLError) as error: raise InputError(f"SSL_CERT_FILE={file!r} holds no certificates ({error}): {REMEDY}") from None
+    except (OSError, ssl.SSLError) as error:
+        if log and (log == getattr(error, "filename", None) or not file):
+            raise InputError(f"SSLKEYLOGFILE={log!r} cannot be written ({error}): name a file that can, or unset the variable") from None
+        raise InputError(f"SSL_CERT_FILE={file!r} holds no certificates ({error}): {REMEDY}") from None
 
 REMEDY = "name what holds the certificates of whoever signed the server's, or unset the variable"
+
+DIRECTLY = "or name the server in NO_PROXY to ask it directly"
+
+def reachable(proxy: str) -> bool:
+    "Has its address a host, and a port that there is?"
+    try: return bool(urlsplit(proxy).hostname) and urlsplit(proxy).port != 0
+    except ValueError: return False     # no port, or brackets that do not close
+
+def no_proxy(variable: str, proxy: str) -> InputError:
+    "The error about a variable that names no proxy"
+    return InputError(f"the proxy {variable}={bare(proxy)!r} is no address of a proxy: give http://host:port or socks5://host:port, {DIRECTLY}")
 
 def new_line(
     address: str,   # Of a server, checked
@@ -124,14 +144,14 @@ def new_line(
     httpx, found = need("httpx", extra="api", purpose="A server"), proxy_for(address)
     variable, proxy = found or ("", None)
     if proxy and "://" not in proxy: proxy = f"http://{proxy}"
+    if proxy and not reachable(proxy): raise no_proxy(variable, proxy)
     encrypted = any(way and way.lower().startswith("https:") for way in (address, proxy))
     verify = certificates() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try: return httpx.AsyncHTTPTransport(verify=verify, limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept), proxy=proxy)
     except ImportError: lacking = True      # httpx has no package for this kind of proxy
     except (ValueError, httpx.InvalidURL): lacking = False
-    said = f"the proxy {variable}={bare(proxy or '')!r}", "or name the server in NO_PROXY to ask it directly"
-    if lacking: raise MissingDependency(f"{said[0]} needs a package that is not installed: pip install 'httpx[socks]', {said[1]}")
-    raise InputError(f"{said[0]} is no address of a proxy: give http://host:port or socks5://host:port, {said[1]}")
+    if not lacking: raise no_proxy(variable, proxy or "")
+    raise MissingDependency(f"the proxy {variable}={bare(proxy or '')!r} needs a package that is not installed: pip install 'httpx[socks]', {DIRECTLY}")
 
 # %% ../../nbs/engine/20_lines.ipynb #e1593ff5
 PACKED = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}     # as zlib calls them
