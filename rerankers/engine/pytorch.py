@@ -21,6 +21,7 @@ from .batching import MAX_TOKENS, Batch
 from .forks import beside, computes, loads, torch_module
 from .hub import LoadOptions, dtype_name, first_line, missing_model
 from .progress import somebody_watches
+from .tokens import vectors_of
 from ..errors import InputError, ModelLoadError, logger, need
 
 # %% auto #0
@@ -360,7 +361,7 @@ def mark_padding(
 ) -> None:
     "See to it that padding has an id which no text can hold, unless the configuration names one"
     if not named and mentions(model, "pad_token_id"): text_settings(model).pad_token_id = UNUSED
-    marked, rows = marker(model), getattr(model.get_input_embeddings(), "num_embeddings", None)
+    marked, rows = marker(model), vectors_of(model)
     if marked is None or rows is None or 0 <= marked < rows: return
     for module in model.modules():      # an encoder and its decoder may have one each
         if getattr(module, "num_embeddings", None) == rows: module.register_forward_pre_hook(partial(read_as_zero, marked))
