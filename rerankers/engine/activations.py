@@ -5,8 +5,10 @@
 # %% ../../nbs/engine/10_activations.ipynb #cd6ec61d
 from __future__ import annotations
 import math
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, did_you_mean
 if TYPE_CHECKING: import numpy as np
@@ -15,7 +17,7 @@ if TYPE_CHECKING: import numpy as np
 __all__ = ['Activation', 'ACTIVATIONS', 'OVER_LABELS', 'OURS', 'identity', 'sigmoid', 'log_softmax', 'softmax', 'softmin',
            'softplus', 'log_sigmoid', 'tanh', 'tanh_shrink', 'softsign', 'gelu', 'silu', 'mish', 'elu', 'selu', 'relu',
            'relu6', 'leaky_relu', 'hard_tanh', 'hard_sigmoid', 'hard_swish', 'hard_shrink', 'soft_shrink',
-           'activation_named', 'function_named', 'pick_activation']
+           'activation_named', 'function_named', 'on_tensors', 'callers_own', 'pick_activation']
 
 # %% ../../nbs/engine/10_activations.ipynb #4c0b01d9
 def identity(logits: np.ndarray) -> np.ndarray:
@@ -144,13 +146,32 @@ def function_named(name: str) -> Activation:
     if found is None: raise InputError(f"activation={name!r} is unknown. {did_you_mean(name, ACTIVATIONS)}")
     return found
 
+def on_tensors(function: Callable[[Any], Any], logits: np.ndarray) -> np.ndarray:
+    "A function of torch's tensors, on an array"
+    import numpy as np
+    torch = sys.modules["torch"]
+    with torch.no_grad(): return function(torch.from_numpy(np.array(logits))).detach().numpy()
+
+def callers_own(
+    function: Callable[[Any], Any],     # Of arrays, or of torch's tensors
+    labels: int,                        # Numbers that a pair has
+) -> Activation:
+    "A function of arrays; raises `InputError` for what can be called on neither"
+    import numpy as np
+    ways, said = [function, *([partial(on_tensors, function)] if "torch" in sys.modules else [])], ""
+    for way in ways:
+        try: way(np.zeros((2, labels), dtype=np.float32))
+        except Exception as error: said = said or str(error)       # whatever the caller's own raises
+        else: return way
+    raise InputError(f"activation={function!r} cannot be called on an array of {labels} number{'s' * (labels > 1)} a pair: {said}")
+
 def pick_activation(
     activation: str | Activation,   # A name of `ACTIVATIONS`, an import path of torch, or a function
     labels: int = 1,                # Numbers that a pair has when it is applied
 ) -> Activation:
     "A function by its name, or the caller's own; raises `InputError` for an unknown name, and for one that would make all scores equal"
     found = activation if callable(activation) else function_named(str(activation))
-    if labels == 1 and found in [ACTIVATIONS[name] for name in OVER_LABELS]:
+    if labels == 1 and (found in [ACTIVATIONS[name] for name in OVER_LABELS] or activation_named(f"{type(found).__module__}.{type(found).__name__}") in OVER_LABELS):
         raise InputError(f"activation={activation!r} runs over labels, and there is one: every score would be the same. Use 'sigmoid', or 'identity' "
                          "for raw logits")
-    return found
+    return callers_own(found, labels) if callable(activation) and found not in ACTIVATIONS.values() else found
