@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from numbers import Integral
 from typing import Any
+from unicodedata import normalize
 
 from ..errors import InputError
 
@@ -19,9 +20,10 @@ SAYINGS = {
     True: "relevant relevance related entailment entailed entails entail yes y true t positive pos match matching matched matches duplicate duplicated "
           "duplicates dup similar paraphrase paraphrased paraphrases equivalent equal same correct right good valid ok supported supports support "
           "answer answers answered answerable helpful useful pertinent accurate applicable consistent faithful acceptable accept accepted agree agrees "
-          "agreement pass hit keep on high oui ja si да 是 相关 相似 匹配 正确",
+          "agreement pass hit keep on high oui ja si sí sì sim да 是 相关 相似 匹配 正确 relevante relevantes "
+          "pertinente grounded 关联 相關 關聯 有关 有關 関連 관련 релевантно релевантный",
     False: "contradiction contradicts contradicted contradictory no n false f negative neg different distinct wrong bad refuted refutes refute neutral "
-           "reject rejected fail miss drop useless off low other others rest none unknown non nein нет 否"}
+           "reject rejected fail miss drop useless off low other others rest none unknown non nein não нет 否 无关 無關 無関係"}
 WORDS = {word: says for says, words in SAYINGS.items() for word in words.split()}
 
 NEGATIONS = ("not", "non", "no", "never", "un", "dis", "mis", "isnt", "arent", "doesnt", "cannot", "without")     # words of their own
@@ -39,8 +41,8 @@ def name_says(
     name: str,      # A label, such as "not_entailment"
 ) -> bool | None:   # None where it cannot be read
     "Does a label's name mean relevant?"
-    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("'", "").replace("’", "")    # camelCase, isn't
-    words = [w for w in re.findall(r"[^\W_]+", parted.casefold()) if w not in FILLERS]
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", normalize("NFC", name)).replace("'", "").replace("’", "")    # camelCase, isn't
+    words = [w for w in re.findall(r"[^\W_]+", parted.casefold()) if w not in FILLERS and not w.isdigit()]
     if len(words) == 1: return word_says(words[0])
     senses = {word_says(w) for w in words if w not in NEGATIONS}
     if len(senses) != 1 or None in senses: return None
