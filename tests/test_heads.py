@@ -68,7 +68,10 @@ FIRST = [("entailment", "not_entailment"), ("ENTAILMENT", "CONTRADICTION"), ("en
          ("duplicate", "not_duplicate"), ("is_duplicate", "not_duplicate"), ("duplicate", "isn't a duplicate"), ("similar", "dissimilar"),
          ("paraphrase", "not_paraphrase"), ("equivalent", "not_equivalent"), ("correct", "incorrect"), ("supported", "refuted"), ("SUPPORTS", "REFUTES"),
          ("good", "bad"), ("same", "different"), ("answerable", "unanswerable"), ("relevant document", "irrelevant document"), ("helpful", "unhelpful"),
-         ("not irrelevant", "irrelevant"), ("relevant", "other"), ("LABEL_1", "LABEL_0"), ("class-1", "class-0"), ("on-topic", "off topic"), ("相关", "不相关")]
+         ("not irrelevant", "irrelevant"), ("relevant", "other"), ("LABEL_1", "LABEL_0"), ("class-1", "class-0"), ("on-topic", "off topic"), ("相关", "不相关"),
+         ("sí", "no"), ("relevante", "irrelevante"), ("关联", "无关"), ("相關", "無關"), ("grounded", "ungrounded"), ("relevant_0", "irrelevant_1"),
+         ("Relevante", "No relevante"), ("oui", "non"), ("sim", "não"), ("sì", "no"), ("関連", "無関係"), ("有关", "无关"), ("relevant_1", "irrelevant_0"),
+         ("0_relevant", "1_irrelevant"), ("pertinente", "non pertinente"), ("si\u0301", "no")]
 UNREAD = [("foo", "bar"), ("relevant", "very relevant"), ("entailment", "foo"), ("irrelevant", "foo"), ("relevant", "relevant"), ("yes", "true"),
           ("contradiction", "neutral"), ("A", "B"), ("LABEL_0", "LABEL_0"), ("", ""), ("relevant", "LABEL_1"), ("not", "a")]
 
@@ -458,6 +461,39 @@ def test_a_softmax_of_one_label_is_refused(kind, activation):
 def test_a_softmax_of_two_labels_is_not(two_labels):
     ranker = Reranker(str(two_labels[0]), model_type="cross-encoder", activation="softmax", **CPU)
     assert worst(by_position(ranker.rank(QUERY, DOCS)), np.exp(two_labels[1][:, 0])) < 1e-5
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+@pytest.mark.parametrize("own", [torch.nn.Sigmoid(), torch.sigmoid, torch.nn.functional.sigmoid, lambda x: torch.sigmoid(x), torch.nn.Sequential(torch.nn.Sigmoid())],
+                         ids=["module", "function", "functional", "lambda", "chain"])
+def test_an_activation_of_torch_is_taken_as_it_is(own, backend):
+    folder = tiny_checkpoint(onnx=backend == "onnx")
+    ranker = Reranker(folder, model_type="cross-encoder", backend=backend, device="cpu", activation=own)
+    expected = Reranker(folder, model_type="cross-encoder", backend=backend, device="cpu", activation="sigmoid")
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), by_position(expected.rank(QUERY, DOCS))) < 1e-6
+
+
+@pytest.mark.parametrize("own", [torch.nn.Softmax(-1), torch.nn.LogSoftmax(1), torch.nn.Softmin(-1)], ids=str)
+def test_a_softmax_of_torch_over_one_label_is_refused(own):
+    with pytest.raises(InputError, match="every score would be the same"): Reranker(tiny_checkpoint(), activation=own, **CPU)
+
+
+@pytest.mark.parametrize("wrong", [torch.nn.PReLU, torch.nn.Sigmoid, lambda: 1, lambda a, b: a, torch.nn.Linear(7, 2)], ids=["PReLU", "a class", "none", "two", "layer"])
+def test_what_cannot_be_called_on_scores_is_refused_at_once(wrong):
+    with pytest.raises(InputError, match="activation="): Reranker(tiny_checkpoint(), activation=wrong, **CPU)
+
+
+def test_a_model_that_hashes_its_letters_loads(tmp_path):
+    "CANINE has no table of words, so there is none whose last row padding could take"
+    from transformers import CanineConfig, CanineForSequenceClassification, CanineTokenizer
+    config = CanineConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=512, num_labels=1,
+                          num_hash_buckets=64, num_hash_functions=4)
+    torch.manual_seed(0)
+    model, tokenizer, docs = CanineForSequenceClassification(config).eval(), CanineTokenizer(), ["hamlet", "faust is a play by goethe"]
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    with torch.no_grad(): official = [model(**tokenizer(QUERY, d, return_tensors="pt")).logits.item() for d in docs]
+    ranker = Reranker(str(tmp_path), model_type="cross-encoder", activation="identity", **CPU)
+    assert worst(by_position(ranker.rank(QUERY, docs)), official) < 1e-5
 
 
 def test_an_unknown_activation_of_the_callers_is_an_error():
