@@ -108,7 +108,7 @@ def make_calls(
     check_ordered(docs, doc_ids, metadata)
     asked, unordered, docs = [check_query(q) for q in queries], isinstance(docs, (set, frozenset)), as_items(docs, names)
     shared = not docs or not all(map(is_collection, docs))
-    if unordered and not shared: raise InputError("docs is a set of lists, which has no order: give a list, so that it is known which documents belong to which query")
+    if unordered and not shared: raise InputError("docs is a set of lists, which has no order: give a list, so that each query has its own")
     lists = [per_query(v, len(asked), name, shared) for v, name in ((docs, "docs"), (doc_ids, "doc_ids"), (metadata, "metadata"))]
     return list(zip(asked, *lists))
 

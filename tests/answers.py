@@ -701,7 +701,8 @@ LATER_RANKINGS = [
     ('[1]: rank 3\n[2]: rank 1\n[3]: rank 2', 3, "2 3 1"), ('[1] - rank 3\n[2] - rank 1\n[3] - rank 2', 3, "2 3 1"),
     ('Passage 1: 3rd\nPassage 2: 1st\nPassage 3: 2nd', 3, "2 3 1"), ('Passage 1: third\nPassage 2: first\nPassage 3: second', 3, "2 3 1"),
     ('[1] (rank 3), [2] (rank 1), [3] (rank 2)', 3, "2 3 1"), ('[1] is ranked 3rd, [2] is ranked 1st, [3] is ranked 2nd.', 3, "2 3 1"),
-    ('Passage 1 = rank #3\nPassage 2 = rank #1\nPassage 3 = rank #2', 3, "2 3 1"), ('- **[1]**: position 3\n- **[2]**: position 1\n- **[3]**: position 2', 3, "2 3 1"),
+    ('Passage 1 = rank #3\nPassage 2 = rank #1\nPassage 3 = rank #2', 3, "2 3 1"),
+    ('- **[1]**: position 3\n- **[2]**: position 1\n- **[3]**: position 2', 3, "2 3 1"),
     ('Dokument 1: Platz 3\nDokument 2: Platz 1\nDokument 3: Platz 2', 3, "2 3 1"),
     ('[1] 0.2\n[2] 0.9\n[3] 0.5', 3, "2 3 1"), ('Passage 1 0.2\nPassage 2 0.9\nPassage 3 0.5', 3, "2 3 1"),
     ('[1] score 2/10, [2] score 9/10, [3] score 5/10', 3, "2 3 1"), ('Passage 1 (Score: 2), Passage 2 (Score: 9), Passage 3 (Score: 5)', 3, "2 3 1"),
@@ -710,8 +711,10 @@ LATER_RANKINGS = [
     ('Passage 3 (score: 9), Passage 1 (score: 8), Passage 2 (score: 1)', 3, "3 1 2"),
     ('[1]: low relevance\n[2]: high relevance\n[3]: medium relevance', 3, "2 3 1"), ('[1]: not relevant\n[2]: relevant\n[3]: partially relevant', 3, "2 3 1"),
     ('[1]: No\n[2]: Yes\n[3]: No', 3, "2 1 3"), ('{"1": "low", "2": "high", "3": "medium"}', 3, "2 3 1"),
-    ('[{"id":1,"rank":"3rd"},{"id":2,"rank":"1st"},{"id":3,"rank":"2nd"}]', 3, "2 3 1"), ('[{"id":1,"cos_sim":0.2},{"id":2,"cos_sim":0.9},{"id":3,"cos_sim":0.5}]', 3, "2 3 1"),
-    ('[2]: names the author\n[1]: irrelevant\n[3]: irrelevant', 3, "2 1 3"), ('| Passage | Rank |\n|---|---|\n| 1 | 3rd |\n| 2 | 1st |\n| 3 | 2nd |', 3, "2 3 1"),
+    ('[{"id":1,"rank":"3rd"},{"id":2,"rank":"1st"},{"id":3,"rank":"2nd"}]', 3, "2 3 1"),
+    ('[{"id":1,"cos_sim":0.2},{"id":2,"cos_sim":0.9},{"id":3,"cos_sim":0.5}]', 3, "2 3 1"),
+    ('[2]: names the author\n[1]: irrelevant\n[3]: irrelevant', 3, "2 1 3"),
+    ('| Passage | Rank |\n|---|---|\n| 1 | 3rd |\n| 2 | 1st |\n| 3 | 2nd |', 3, "2 3 1"),
     # sentences and headings that begin with the worst
     ('[1] (least relevant), [3], [2] (most relevant)', 3, "2 3 1"), ('[1] (worst) > [3] > [2] (best)', 3, "2 3 1"),
     ('The least relevant is [1], then [3], and the most relevant is [2].', 3, "2 3 1"),
@@ -760,6 +763,8 @@ SCORES += [
     ("about 7 in 10 readers", 10, None), ("around 3 pm", 10, None), ("about 7 reasons", 10, None), ("4 out of 5 stars", 10, None), ("It costs $7", 10, None),
 ]
 
-YES_NO += [("Yes? No.", 0), ("No? Yes.", 1), ("Is it relevant? Yes.", 1), ("Yes?", None), ("\\boxed{Yes}", 1), ("**Relevant? No.**", 0), ("Answer: yes? No.", 0)]
+YES_NO += [("Yes? No.", 0), ("No? Yes.", 1), ("Is it relevant? Yes.", 1), ("Yes?", None), ("\\boxed{Yes}", 1), ("**Relevant? No.**", 0),
+("Answer: yes? No.", 0)]
 
-CHOICES += [("Passage A is irrelevant.", 3, None), ("The least relevant passage is Passage B.", 3, None), ("Passage A is irrelevant. Passage B names him.", 3, "B")]
+CHOICES += [("Passage A is irrelevant.", 3, None), ("The least relevant passage is Passage B.", 3, None),
+("Passage A is irrelevant. Passage B names him.", 3, "B")]

@@ -56,7 +56,8 @@ def seeing(base, **functions):
 
 @pytest.mark.parametrize("base", [PointwiseRanker, SetwiseRanker, ListwiseRanker, ComparisonRanker, ChatRanker])
 def test_a_picture_is_refused_where_texts_are_handed_over(base):
-    for docs in ([Document(None, image_path="a.png")], ["text", Document(None, base64="aGk=")], [Document("", image_path="a.png")], [Document(" \n", base64="aGk=", title=" ")]):
+    for docs in ([Document(None, image_path="a.png")], ["text", Document(None, base64="aGk=")], [Document("", image_path="a.png")],
+                 [Document(" \n", base64="aGk=", title=" ")]):
         with pytest.raises(InputError, match="picture without a text"): seeing(base).rank("q", docs)
 
 

@@ -380,7 +380,8 @@ def test_kinds_are_rows_with_names(): assert len({row.name for row in CONVERTERS
 
 
 @pytest.mark.parametrize("many", [BM25.rank_many, lambda *a: asyncio.run(BM25.rank_many_async(*a))], ids=["rank_many", "rank_many_async"])
-@pytest.mark.parametrize("queries, docs", [({"cat", "dog"}, [["cat"], ["dog"]]), (frozenset({"cat", "dog"}), ["cat"]), ({"cat": 1, "dog": 2}, [["cat"], ["dog"]]),
+@pytest.mark.parametrize("queries, docs", [({"cat", "dog"}, [["cat"], ["dog"]]), (frozenset({"cat", "dog"}), ["cat"]),
+({"cat": 1, "dog": 2}, [["cat"], ["dog"]]),
                                            (["cat", "dog"], {frozenset({"cat"}), frozenset({"dog"})}), (["cat"], frozenset({frozenset({"cat", "dog"})}))])
 def test_what_has_no_order_is_not_paired_by_chance(many, queries, docs):
     "A dictionary has one, but its keys are no list of questions"

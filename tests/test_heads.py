@@ -464,7 +464,8 @@ def test_a_softmax_of_two_labels_is_not(two_labels):
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
-@pytest.mark.parametrize("own", [torch.nn.Sigmoid(), torch.sigmoid, torch.nn.functional.sigmoid, lambda x: torch.sigmoid(x), torch.nn.Sequential(torch.nn.Sigmoid())],
+@pytest.mark.parametrize("own", [torch.nn.Sigmoid(), torch.sigmoid, torch.nn.functional.sigmoid,
+                                 lambda x: torch.sigmoid(x), torch.nn.Sequential(torch.nn.Sigmoid())],
                          ids=["module", "function", "functional", "lambda", "chain"])
 def test_an_activation_of_torch_is_taken_as_it_is(own, backend):
     folder = tiny_checkpoint(onnx=backend == "onnx")
@@ -478,7 +479,8 @@ def test_a_softmax_of_torch_over_one_label_is_refused(own):
     with pytest.raises(InputError, match="every score would be the same"): Reranker(tiny_checkpoint(), activation=own, **CPU)
 
 
-@pytest.mark.parametrize("wrong", [torch.nn.PReLU, torch.nn.Sigmoid, lambda: 1, lambda a, b: a, torch.nn.Linear(7, 2)], ids=["PReLU", "a class", "none", "two", "layer"])
+@pytest.mark.parametrize("wrong", [torch.nn.PReLU, torch.nn.Sigmoid, lambda: 1, lambda a, b: a, torch.nn.Linear(7, 2)],
+                         ids=["PReLU", "a class", "none", "two", "layer"])
 def test_what_cannot_be_called_on_scores_is_refused_at_once(wrong):
     with pytest.raises(InputError, match="activation="): Reranker(tiny_checkpoint(), activation=wrong, **CPU)
 

@@ -96,7 +96,8 @@ def test_a_chat_at_an_address_of_the_service_has_its_key(name, monkeypatch):
     monkeypatch.setenv(row.keys[0], "key-12345678")
     def held(address): return Reranker("m", model_type="rankgpt", base_url=address + "/v1").client.server.key.value
     assert {address: held(address) for address in addresses(row)} == dict.fromkeys(addresses(row), "key-12345678")
-    others = ["https://example.org", *(a + ".example.org" for a in addresses(row)), *(a.replace("https://", "https://not-") for a in addresses(row)[:1] if row.base_url)]
+    others = ["https://example.org",
+              *(a + ".example.org" for a in addresses(row)), *(a.replace("https://", "https://not-") for a in addresses(row)[:1] if row.base_url)]
     assert {address: held(address) for address in others} == dict.fromkeys(others, "")
 
 
@@ -230,7 +231,8 @@ REFUSED = [(413, ""), (413, "<html>413 Request Entity Too Large</html>"), (400, 
            (400, '{"detail": "The max allowed tokens per submitted batch is 120000. Your batch has 500000 tokens"}'),
            (200, '{"error": {"code": 413, "message": "payload"}}'),
            (400, '{"message": "Number of documents should be less than 10"}'), (400, '{"message": "documents length must be in range [1, 10]"}'),
-           (422, '{"message": "documents: must contain between 1 and 10 items"}'), (424, '{"message": "batch too large"}'), (507, '{"message": "input too large"}'),
+           (422, '{"message": "documents: must contain between 1 and 10 items"}'),
+           (424, '{"message": "batch too large"}'), (507, '{"message": "input too large"}'),
            (503, '{"message": "batch size too large"}')]
 
 
@@ -404,7 +406,8 @@ def test_an_error_is_read_by_its_status_however_deep_it_stands(kind, body):
     with Scripted([body]) as server, pytest.raises(RateLimitError): make(kind, server.url, retries=0).rank("which?", ["a", "b"])
 
 
-BESIDE = [{"errors": []}, {"detail": {"code": 200}}, {"errors": [{"code": 429}]}, {"error": None}, {"error": ""}, {"error": {}}, {"error": {"code": 429, "message": "but"}}, {"code": 500}, {"status": "503", "message": "x"}]
+BESIDE = [{"errors": []}, {"detail": {"code": 200}}, {"errors": [{"code": 429}]},
+          {"error": None}, {"error": ""}, {"error": {}}, {"error": {"code": 429, "message": "but"}}, {"code": 500}, {"status": "503", "message": "x"}]
 
 
 @pytest.mark.parametrize("more", BESIDE, ids=str)

@@ -158,7 +158,8 @@ def callers_own(
 ) -> Activation:
     "A function of arrays; raises `InputError` for what can be called on neither"
     import numpy as np
-    ways, said = [function, *([partial(on_tensors, function)] if "torch" in sys.modules else [])], ""
+    said, ways = "", list[Activation]([function])
+    if "torch" in sys.modules: ways.append(partial(on_tensors, function))
     for way in ways:
         try: way(np.zeros((2, labels), dtype=np.float32))
         except Exception as error: said = said or str(error)       # whatever the caller's own raises
@@ -171,7 +172,8 @@ def pick_activation(
 ) -> Activation:
     "A function by its name, or the caller's own; raises `InputError` for an unknown name, and for one that would make all scores equal"
     found = activation if callable(activation) else function_named(str(activation))
-    if labels == 1 and (found in [ACTIVATIONS[name] for name in OVER_LABELS] or activation_named(f"{type(found).__module__}.{type(found).__name__}") in OVER_LABELS):
+    over = [ACTIVATIONS[name] for name in OVER_LABELS]
+    if labels == 1 and (found in over or activation_named(f"{type(found).__module__}.{type(found).__name__}") in OVER_LABELS):
         raise InputError(f"activation={activation!r} runs over labels, and there is one: every score would be the same. Use 'sigmoid', or 'identity' "
                          "for raw logits")
     return callers_own(found, labels) if callable(activation) and found not in ACTIVATIONS.values() else found

@@ -279,7 +279,7 @@ NAMED = {429: "ratelimit ratelimiterror ratelimitexceeded toomanyrequests resour
          403: "permissiondenied permissionerror forbidden", 401: "invalidapikey authenticationerror unauthenticated unauthorized",
          400: "badrequest invalidargument invalidrequest invalidrequesterror", 422: "validation validationerror"}
 STATUSES = {name: status for status, names in NAMED.items() for name in names.split()}
-CODES = ("code", "status", "statuscode", "httpstatus", "httpcode", "httpstatuscode", "errorcode", "type", "errortype")  # where bodies name a status, in plain letters
+CODES = ("code", "status", "statuscode", "httpstatus", "httpcode", "httpstatuscode", "errorcode", "type", "errortype")     # where bodies name a status
 TOLD  = ("error", "errors", "fault", "exception", "detail", "details")      # where they tell of an error
 DEEP  = 4                                                                   # one in the other
 LISTS = ("results", "data", "rankings", "scores", "output")                                                    # what has one of these is an answer
@@ -288,7 +288,7 @@ def plainly(
     told: Mapping[str, Any],    # JSON
 ) -> dict[str, Any]:
     "The same with names in plain letters, the first of several that become one: `status_code`, `statusCode` and `StatusCode` are one name"
-    return {re.sub("[^a-z]", "", str(name).lower()): told[name] for name in reversed(told)}
+    return {re.sub("[^a-z]", "", str(name).lower()): told[name] for name in reversed(list(told))}
 
 def status_of(
     told: Mapping[str, Any],    # An error's JSON
@@ -322,7 +322,8 @@ def hidden_error(
     body: Any,  # JSON that came with status 200
 ) -> Mapping[str, Any]:
     "The error in an answer's JSON, or in its choice; empty where there is none"
-    if isinstance(body, list) and len(body) == 1 and isinstance(body[0], Mapping) and not {"error", "errors"}.isdisjoint(plainly(body[0])): body = body[0]   # Gemini's way
+    only = body[0] if isinstance(body, list) and len(body) == 1 else None
+    if isinstance(only, Mapping) and not {"error", "errors"}.isdisjoint(plainly(only)): body = only     # Gemini's way
     if not isinstance(body, Mapping): return {}
     choices = body.get("choices")
     if choices: body = choices[0] if isinstance(choices, list) and isinstance(choices[0], Mapping) else {}

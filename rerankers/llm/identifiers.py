@@ -160,14 +160,19 @@ HEADING = re.compile(r"rank|order|sort|answer|result|final|\bbest|\bhere|relevan
 EXAMPLE = re.compile(r"(?:e\.\s?g\.|\bexample|\binstance|\bz\.\s?b\.|例如|例えば|\bejemplo|\bexemple)[\s,:]{0,4}$|\b(?:format|like|such as)[\s,]{0,4}$", re.I)
 REFUSALS = {
     "en": r"sorry|apolog|can ?not\b|can['’]t\b|could ?n[o'’]t|unable|not able|impossible|not possible|won['’]t\b|refuse|unfortunately|none of|\berror\b",
-    "en, of oneself": r"\bI (?:do not|don['’]t|must(?: not|n['’]t)?|need|lack|decline|am not|should not|shouldn['’]t|will not|['’]m not)\b|\bI['’](?:m not|d rather not)\b|"
-                      r"\bprevents? me|\b(?:not enough|insufficient) (?:context|information|detail|data)|\bmy (?:guidelines|polic|rules|instructions|programming)|"
-                      r"\b(?:content|usage|safety) polic|\bagainst (?:\w{1,10} ){0,3}(?:polic|guidelines|rules)|\bviolat\w{1,5} (?:my|our)\b|\binappropriate to\b",
+    "en, of oneself": r"\bI (?:do not|don['’]t|must(?: not|n['’]t)?|need|lack|decline|am not|should not|shouldn['’]t|will not)\b|"
+                      r"\bI['’](?:m not|d rather not)\b|"
+                      r"\bprevents? me|\b(?:not enough|insufficient) (?:context|information|detail|data)|"
+                      r"\bmy (?:guidelines|polic|rules|instructions|programming)|"
+                      r"\b(?:content|usage|safety) polic|\bagainst (?:\w{1,10} ){0,3}(?:polic|guidelines|rules)|"
+                      r"\bviolat\w{1,5} (?:my|our)\b|"
+                      r"\binappropriate to\b",
     "de": r"tut mir leid|leider|\bkann\b.{0,60}\b(?:nicht|keine)\b|unmöglich|nicht möglich|nicht in der lage",
     "fr": r"désolé|ne peux pas|ne suis pas en mesure|malheureusement|je n['’]ai pas|impossible de",
     "es, it": r"lo siento|no puedo|no tengo|no es posible|lamentablemente|mi dispiace|non posso|non sono in grado|purtroppo",
     "pt": r"não posso|não consigo|não tenho|infelizmente|desculpe|lamento", "nl": r"helaas|\bkan\b.{0,60}\bniet\b|het spijt",
-    "pl": r"nie mogę|niestety|przepraszam", "sv, da, no": r"tyvärr|beklager|desværre|dessverre", "tr": r"üzgünüm|maalesef", "id": r"\bmaaf|tidak (?:dapat|bisa)",
+    "pl": r"nie mogę|niestety|przepraszam", "sv, da, no": r"tyvärr|beklager|desværre|dessverre", "tr": r"üzgünüm|maalesef",
+    "id": r"\bmaaf|tidak (?:dapat|bisa)",
     "vi": r"xin lỗi|không thể", "ru": r"извините|не могу|к сожалению|невозможно",
     "zh": "抱歉|对不起|无法|不能|很遗憾|拒绝", "ja": "申し訳|できません|お答え|すみません|残念ながら",
     "ko": "죄송|없습니다|없어요|수 없",
@@ -185,7 +190,8 @@ def heading(
 # %% ../../nbs/llm/06_identifiers.ipynb #6f1d0a14
 LOW  = (r"(?:\bleast|\bworst|\blowest|\bweakest|\bbottom|\bwenigsten|\bunwichtigste\w{0,2}|\bschlechteste\w{0,2}|\bniedrigste\w{0,2}|\bmoins|"
         r"\bmenos|\bpeor|\bменее|最不|最低|低い?)")
-HIGH = (r"(?:\bmost|\bbest|\bhighest|\bstrongest|\btop(?:most)?\b|\bwichtigste\w{0,2}|\brelevanteste\w{0,2}|\bbeste\w{0,2}|\bhöchste\w{0,2}|\bplus|\bmás|\bmejor|\bболее|"
+HIGH = (r"(?:\bmost|\bbest|\bhighest|\bstrongest|\btop(?:most)?\b|\bwichtigste\w{0,2}|\brelevanteste\w{0,2}|\bbeste\w{0,2}|\bhöchste\w{0,2}|"
+        r"\bplus|\bmás|\bmejor|\bболее|"
         r"最相关|最高|高い?)")
 TO, FIRST = r"(?:\bto\b|\bzu[mr]?\b|\bbis\b|\bau\b|\bà\b|\ba\b|[-=]?>|→|到|から)", r"(?:\bfirst\b|\bzuerst\b|d['’]abord|\bprimero\b|先|の?順)"
 BEGIN = r"\b(?:starting|beginning|begin|start)\b[^.\n:]{0,15}?"
@@ -234,15 +240,19 @@ def directed(
     return ids[::-1] if turned(said.text, run.start, run.end, sign) else ids
 
 # %% ../../nbs/llm/06_identifiers.ipynb #6f1d0a22
-BAD   = re.compile(r"\b(?:ir|un|non-?\s?)(?:relevan|related)|\b(?:not|nicht|pas|no|não|non)\s(?:\w+\s){0,2}(?:relevan|pertinent|related|rilevant)|n['’]t\s(?:\w+\s)?relevan|"
+BAD   = re.compile(r"\b(?:ir|un|non-?\s?)(?:relevan|related)|\b(?:not|nicht|pas|no|não|non)\s(?:\w+\s){0,2}(?:relevan|pertinent|related|rilevant)|"
+                   r"n['’]t\s(?:\w+\s)?relevan|"
                    r"\boff[ -]topic|不相关|无关|無關|無関係|нерелевант|관련 없|" + LOW, re.I)
 OMITTED  = re.compile(r"\b(?:exclud|discard|omitted|rejected|unranked|left out|not ranked)", re.I)
 ORDERLY  = re.compile(r"rank|order|sort|first|last|start|begin|rangfolge|reihenfolge|classe|orden|ascend|descend|排|順", re.I)
-ORIGINAL = re.compile(r"\b(?:original|initial|input|previous|prior|given|old|unranked|unsorted)\s?(?:\w+\s)?(?:order|ranking|sequence|list)\b(?!.*\b(?:order|ranking)\b)|"
-                      r"\bursprüngliche\w*\s(?:reihenfolge|rangfolge)|\b(?:ordre|orden|ordine) (?:initial|original|iniziale)|原始顺序|原来的顺序|元の順|\A\W*(?:before|original|initial)\W*\Z", re.I)
+ORIGINAL = re.compile(r"\b(?:original|initial|input|previous|prior|given|old|unranked|unsorted)\s?(?:\w+\s)?(?:order|ranking|sequence|list)\b"
+                      r"(?!.*\b(?:order|ranking)\b)|"
+                      r"\bursprüngliche\w*\s(?:reihenfolge|rangfolge)|\b(?:ordre|orden|ordine) (?:initial|original|iniziale)|"
+                      r"原始顺序|原来的顺序|元の順|\A\W*(?:before|original|initial)\W*\Z", re.I)
 PRAISED  = re.compile(HIGH + r"|\bhighly|\bvery", re.I)
 PARTLY   = re.compile(r"\b(?:less|partial\w*|somewhat|marginal\w*|moderate\w*|slightly|weniger|teilweise|peu|部分)\b", re.I)
-BLOCK    = re.compile(r"(?P<head>(?:^|(?<=[.;,\n]))[^.;:：!?{}|\n\[]{1,80})[:：][*_]{0,2}(?P<items>[ \t]*[^\s:][^:;\n]*|[ \t]*(?:\n{1,2}[ \t]*(?:[-*•]|\d{1,3}[.)]|[\[(])[^\n]*)*)")
+BLOCK    = re.compile(r"(?P<head>(?:^|(?<=[.;,\n]))[^.;:：!?{}|\n\[]{1,80})[:：][*_]{0,2}"
+                      r"(?P<items>[ \t]*[^\s:][^:;\n]*|[ \t]*(?:\n{1,2}[ \t]*(?:[-*•]|\d{1,3}[.)]|[\[(])[^\n]*)*)")
 SENTENCE = re.compile(r"(?:[ \t]*(?:\d{1,3}[.)]|[-*•])[ \t]+)?(?:[^\n.!?。]|[.!?](?!\s|\Z))*(?:[.!?。]+\s*|\n+|\Z)")
 
 def last_resort(

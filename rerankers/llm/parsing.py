@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError, did_you_mean
 from .identifiers import (
-    CHAIN, EXAMPLE, HEADING, LETTERS, LIST, NOUNS, NUMBERS, ORIGINAL, REFUSAL, SENTENCE, SEQUENCE, SERIES, Naming, Run, Said, complete, directed, heading, last_resort,
-    mentions, praise, runs, together, upward, without, word_by_word)
+    CHAIN, EXAMPLE, HEADING, LETTERS, LIST, NOUNS, NUMBERS, ORIGINAL, REFUSAL, SENTENCE, SEQUENCE, SERIES, Naming, Run, Said,
+    complete, directed, heading, last_resort, mentions, praise, runs, together, upward, without, word_by_word)
 from .rows import RANKING, TAG, Beside, as_position, beside, failure, inside, of_json, of_places, of_scores, of_table, of_tags, taken_apart
 from .strategies import Order, Repaired, repair
+from .strategies import named as spoken_of
 
 # %% auto #0
 __all__ = ['THOUGHTS', 'LONGEST', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'BOXED', 'PLAIN', 'PAGE', 'Found', 'SUBJECT', 'AWAY',
@@ -123,16 +124,19 @@ def in_lists(p: Parts, *, headed: bool = False) -> Found:
     return directed(ids, p.said, best) if best else []
 
 SUBJECT = re.compile(r"(?:^|(?<=[\n.,>]))-?w?[nk]")     # of the kinds: a sentence or a part of one begins with a document
-AWAY    = re.compile(r"\b(?:is|are|was|were|been|seems?|appears?)\s(?:\w+\s){0,2}(?:unsafe|offensive|harmful|inappropriate|removed|blocked|filtered|flagged|missing|empty|"
+AWAY    = re.compile(r"\b(?:is|are|was|were|been|seems?|appears?)\s(?:\w+\s){0,2}(?:unsafe|offensive|harmful|inappropriate|removed|"
+                     r"blocked|filtered|flagged|missing|empty|"
                      r"unreadable|truncated|not available|not provided)\b", re.I)
 ITEM    = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•])\s")
-CLAIM   = re.compile(r"\bmost|\bbest|\btop|relevan|answer|\bpick|choose|choice|select|prefer|recommend|suggest|match|address|helpful|better|pertinent|\bfirst|\bsecond|\bthird|第|wichtig|"
+CLAIM   = re.compile(r"\bmost|\bbest|\btop|relevan|answer|\bpick|choose|choice|select|prefer|recommend|suggest|"
+                     r"match|address|helpful|better|pertinent|\bfirst|\bsecond|\bthird|第|wichtig|"
                      r"\bbeste|antwort|mejor|respond|répon|meilleur|相关|最|回答|答|関連|적합|관련|лучш|отвеча", re.I)
 
 def claims(sentence: str, names: Naming) -> bool:
     "Does a sentence say of documents that they are relevant, or begin with one? One that merely mentions some does not rank"
     said = word_by_word(sentence, names)
-    return not (last_resort(sentence) or ORIGINAL.search(sentence) or AWAY.search(sentence)) and any((CLAIM.search(sentence), ITEM.match(sentence), SUBJECT.search(said.kinds)))
+    if last_resort(sentence) or ORIGINAL.search(sentence) or AWAY.search(sentence): return False
+    return any((CLAIM.search(sentence), ITEM.match(sentence), SUBJECT.search(said.kinds)))
 
 def in_sentences(p: Parts) -> Found:
     "Positions as sentences name them"
@@ -194,9 +198,9 @@ def counted_from_zero(found: Sequence[int | None], n: int) -> bool:
 # %% ../../nbs/llm/06_parsing.ipynb #45dcfb8e
 STYLES = dict.fromkeys(("numbers", "ties", "words", "json"), NUMBERS) | {"letters": LETTERS}     # how each names documents
 
-def with_last(order: Order, last: Sequence[int]) -> Order:
+def with_last(order: list[int], last: Sequence[int]) -> Order:
     "An order with some documents at its end"
-    return Order.of([*(i for i in order if i not in last), *(i for i in dict.fromkeys(last) if i in order)], order.named)
+    return Order.of([*(i for i in order if i not in last), *(i for i in dict.fromkeys(last) if i in order)], spoken_of(order))
 
 def parse_order(
     text: Any,                  # The model's answer, any text or None
@@ -305,7 +309,8 @@ SCORES = [before and re.compile(before + NUMBER + after, re.I) for before, after
     (r"\b(?:final|overall)[\s_]?score\W{0,8}?(?:(?:is|of|=)\W{0,4}?)?", ""),
     (rf"{WORDS}\W{{0,8}}?(?:(?:is|of|would be|ist|est|=)\W{{0,4}}?)?(?:an?\s)?", NO_NOUN),
     ("", ""),                                                                                           # here comes a number that names its scale
-    (rf"\A[^\w\n-]{{0,9}}{HEDGE}", r"(?=[*_\"'`]{0,4}\s{0,4}(?:\Z|\n|[-–—:,.;](?:\s|\Z)|分|(?:because|since|as|given|due|weil|car|porque|points?|stars?|punkte?n?)\b))"),  # the first words
+    (rf"\A[^\w\n-]{{0,9}}{HEDGE}", r"(?=[*_\"'`]{0,4}\s{0,4}(?:\Z|\n|[-–—:,.;](?:\s|\Z)|分|"
+     r"(?:because|since|as|given|due|weil|car|porque|points?|stars?|punkte?n?)\b))"),                   # the first words
     (GIVES, NO_NOUN),
     (r"\b(?:but|rather|sondern|so|an?)\s(?:an?\s|eher\s)?", NO_NOUN))]
 FROM      = r"[(\[]?\b[01]\s?(?:-|–|to)\s?{most}\b[)\]]?"        # tells the scale: 0 to 10

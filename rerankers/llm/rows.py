@@ -21,7 +21,8 @@ __all__ = ['ROLES', 'NEGATED', 'IDS', 'LESS', 'DECODER', 'MOST_TRIES', 'RANKING'
 # %% ../../nbs/llm/06_rows.ipynb #6f1d0b07
 ROLES = dict.fromkeys(("dissimilarity", "distance", "loss", "cost", "penalty", "perplexity", "divergence"), "cost") | dict.fromkeys(
     ("score", "rating", "relevance", "relevancy", "relevant", "grade", "points", "probability", "confidence", "similarity", "likelihood", "importance",
-     "usefulness", "helpfulness", "sim", "prob", "weight", "value", "percent", "percentage"), "score") | dict.fromkeys(("rank", "position", "place", "order"), "place")     # ends of keys
+     "usefulness", "helpfulness", "sim", "prob", "weight", "value", "percent", "percentage"),
+    "score") | dict.fromkeys(("rank", "position", "place", "order"), "place")     # ends of keys
 NEGATED = re.compile(r"\b(?:ir|non ?|not |un|dis|lack of )(?:relevan|similar|relat|match|important|useful|helpful)", re.I)
 IDS   = {"id": 0, "index": 0, "number": 0, "identifier": 0, "passage": 1, "document": 1, "doc": 1}      # ends of keys that name documents, likeliest first
 LESS  = 2       # how likely any other key is
@@ -214,7 +215,7 @@ class Beside(NamedTuple):
     start: int          # In the text
 
 def beside(said: Said) -> list[Beside]:
-    "Documents with their numbers: a line each, or in a sentence where a mark, a word or an ordinal ties them together. Grades in words count where each has one"
+    "Documents with their numbers: a line each, or in a sentence where a mark, a word or an ordinal ties them together; grades in words where each has one"
     found, grades = list[Beside](), list[Beside]()
     for m in said.names.scored.finditer(said.text):
         begins, name, mark, words, number, ends = m.groups()
