@@ -709,6 +709,8 @@ LATER_RANKINGS = [
     ('[1] = 0.2, [2] = 0.9, [3] = 0.5', 3, "2 3 1"), ('[1]: 2/10; [2]: 9/10; [3]: 5/10', 3, "2 3 1"),
     ('[1] has a score of 2, [2] has a score of 9 and [3] has a score of 5.', 3, "2 3 1"), ('[1] (20%), [2] (90%), [3] (50%)', 3, "2 3 1"),
     ('Passage 3 (score: 9), Passage 1 (score: 8), Passage 2 (score: 1)', 3, "3 1 2"),
+    ('Here are the results: Passage 1 (Score: 2), Passage 2 (Score: 9), Passage 3 (Score: 5)', 3, "2 3 1"),
+    ('Relevance: [1] = 0.2, [2] = 0.9, [3] = 0.5', 3, "2 3 1"),
     ('[1]: low relevance\n[2]: high relevance\n[3]: medium relevance', 3, "2 3 1"), ('[1]: not relevant\n[2]: relevant\n[3]: partially relevant', 3, "2 3 1"),
     ('[1]: No\n[2]: Yes\n[3]: No', 3, "2 1 3"), ('{"1": "low", "2": "high", "3": "medium"}', 3, "2 3 1"),
     ('[{"id":1,"rank":"3rd"},{"id":2,"rank":"1st"},{"id":3,"rank":"2nd"}]', 3, "2 3 1"),

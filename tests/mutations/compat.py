@@ -31,7 +31,7 @@ MUTATIONS = [
     Mutation("rerankers/rankers.py", "return listing(thing) is not None or isinstance", "return isinstance", f"{FOREIGN} -k 'table_each'", "two Arrow tables for two queries are refused"),
     Mutation("rerankers/rankers.py", 'age("rank") < age("rank_async")', 'age("rank") <= age("rank_async")', f"{OLD} -k pooling", "RankGPT no longer pools its queries"),
     Mutation("rerankers/rankers.py", '        if age(name) > age("rank"): setattr', "        setattr", f"{OLD} -k own_async", "a class loses its own rank_async"),
-    Mutation("rerankers/rankers.py", "    return found if top_k is None else found[:top_k]", "    return found", f"{OLD} -k ones_own", "top_k is ignored"),
+    Mutation("rerankers/rankers.py", "    return replace(found, results=found.top_k(top_k))", "    return found", f"{OLD} -k ones_own", "top_k is ignored"),
     Mutation("rerankers/registry.py", "same[0] if len(same) == 1 else None", "same[0] if same else None", f"{OLD} -k 'two_have'", "one of two classes is chosen in silence"),
     Mutation("rerankers/reranker.py", "    options = translated(choice.backend, options)\n", "", f"{OLD} -k reach_the_model", "options of 0.10 are refused"),
     Mutation(COMPAT, "placed = dict(zip(row.order.split(), args[1:]))", "placed = dict(zip(row.order.split(), args))", f"{OLD} -k by_position", "options are shifted by one"),

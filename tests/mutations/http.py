@@ -2,6 +2,11 @@
 from mutations import Mutation
 
 MUTATIONS = [
+    Mutation("rerankers/engine/lines.py", "    if proxy and not reachable(proxy): raise no_proxy(variable, proxy)\n", "",
+             "tests/test_services.py -k no_address_is_named", "a port that there is not leaves as an ExceptionGroup"),
+    Mutation("rerankers/engine/http.py", "2.0 ** min(attempt, 1000)", "2.0 ** attempt", "tests/test_services.py -k late_attempt", "the 1024th attempt overflows"),
+    Mutation("rerankers/llm/openai.py", "(*ENDPOINTS.values(), *SERVICES.values())", "ENDPOINTS.values()", "tests/test_services.py -k address_of_the_service",
+             "a chat at SiliconFlow goes without its key"),
     Mutation("rerankers/engine/lines.py", "self.undo.decompress(piece, self.left + 1)", "self.undo.decompress(piece)",
              "tests/test_web_bounds.py -k memory", "a small page unpacks to gigabytes"),
     Mutation("rerankers/engine/lines.py", "if came > most or len(body) > most or any", "if len(body) > most * 1000 or any",

@@ -7,7 +7,14 @@ NO_RANKING = "tests/test_answers.py -k what_is_no_ranking"
 RANKING = "tests/test_answers.py -k a_ranking_is_read"
 
 MUTATIONS = [
-    Mutation(PARSING, "    return [] if found and REFUSAL.search(p.said.text) else found", "    return found", NO_RANKING,
+    Mutation(ROWS, '{"score": "cost", "place": "score"}.get(found, found)', "found", RANKING, "irrelevance is a score"),
+    Mutation(ROWS, "rows[::-1] if listed and turned(", "rows[::-1] if False and turned(", RANKING, "a list called worst to best is read as it stands"),
+    Mutation(ROWS, "        if last_resort(spaced(key)) or ORIGINAL.search(spaced(key)): continue\n", "",
+             "tests/test_answers.py -k 'ranking_is_read or no_ranking'", "a list under irrelevant is a ranking"),
+    Mutation(PARSING, "numbers_within(run, p) > 1", "False", RANKING, "documents with a score beside each are a list as they stand"),
+    Mutation(PARSING, "SUBJECT.search(said.kinds)))", "True))", NO_RANKING, "a sentence that mentions a document ranks it"),
+    Mutation(PARSING, "said.strip()[-LONGEST:]", "said.strip()", "tests/test_parsing.py -k 'endless and Faust'", "an endless answer is read whole"),
+    Mutation(PARSING, "    if REFUSAL.search(p.said.text): return []\n    whole", "    whole", NO_RANKING,
              "a refusal that names a passage ranks it first"),
     Mutation(PARSING, "(explicit(r) or len(r.ids) > 2 or alone(r, p.said))]", "True]", NO_RANKING, "a limit in an error message, 15 > 10, is a ranking"),
     Mutation(PARSING, " and not EXAMPLE.search(r.before)", "", NO_RANKING, "the example of the question, echoed, is the answer"),
@@ -24,7 +31,7 @@ MUTATIONS = [
     Mutation(PARSING, "plain = DENIED.sub(\" \", re.sub(", "plain = str(re.sub(", "tests/test_answers.py -k a_score", "'I can't give it a 10' is a ten"),
     Mutation(PARSING, "rest = ELSEWHERE.sub(\" \", scaled", "rest = str(scaled", "tests/test_answers.py -k a_score", "4/5 is a 5 of ten"),
     Mutation(IDS, "if max(up, down) >= 0: return up > down", "if max(up, down) >= 0: return down > up", RANKING, "worst to best is read as best to worst"),
-    Mutation(IDS, "\"<\" in run.kinds and \">\" not in run.kinds)", "False)", RANKING, "[3] < [4] puts 3 first"),
+    Mutation(IDS, " or \"<\" in run.kinds and \">\" not in run.kinds", "", RANKING, "[3] < [4] puts 3 first"),
     Mutation(IDS, "kinds = EITHER.sub(\"www\", said.kinds)", "kinds = said.kinds", "tests/test_answers.py", "'none of [1] to [10]' ranks the two"),
     Mutation(ROWS, "sorted(known, key=lambda r: r.place or 0.0)", "known", RANKING, "objects count as they stand and not by their rank"),
     Mutation(ROWS, "sorted(known, key=lambda r: -(r.score or 0.0))", "known", RANKING, "objects count as they stand and not by their score"),
