@@ -142,7 +142,9 @@ def as_json(
     "JSON that every reader takes; raises `InputError` for what it cannot hold"
     try: return json.dumps(finite(row), **{"allow_nan": False, **kwargs})
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"ids or metadata cannot be written as JSON ({error}); pass `default=str` to write them as text") from None
+        values = "serializable" in str(error)     # otherwise `default` is not asked
+        remedy = "pass `default=str` to write them as text" if values else "see to it that keys are texts or finite numbers, and that nothing holds itself"
+        raise InputError(f"ids or metadata cannot be written as JSON ({error}); {remedy}") from None
 
 # %% ../nbs/02_results.ipynb #ba291ce9
 def in_order(results: list[Result]) -> list[Result]:

@@ -120,3 +120,14 @@ def test_errors_and_usage_come_from_the_top():
     kinds = {name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, errors.RerankersError)}
     assert kinds | {"Usage"} <= set(rerankers.__all__)
     for name in kinds: assert getattr(rerankers, name) is getattr(errors, name)
+
+
+LOOP = {}
+LOOP["again"] = LOOP
+
+
+@pytest.mark.parametrize("metadata", [{math.nan: 1}, {math.inf: 1}, {(1, 2): 1}, {"deep": {-math.inf: 1}}, LOOP], ids=["NaN", "inf", "tuple", "deep", "loop"])
+def test_the_remedy_for_what_is_no_json_is_one(metadata):
+    results = RankedResults([Result(Document("a", 1, metadata), 0.5, 1)], "q")
+    for options in ({}, {"default": str}):
+        with pytest.raises(InputError, match="keys are texts or finite numbers, and that nothing holds itself"): results.to_json(**options)
