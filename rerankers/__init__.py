@@ -4,12 +4,14 @@ __version__ = "0.11.0"
 from rerankers import models, utils  # as attributes they were there in 0.10 too
 from rerankers.documents import Document
 from rerankers.errors import (AuthenticationError, BadRequestError, CertificateError, ForkedError, InputError, MissingDependency, ModelLoadError,
-                              NotFoundError, ProviderError, ProviderTimeoutError, RateLimitError, RerankersError, ServerError, Stopped, UnknownDocument,
-                              UnknownModel, UnknownToken, UnusableAnswer)
+                              NotFoundError, OutOfTime, ProviderError, ProviderTimeoutError, RateLimitError, RerankersError, ServerError, Stopped,
+                              UnknownDocument, UnknownModel, UnknownToken, UnusableAnswer)
 from rerankers.rankers import BaseRanker
 from rerankers.reranker import Reranker
-from rerankers.results import RankedResults, Result, Usage
+from rerankers.results import RankedResults, Result, Stage, Usage
+from rerankers.specs import Spec
 
 __all__ = ["AuthenticationError", "BadRequestError", "BaseRanker", "CertificateError", "Document", "ForkedError", "InputError", "MissingDependency",
-           "ModelLoadError", "NotFoundError", "ProviderError", "ProviderTimeoutError", "RankedResults", "RateLimitError", "RerankersError", "Reranker",
-           "Result", "ServerError", "Stopped", "UnknownDocument", "UnknownModel", "UnknownToken", "UnusableAnswer", "Usage"]
+           "ModelLoadError", "NotFoundError", "OutOfTime", "ProviderError", "ProviderTimeoutError", "RankedResults", "RateLimitError", "Reranker",
+           "RerankersError", "Result", "ServerError", "Spec", "Stage", "Stopped", "UnknownDocument", "UnknownModel", "UnknownToken", "UnusableAnswer",
+           "Usage"]

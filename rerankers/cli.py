@@ -25,7 +25,8 @@ from . import __version__
 from .documents import ID_KEYS, TEXT_KEYS, Document, first_key, readable, to_document
 from .errors import InputError, MissingDependency, RerankersError, logger
 from .rankers import BaseRanker, check_query
-from .registry import FAMILIES, SHORTCUTS, Shortcut, is_ready, load_backends
+from .claims import FAMILIES
+from .registry import SHORTCUTS, Shortcut, is_ready, load_backends
 from .reranker import Reranker
 from .results import RankedResults, as_json
 

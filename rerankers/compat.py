@@ -6,21 +6,16 @@
 from __future__ import annotations
 import inspect
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, wraps
-from importlib import import_module
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import Any
 
 from .errors import MissingDependency
-if TYPE_CHECKING: from rerankers.rankers import BaseRanker
 
 # %% auto #0
-__all__ = ['Options', 'FORMER', 'FIRST', 'SHARED', 'renamed', 't5_options', 'upr_options', 'Former', 'former_named', 'former_of',
-           'translated', 'the_model', 'spoken', 'ranker_class', 'available', 'found_in', 'open_modules']
+__all__ = ['Options', 'FORMER', 'FIRST', 'renamed', 't5_options', 'upr_options', 'Former', 'former_named', 'former_of',
+           'translated', 'the_model', 'spoken']
 
 # %% ../nbs/compat.ipynb #a76cc081
 Options = dict[str, Any]
@@ -110,7 +105,7 @@ def spoken(
     if "verbose" in own: return init
 
     @wraps(init)
-    def made(self: BaseRanker, *args: Any, verbose: int | None = None, **options: Any) -> None:
+    def made(self: Any, *args: Any, verbose: int | None = None, **options: Any) -> None:
         row = former_of(type(self))
         args = tuple(os.fspath(value) if isinstance(value, os.PathLike) else value for value in args)
         if row is not None:
@@ -121,37 +116,3 @@ def spoken(
         init(self, *args, **options)
         if verbose == 0: self.progress = False
     return made
-
-# %% ../nbs/compat.ipynb #1a161a71
-SHARED = {"BaseRanker": "rerankers.rankers", "RankedResults": "rerankers.results", "Result": "rerankers.results", "Document": "rerankers.documents",
-          **dict.fromkeys(("prep_docs", "get_device", "get_dtype", "get_chunks", "vprint"), "rerankers.utils")}    # what every module of 0.10 had imported
-
-def ranker_class(row: Former) -> type[BaseRanker]:
-    "The class that does a row's work"
-    from rerankers.registry import backend_named
-    return backend_named(row.word)
-
-def available() -> dict[str, type[BaseRanker]]:
-    "Classes by their names in 0.10, those whose packages are installed"
-    from rerankers.registry import is_ready
-    return {row.name: cls for row in FORMER if row.word and is_ready(cls := ranker_class(row))}
-
-def found_in(module: str, name: str) -> Any:
-    "What a name means in a module of 0.10; raises `AttributeError`"
-    if name in SHARED: return getattr(import_module(SHARED[name]), name)
-    here = module.rpartition("rerankers.models")[2].removeprefix(".")
-    if not here and name == "AVAILABLE_RANKERS": return available()
-    if any(row.name == name and row.module and here in ("", row.module) for row in FORMER) and (row := former_named(name)): return ranker_class(row)
-    raise AttributeError(f"module {module!r} has no attribute {name!r}")
-
-def open_modules(
-    package: str,   # Its name; it is being imported
-) -> Callable[[str], Any]:
-    "Make the modules of 0.10 below a package; gives the package's own `__getattr__`"
-    for short in dict.fromkeys(["ranker", *(row.module for row in FORMER if row.module)]):
-        name = f"{package}.{short}"
-        module = ModuleType(name, f"What rerankers 0.10 had in {name}, from its place today")
-        module.__spec__, module.__dict__["__getattr__"] = ModuleSpec(name, None), partial(found_in, name)
-        sys.modules[name] = module
-        setattr(sys.modules[package], short, module)
-    return partial(found_in, package)

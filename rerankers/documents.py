@@ -18,7 +18,7 @@ __all__ = ['TEXT_KEYS', 'ID_KEYS', 'WRAPPERS', 'Read', 'TUPLES', 'OBJECT_IDS', '
            'from_mapping', 'from_tuple', 'id_of', 'from_object', 'from_record', 'Shape', 'is_a', 'holds', 'copied',
            'shape_of', 'is_one', 'read', 'checked', 'to_document', 'written', 'chosen', 'check_fields', 'listing',
            'listed', 'as_items', 'is_label', 'as_list', 'check_ordered', 'check_id', 'labelled', 'numbered', 'each',
-           'taken', 'to_documents', 'readable']
+           'taken', 'to_documents', 'readable', 'Picture', 'Content', 'shown_fields', 'written_value']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
 @dataclass(repr=False)
@@ -343,3 +343,41 @@ def readable(
     try: text.encode("utf-8")
     except UnicodeEncodeError: return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+# %% ../nbs/01_documents.ipynb #fa869f6a
+@dataclass(frozen=True)
+class Picture:
+    "A picture, by the file that has it or by its bytes"
+    path: str | None = None     # A file
+    base64: str | None = None   # Its bytes, encoded; counts where both are given
+
+class Content(str):
+    "What a method is shown of a document: its text, and its picture where it has one"
+    picture: Picture | None
+
+    def __new__(cls, text: str, picture: Picture | None = None) -> Content:
+        made = super().__new__(cls, text)
+        made.picture = picture
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and str.__eq__(self, other) and self.picture == getattr(other, "picture", None)
+
+    def __ne__(self, other: object) -> bool: return not self == other
+
+    def __hash__(self) -> int: return hash((str(self), self.picture)) if self.picture else str.__hash__(self)
+
+    def __reduce__(self) -> tuple[Any, ...]: return Content, (str(self), self.picture)
+
+def shown_fields(
+    document: Document,         # One candidate
+    fields: Sequence[str],      # "title", "text", or keys of the metadata, in the order in which they are shown
+) -> str:
+    "The chosen fields as one string: title and text as they are, others as `key: value`; what a document has not is left out"
+    known = {"title": document.title, "text": document.text}
+    rows = [(name, known[name] if name in known else document.metadata.get(name)) for name in fields]
+    return " ".join(str(value) if name in known else f"{name}: {written_value(value)}" for name, value in rows if value not in (None, "", [], ()))
+
+def written_value(value: Any) -> str:
+    "A value of the metadata as a model reads it; the members of a list one after the other"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

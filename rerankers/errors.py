@@ -18,9 +18,9 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['SILENT', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'UnknownToken', 'UnknownDocument', 'UnknownModel',
-           'MissingDependency', 'ModelLoadError', 'Stopped', 'UnusableAnswer', 'ForkedError', 'ProviderError',
-           'AuthenticationError', 'NotFoundError', 'BadRequestError', 'RateLimitError', 'ProviderTimeoutError',
-           'ServerError', 'CertificateError', 'installed', 'Silence', 'need', 'did_you_mean']
+           'MissingDependency', 'ModelLoadError', 'Stopped', 'OutOfTime', 'UnusableAnswer', 'ForkedError',
+           'ProviderError', 'AuthenticationError', 'NotFoundError', 'BadRequestError', 'RateLimitError',
+           'ProviderTimeoutError', 'ServerError', 'CertificateError', 'installed', 'Silence', 'need', 'did_you_mean']
 
 # %% ../nbs/00_errors.ipynb #cfbf40e2
 class RerankersError(Exception):
@@ -58,6 +58,9 @@ class ModelLoadError(RerankersError, OSError):
 
 class Stopped(RerankersError):
     "The work was called off: nobody waits for its result any more"
+
+class OutOfTime(Stopped):
+    "The time that a call was given is over; `rank` turns it into a result that says what is missing"
 
 class UnusableAnswer(RerankersError, ValueError):
     "A model or server answered with something that is no ranking"

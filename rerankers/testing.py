@@ -61,7 +61,8 @@ def check_permutation(ranker: BaseRanker) -> None:
     assert [r.rank for r in results] == list(range(1, len(docs) + 1)), "ranks are not 1, 2, 3 …"
     assert all(r.document == docs[r.metadata["n"]] for r in results), "a document came back with another's id, text or metadata"
     if not results.has_scores: return
-    found = [r.score for r in results]
+    found = [r.score for r in results if r.score is not None]
+    assert all(r.score is not None for r in results[:len(found)]), "a document without a score stands before one that has one"
     assert all(type(s) is float and math.isfinite(s) for s in found), "scores are not finite Python floats"
     assert found == sorted(found, reverse=True), "results are not in the order of their scores"
 

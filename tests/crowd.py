@@ -45,7 +45,7 @@ class Crowd:
 
 def leap(seconds):
     "Move the clock of the loop of requests on: what waits for less than that is over when this returns, what waits for more is not"
-    from rerankers.engine.http import BACKGROUND
+    from rerankers.web.http import BACKGROUND
     loop = BACKGROUND.running()
 
     async def move():

@@ -14,7 +14,7 @@ from rerankers import Reranker
 from rerankers.errors import UnusableAnswer
 from rerankers.llm.identifiers import NOUNS
 from rerankers.llm.parsing import parse_label, parse_order, parse_score, parse_selection, parse_yes_no
-from rerankers.llm.strategies import repair
+from rerankers.strategies.basics import repair
 
 
 def position(label): return int(label) - 1 if label.isdigit() else ord(label) - ord("A")

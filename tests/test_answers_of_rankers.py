@@ -10,14 +10,14 @@ import rerankers
 from rerankers import Document, InputError, RankedResults, Result, UnusableAnswer, Usage, errors
 from rerankers.documents import to_documents
 from rerankers.llm.chat import ChatRanker
-from rerankers.llm.kinds import ComparisonRanker, ListwiseRanker
+from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
 from rerankers.rankers import PointwiseRanker, Ranking, SetwiseRanker, Task, to_results
 
 
 class Billed(PointwiseRanker):
     "A pointwise method that counts what it used"
     usage, faults = Usage(calls=3, input_tokens=101, output_tokens=7, units=1.5, cost=0.03), {"missing": 5}
-    def score_pairs(self, pairs, *, batch_size, progress):
+    def score_pairs(self, pairs, call):
         return Ranking([float(len(text)) for _, text in pairs], usage=self.usage, faults=self.faults, notes=[text for _, text in pairs])
 
 

@@ -19,10 +19,11 @@ from servers import Scripted as Loopback
 
 from rerankers import Document, InputError, Reranker, UnknownModel, UnusableAnswer
 from rerankers.backends.api import BY_WORD, LITELLM, PROVIDERS, APIRanker, evenly
-from rerankers.engine.providers import LOWEST, Provider, address_of, joined, read_scores, request_body
-from rerankers.engine.services import find_key, same_owner
+from rerankers.web.providers import LOWEST, Provider, address_of, joined, read_scores, request_body
+from rerankers.web.services import find_key, same_owner
 from rerankers.errors import AuthenticationError, ProviderError
-from rerankers.registry import BACKENDS, choose, load_backends
+from rerankers.claims import BACKENDS
+from rerankers.registry import choose, load_backends
 
 ROOT = Path(__file__).resolve().parents[1]
 EXCHANGES = {e["provider"]: e for e in json.loads((ROOT / "nbs" / "backends" / "hosted_exchanges.json").read_text(encoding="utf-8"))}

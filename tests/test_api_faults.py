@@ -20,7 +20,7 @@ from test_http_faults import KEY, assert_unseen, texts_of  # noqa: E402
 
 from rerankers import Reranker  # noqa: E402
 from rerankers.backends.api import PROVIDERS  # noqa: E402
-from rerankers.engine.http import BACKGROUND  # noqa: E402
+from rerankers.web.http import BACKGROUND  # noqa: E402
 from rerankers.errors import (  # noqa: E402
     AuthenticationError,
     BadRequestError,

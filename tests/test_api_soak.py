@@ -131,7 +131,7 @@ def measured(work):
     "What a crowd saw, the connections that both sides count with the ranker alive, and what is left once it is gone"
     import httpx
     from rerankers import Reranker
-    from rerankers.engine.http import wait_for
+    from rerankers.web.http import wait_for
     wait_for(asyncio.sleep(0))      # the loop has sockets of its own
     httpx.Limits.__init__.__kwdefaults__["keepalive_expiry"] = None     # five seconds otherwise
     with unreliable() as (url, count):

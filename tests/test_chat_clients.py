@@ -16,7 +16,7 @@ from servers import Say, Scripted, chat, need_litellm  # noqa: E402
 
 from rerankers import Reranker  # noqa: E402
 from rerankers.errors import AuthenticationError, BadRequestError, InputError, ModelLoadError, ServerError, installed  # noqa: E402
-from rerankers.engine.services import find_key  # noqa: E402
+from rerankers.web.services import find_key  # noqa: E402
 from rerankers.llm.chat import ChatRequest  # noqa: E402
 from rerankers.llm.openai import LENGTHS, OpenAIClient, base_of, endpoint_at, endpoint_named, fewer_listed  # noqa: E402
 

@@ -22,9 +22,9 @@ from rerankers.backends.setwise import ALONE, RankR1Ranker, SetwiseLLMRanker
 from rerankers.backends.tourrank import TourRankRanker
 from rerankers.errors import ServerError
 from rerankers.llm.chat import ChatClient, Reply
-from rerankers.llm.plans import PLANS, plan, rehearse
+from rerankers.strategies.plans import PLANS, plan, rehearse
 from rerankers.llm.recipes import PAIRWISE, SETWISE
-from rerankers.llm.strategies import Oracle
+from rerankers.strategies.basics import Oracle
 from rerankers.rankers import Ranking
 from rerankers.results import Usage
 from rerankers.testing import CHECKS

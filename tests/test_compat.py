@@ -21,7 +21,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from official import wheel
 
-from rerankers import BaseRanker, Document, InputError, MissingDependency, RankedResults, Reranker, Result, UnknownModel, registry
+from rerankers import BaseRanker, Document, InputError, MissingDependency, RankedResults, Reranker, Result, UnknownModel, claims, registry
+from rerankers.calls import Call
 from rerankers.compat import FORMER, former_of, translated
 from rerankers.rankers import PointwiseRanker, Ranking, make_tasks
 from rerankers.reranker import options_of
@@ -154,8 +155,9 @@ def test_class_names_keep_to_their_model():
 
 
 def test_a_class_name_that_two_have_names_neither(monkeypatch):
-    monkeypatch.setattr(registry, "FAMILIES", list(registry.FAMILIES))
-    monkeypatch.setattr(registry, "BACKENDS", dict(registry.BACKENDS))
+    for name in ("BACKENDS", "FAMILIES"):
+        kept = getattr(registry, name).copy()
+        for module in (claims, registry): monkeypatch.setattr(module, name, kept)
     for n in "12": type("Twins", (PointwiseRanker,), {"__module__": f"module{n}", "words": (f"twin-{n}",), "score_pairs": lambda *a, **k: []})
     with pytest.raises(UnknownModel, match="Twins"): registry.choose("some/model", model_type="Twins")
 
@@ -339,7 +341,7 @@ def test_one_goes_through_a_rank_of_ones_own():
     assert asyncio.run(LONGEST.rank_async("q", MANY[0])) == LONGEST.rank("q", MANY[0])
     assert ids(asyncio.run(LONGEST.rank_async("q", "single"))) == [0] and ids(asyncio.run(LONGEST.rank_async("q", MANY[0], top_k=1))) == [1]
     assert LONGEST.score("q", "abc") == 3.0 and "object" not in repr(LONGEST)
-    assert LONGEST.answer([], batch_size=None, progress=None) == []
+    assert LONGEST.answer([], Call()) == []
 
 
 class Unsorted(BaseRanker):
@@ -360,8 +362,8 @@ def test_the_best_of_a_rank_that_does_not_sort(ranked):
              asyncio.run(ranker.rank_many_async(["q"], MANY[0], top_k=2))[0]]
     assert [list(results) for results in found] == [best] * 3
     task = make_tasks(["q"], [MANY[0]])
-    later = asyncio.run(ranker.answer_async(task, batch_size=None, progress=None))
-    assert ranker.answer(task, batch_size=None, progress=None)[0].order == later[0].order == [1, 2, 0]
+    later = asyncio.run(ranker.answer_async(task, Call()))
+    assert ranker.answer(task, Call())[0].order == later[0].order == [1, 2, 0]
 
 
 def test_options_that_a_rank_of_ones_own_takes_are_handed_on():
@@ -381,7 +383,7 @@ def test_options_that_a_rank_of_ones_own_takes_are_handed_on():
 def test_a_subclass_that_changes_rank_changes_its_twins():
     "Of a class that was complete before"
     class Doubled(PointwiseRanker):
-        def score_pairs(self, pairs, *, batch_size, progress): return [float(len(t)) for _, t in pairs]
+        def score_pairs(self, pairs, call): return [float(len(t)) for _, t in pairs]
 
     class Capped(Doubled):
         def rank(self, query, docs, *args, **kwargs): return super().rank(query, docs, *args, **kwargs)[:1]
@@ -422,8 +424,9 @@ def test_a_class_without_rank_and_answer_is_no_ranker():
 
 def test_a_class_of_ones_own_may_be_registered(monkeypatch):
     "And gets the `verbose` that its constructor insists on"
-    monkeypatch.setattr(registry, "FAMILIES", list(registry.FAMILIES))
-    monkeypatch.setattr(registry, "BACKENDS", dict(registry.BACKENDS))
+    for name in ("BACKENDS", "FAMILIES"):
+        kept = getattr(registry, name).copy()
+        for module in (claims, registry): monkeypatch.setattr(module, name, kept)
     cls = type("Registered", (word_ranker(),), {"words": ("my-words",), "defaults": {"en": "the-model"}})
     ranker = Reranker("my-words", verbose=0)
     assert (type(ranker), ranker.verbose, ranker.model, ranker.progress) == (cls, 0, "the-model", False)
@@ -436,7 +439,7 @@ def test_the_order_of_a_rank_of_ones_own_is_an_answer():
     from rerankers.documents import to_documents
     from rerankers.rankers import Task
     task = Task("q", to_documents(["aa", "bbbb", "ccc"], doc_ids=list("xyz")))
-    assert LONGEST.answer([task], batch_size=None, progress=None) == [Ranking(order=[1, 2, 0])] and task.documents[0].doc_id == "x"
+    assert LONGEST.answer([task], Call()) == [Ranking(order=[1, 2, 0])] and task.documents[0].doc_id == "x"
 
 
 # ---- results

@@ -44,7 +44,7 @@ def packaged(word, *modules, **options):
 
 class Order(BaseRanker):
     "Gives an order and no scores: the longest text first, equally long ones by their letters"
-    def answer(self, tasks, *, batch_size, progress):
+    def answer(self, tasks, call):
         texts = [[d.text for d in t.documents] for t in tasks]
         return [Ranking(order=sorted(range(len(row)), key=lambda i, row=row: (-len(row[i]), row[i]))) for row in texts]
 
@@ -126,7 +126,7 @@ def test_score_is_the_score_of_rank(loaded, name):
 
 class Length(PointwiseRanker):
     "Keeps the contract: the longer, the better"
-    def score_pairs(self, pairs, *, batch_size, progress): return [float(len(text)) for _, text in pairs]
+    def score_pairs(self, pairs, call): return [float(len(text)) for _, text in pairs]
 
 
 class Loses(Length):
@@ -163,11 +163,11 @@ class SwapsIds(Length):
 
 
 class NotANumber(Length):
-    def score_pairs(self, pairs, **options): return [math.nan] * len(pairs)
+    def score_pairs(self, pairs, call): return [math.nan] * len(pairs)
 
 
 class Infinite(Length):
-    def score_pairs(self, pairs, **options): return [math.inf] * len(pairs)
+    def score_pairs(self, pairs, call): return [math.inf] * len(pairs)
 
 
 class Mutates(Length):
@@ -183,15 +183,15 @@ class ReturnsTheCallersObjects(Length):
 
 
 class Prints(Length):
-    def score_pairs(self, pairs, **options):
+    def score_pairs(self, pairs, call):
         print("scoring", len(pairs))
-        return super().score_pairs(pairs, **options)
+        return super().score_pairs(pairs, call)
 
 
 class PrintsErrors(Length):
-    def score_pairs(self, pairs, **options):
+    def score_pairs(self, pairs, call):
         print("scoring", len(pairs), file=sys.stderr)
-        return super().score_pairs(pairs, **options)
+        return super().score_pairs(pairs, call)
 
 
 class NeedsDocuments(Length):
@@ -208,26 +208,26 @@ class IgnoresTopK(Length):
 class Drifts(Length):
     "Its worst score falls from call to call"
     calls = 0
-    def score_pairs(self, pairs, **options):
+    def score_pairs(self, pairs, call):
         self.calls += 1
         return [len(text) if text else -float(self.calls) for _, text in pairs]
 
 
 class ByPlace(Length):
-    def score_pairs(self, pairs, **options): return [float(i) for i in range(len(pairs))]
+    def score_pairs(self, pairs, call): return [float(i) for i in range(len(pairs))]
 
 
 class TellsEqualTextsApart(Length):
-    def answer(self, tasks, **options):
+    def answer(self, tasks, call):
         return [Ranking(scores=[len(d.text) + 0.01 * d.metadata.get("n", 0) for d in t.documents]) for t in tasks]
 
 
 class ByBatch(Length):
-    def score_pairs(self, pairs, *, batch_size, progress): return [len(text) + (batch_size or 0) * 0.01 for _, text in pairs]
+    def score_pairs(self, pairs, call): return [len(text) + (call.batch_size or 0) * 0.01 for _, text in pairs]
 
 
 class Pooled(Length):
-    def score_pairs(self, pairs, **options): return [len(text) - 0.01 * len({q for q, _ in pairs}) for _, text in pairs]
+    def score_pairs(self, pairs, call): return [len(text) - 0.01 * len({q for q, _ in pairs}) for _, text in pairs]
 
 
 class ManyReversed(Length):
@@ -256,7 +256,7 @@ class Shares(Length):
     "Keeps the state of a call on itself, where another thread's call overwrites it; the first call in a thread waits until one has"
     spoilt = False
 
-    def score_pairs(self, pairs, **options):
+    def score_pairs(self, pairs, call):
         self.mine = len(pairs)
         if threading.current_thread().name.startswith("ThreadPool"): becomes(lambda: self.mine != len(pairs), 0.02 if self.spoilt else FOR_EVER)
         self.spoilt = self.spoilt or self.mine != len(pairs)
@@ -272,7 +272,7 @@ class ForgetsOnTheWay(Length):
     def __init__(self): self.factor = 2.0
     def __getstate__(self): return {}
     def __setstate__(self, state): pass
-    def score_pairs(self, pairs, **options): return [self.factor * score for score in super().score_pairs(pairs, **options)]
+    def score_pairs(self, pairs, call): return [self.factor * score for score in super().score_pairs(pairs, call)]
 
 
 class AcceptsNoQuery(Length):
@@ -327,7 +327,7 @@ def test_check_ranker_names_the_broken_clause(cls):
 
 class Moves(Length):
     "The place of one document moves the score of all by a quarter"
-    def score_pairs(self, pairs, **options): return [len(text) + 0.25 * (pairs[0][1] == candidates()[0].text) for _, text in pairs]
+    def score_pairs(self, pairs, call): return [len(text) + 0.25 * (pairs[0][1] == candidates()[0].text) for _, text in pairs]
 
 
 @pytest.mark.parametrize(("declared", "kept"), [(0.3, True), (0.2, False)])
@@ -343,7 +343,7 @@ def test_noise_is_allowed_as_far_as_it_is_declared(declared, kept):
 def test_a_sum_of_thousands_is_rounded_by_its_size(moved, kept):
     "Two steps of float32 near -1975 are 2.4e-4, more than the noise that a ranker declares if it says nothing"
     class Sums(Moves):
-        def score_pairs(self, pairs, **options): return [4 * moved * score - 1975 for score in super().score_pairs(pairs)]
+        def score_pairs(self, pairs, call): return [4 * moved * score - 1975 for score in super().score_pairs(pairs, call)]
     ranker = Sums()
     if kept: check_order_free(ranker)
     else:

@@ -12,15 +12,15 @@ import entries  # noqa: E402
 
 
 @pytest.mark.parametrize("module, name, line", [
-    ("engine.providers", "Provider", "    base_url: str = '',  # '' where each account has its own"),                   # a field
-    ("engine.http", "Posted", "    retries: int,  # Attempts before the one that worked"),                              # of a named tuple
-    ("llm.plans", "plan", "    **options: Any,  # Of that strategy"),                                                   # on the line before the value
+    ("web.providers", "Provider", "    base_url: str = '',  # '' where each account has its own"),                   # a field
+    ("web.http", "Posted", "    retries: int,  # Attempts before the one that worked"),                              # of a named tuple
+    ("strategies.plans", "plan", "    **options: Any,  # Of that strategy"),                                                   # on the line before the value
     ("engine.batching", "run_rows", "    *,"),                                                                          # what must be named
     ("backends.t5", "T5Ranker", "    revision: str | None = None,  # Branch, tag or commit of a hub repository"),       # delegated to a dataclass
     ("backends.rankgpt", "LRLRanker", "class LRLRanker(RankGPTRanker)"),                                       # made as its base class is
     ("engine.local", "Runtime", "class Runtime(Protocol)"),
-    ("engine.http", "Background", "def Background.running() -> asyncio.AbstractEventLoop"),                             # a method
-    ("engine.providers", "Provider", "Provider.takes_instruction: bool"),
+    ("web.http", "Background", "def Background.running() -> asyncio.AbstractEventLoop"),                             # a method
+    ("web.providers", "Provider", "Provider.takes_instruction: bool"),
 ])
 def test_an_entry_says_what_the_source_says(module, name, line):
     assert line in entries.markdown(f"rerankers.{module}", name).splitlines()
@@ -33,7 +33,7 @@ def test_a_backend_repeats_nothing_of_the_contract():
 
 @pytest.mark.parametrize("word, page, target", [
     ("first", "index", None), ("tourrank", "index", None), ("words", "registry", None), ("model_name", "reranker", None),  # a model's word, an argument
-    ("together", "llm/comparisons", "llm/comparisons"), ("together", "engine/remote", "engine/remote"),    # two modules have one
+    ("together", "strategies/comparisons", "strategies/comparisons"), ("together", "web/remote", "web/remote"),    # two modules have one
     ("check_ranker", "tutorials/add_a_backend", None), ("check_ranker()", "tutorials/add_a_backend", "testing"),
     ("RankedResults", "index", "results"), ("RankedResults.top_k", "index", "results"),
 ])

@@ -32,13 +32,13 @@ SCORES   = st.lists(NUMBERS, max_size=12)
 class Given(SetwiseRanker):
     "Answers with the scores it was made with"
     def __init__(self, scores): self.scores = scores
-    def score_documents(self, query, texts): return self.scores
+    def score_documents(self, query, texts, call): return self.scores
 
 
 class GivenOrder(BaseRanker):
     "Answers with the order it was made with"
     def __init__(self, order): self.order = order
-    def answer(self, tasks, *, batch_size, progress): return [Ranking(order=self.order) for _ in tasks]
+    def answer(self, tasks, call): return [Ranking(order=self.order) for _ in tasks]
 
 
 BM25 = Reranker("bm25")
@@ -526,7 +526,7 @@ def test_html_of_a_long_ranking_says_how_much_is_hidden():
 
 def test_what_a_pointwise_method_writes_of_a_pair_reaches_its_document():
     class Noted(PointwiseRanker):
-        def score_pairs(self, pairs, *, batch_size, progress): return Ranking([len(text) for _, text in pairs], notes=[f"of {text}" for _, text in pairs])
+        def score_pairs(self, pairs, call): return Ranking([len(text) for _, text in pairs], notes=[f"of {text}" for _, text in pairs])
 
     results = Noted().rank("q", ["a", "ccc", "a"])
     assert [(r.text, r.note) for r in results] == [("ccc", "of ccc"), ("a", "of a"), ("a", "of a")]

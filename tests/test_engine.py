@@ -24,7 +24,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from closeness import near  # noqa: E402
 from rerankers import InputError, ModelLoadError, Reranker, RerankersError, UnusableAnswer  # noqa: E402
-from rerankers.engine.batching import make_batch, padded, run_batches, token_batches  # noqa: E402
+from rerankers.engine.batching import make_batch, padded, run_rows, token_batches  # noqa: E402
 from rerankers.engine.onnx import FILES, find_onnx  # noqa: E402
 from rerankers.engine.tokens import TextEncoder, from_folder, from_transformers, usable_length  # noqa: E402
 from rerankers.testing import WORDS, tiny_checkpoint, tiny_tokenizer  # noqa: E402
@@ -87,8 +87,8 @@ def test_rows_come_back_in_the_order_of_the_items(rows, side, max_tokens, batch_
         ids, mask = batch["input_ids"], batch["attention_mask"]
         seen.append(len(ids))
         return np.stack([(ids * mask).sum(1), mask.sum(1)], axis=1)
-    out = run_batches(step, {"input_ids": rows}, pad={"input_ids": 7}, side=side, max_tokens=max_tokens, batch_size=batch_size)
-    assert out.tolist() == [[sum(row), len(row)] for row in rows]
+    out = run_rows(step, {"input_ids": rows}, pad={"input_ids": 7}, side=side, max_tokens=max_tokens, batch_size=batch_size)
+    assert [row.tolist() for row in out] == [[sum(row), len(row)] for row in rows]
     assert sum(seen) == len(rows) and (batch_size is None or all(n == batch_size for n in seen[:-1]))
 
 
@@ -99,7 +99,7 @@ def test_a_batch_size_decides_alone(rows, batch_size, padding):
     def step(batch):
         seen.append(batch["attention_mask"].sum(1).tolist())
         return np.zeros((len(seen[-1]), 1))
-    run_batches(step, {"input_ids": rows}, pad={}, max_tokens=1, batch_size=batch_size, padding=padding)
+    run_rows(step, {"input_ids": rows}, pad={}, max_tokens=1, batch_size=batch_size, padding=padding)
     lengths = sorted(map(len, rows), reverse=True)
     if padding: assert seen == [lengths[i:i + batch_size] for i in range(0, len(rows), batch_size)]
     else: assert all(len(set(batch)) == 1 and len(batch) <= batch_size for batch in seen) and len(seen) == sum(
@@ -108,7 +108,7 @@ def test_a_batch_size_decides_alone(rows, batch_size, padding):
 
 @pytest.mark.parametrize("extra", [-1, 1])
 def test_a_model_with_too_many_or_too_few_rows_is_unusable(extra):
-    with pytest.raises(UnusableAnswer): run_batches(lambda b: np.zeros((len(b["input_ids"]) + extra, 1)), {"input_ids": [[1], [2]]}, pad={})
+    with pytest.raises(UnusableAnswer): run_rows(lambda b: np.zeros((len(b["input_ids"]) + extra, 1)), {"input_ids": [[1], [2]]}, pad={})
 
 
 # ---- tokens

@@ -23,7 +23,8 @@ from rerankers import InputError, ModelLoadError, Reranker  # noqa: E402
 from rerankers.engine.messages import MessageEncoder, common_end  # noqa: E402
 from rerankers.engine.pytorch import TorchRuntime  # noqa: E402
 from rerankers.engine.settings import TextSettings, text_settings  # noqa: E402
-from rerankers.registry import choose, read_modules  # noqa: E402
+from rerankers.claims import read_modules  # noqa: E402
+from rerankers.registry import choose  # noqa: E402
 from rerankers.testing import tiny_bert, tiny_checkpoint, tiny_language_model, tiny_late, tiny_pieces, tiny_tokenizer  # noqa: E402
 
 QUERY = "who wrote the play Hamlet ?"

@@ -24,7 +24,7 @@ from crowd import FOR_EVER, Crowd, becomes, leap  # noqa: E402
 from servers import Say, Scripted, chat  # noqa: E402
 
 from rerankers import Reranker  # noqa: E402
-from rerankers.engine.http import BACKGROUND  # noqa: E402
+from rerankers.web.http import BACKGROUND  # noqa: E402
 from rerankers.errors import (  # noqa: E402
     AuthenticationError,
     BadRequestError,

@@ -35,7 +35,7 @@ class Shelf(BaseRetriever):
 
 class Backwards(BaseRanker):
     "An order and no scores"
-    def answer(self, tasks, *, batch_size, progress): return [Ranking(order=list(range(len(t.documents)))[::-1]) for t in tasks]
+    def answer(self, tasks, call): return [Ranking(order=list(range(len(t.documents)))[::-1]) for t in tasks]
 
 
 def both(compressor, documents, query, **options):
@@ -133,8 +133,8 @@ def test_async_does_not_go_through_the_other():
     called = []
 
     class Both(BaseRanker):
-        def answer(self, tasks, **options): raise AssertionError("the blocking side")
-        async def answer_async(self, tasks, **options):
+        def answer(self, tasks, call): raise AssertionError("the blocking side")
+        async def answer_async(self, tasks, call):
             called.append(len(tasks))
             return [Ranking(order=list(range(len(t.documents)))) for t in tasks]
 

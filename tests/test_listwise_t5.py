@@ -1,18 +1,15 @@
 "Strategies against an oracle, drivers against one another, and the T5 methods that use them: duoT5, ListT5, LiT5"
 import pickle
 import random
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crowd import Crowd, becomes
 from rerankers.errors import InputError, ModelLoadError, UnusableAnswer
-from rerankers.llm.kinds import Answer, ComparisonRanker, ListwiseRanker
-from rerankers.llm.strategies import Oracle, all_pairs, check_window, lockstep, play, repair, sliding_window, spans, threaded, tournament
+from rerankers.strategies.kinds import Answer, ComparisonRanker, ListwiseRanker
+from rerankers.strategies.basics import Oracle, all_pairs, check_window, lockstep, play, repair, sliding_window, spans, tournament
 from rerankers.testing import CHECKS, candidates, tiny_language_model
 
 QUERY = "who wrote hamlet ?"
@@ -130,13 +127,12 @@ def test_drivers_agree_and_lockstep_asks_all_at_once():
         return [oracles[i].order(request) for i, request in asked]
     assert lockstep(games(sizes), ask) == alone
     assert rounds[0] == {4, 5, 6, 7, 8, 9}, "every game with a question is in the first round"
-    assert threaded(games(sizes), lambda i, request: oracles[i].order(request), workers=3) == alone
 
 
 def test_an_asynchronous_driver_needs_nothing_more():
     import asyncio
 
-    from rerankers.llm.strategies import Game
+    from rerankers.strategies.basics import Game
 
     async def drive(strategy, oracle):
         async def ask(request): return oracle.order(request)
@@ -146,29 +142,6 @@ def test_an_asynchronous_driver_needs_nothing_more():
     assert asyncio.run(drive(tournament(37), Oracle(shuffled(37)))) == play(tournament(37), Oracle(shuffled(37)).order)
 
 
-def test_threads_overlap_within_the_limit():
-    crowd = Crowd(3)
-
-    def ask(i, request):
-        with crowd: return [0.5, 0.5]
-    threaded([all_pairs(4), all_pairs(3)], ask, workers=3)
-    assert crowd.most == 3
-
-
-def test_the_first_error_stops_everything(monkeypatch):
-    "All else that is asked is answered when the driver has begun to stop, and not before"
-    calls, stopping, stop = [], threading.Event(), ThreadPoolExecutor.shutdown
-    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", lambda pool, wait=True, **how: (stop(pool, wait=False, **how), stopping.set(), stop(pool)))
-
-    def ask(i, request):
-        calls.append(request)
-        if len(calls) == 2: raise UnusableAnswer("the server said 500")
-        becomes(stopping.is_set)
-        return [0.5, 0.5]
-    with pytest.raises(UnusableAnswer, match="500"): threaded([all_pairs(30)], ask, workers=2)
-    assert len(calls) < 10, "870 were waiting"
-
-
 def test_lockstep_counts_answers():
     with pytest.raises(UnusableAnswer, match="1 answers to 6"): lockstep([all_pairs(3)], lambda asked: [[1, 0]])
 
@@ -176,22 +149,19 @@ def test_lockstep_counts_answers():
 # ---------- kinds
 
 class Shortest(ListwiseRanker):
-    def __init__(self, workers=None): self.workers = workers
-
-    def order_windows(self, windows, *, batch_size, progress):
+    def order_windows(self, windows, call):
         return [Answer.of(sorted(range(len(w.texts)), key=lambda i: len(w.texts[i])), [len(t) > 30 for t in w.texts]) for w in windows]
 
 
-@pytest.mark.parametrize("workers", [None, 3])
-def test_cut_texts_are_named_whatever_the_driver(workers):
-    found = Shortest(workers).rank_many([QUERY, "faust"], [DOCS * 4, DOCS])
+def test_cut_texts_are_named():
+    found = Shortest().rank_many([QUERY, "faust"], [DOCS * 4, DOCS])
     for results in found: assert all(r.truncated == (len(r.text) > 30) for r in results)
-    assert found[1].results == Shortest(workers).rank("faust", DOCS).results
+    assert found[1].results == Shortest().rank("faust", DOCS).results
 
 
 def test_a_comparison_without_numbers_is_an_error():
     class Silent(ComparisonRanker):
-        def compare(self, sets, *, batch_size, progress): return [[float("nan"), 1.0] for _ in sets]
+        def compare(self, sets, call): return [[float("nan"), 1.0] for _ in sets]
     with pytest.raises(UnusableAnswer, match="preferences"): Silent().rank(QUERY, DOCS)
 
 
@@ -277,7 +247,7 @@ def test_as_many_tokens_as_asked_for(load):
 def test_duot5_asks_each_pair_of_texts_once(load):
     ranker, runs = load("duot5"), []
     original = ranker.run
-    ranker.run = lambda tokens, **kwargs: runs.append(len(tokens["input_ids"])) or original(tokens, **kwargs)
+    ranker.run = lambda tokens, *args: runs.append(len(tokens["input_ids"])) or original(tokens, *args)
     try: scores = ranker.rank(QUERY, [DOCS[0], DOCS[1], DOCS[1]])
     finally: del ranker.run
     assert runs == [3], "a-b, b-a and b-b"
@@ -303,7 +273,7 @@ def test_a_model_that_writes_well_is_obeyed(load, monkeypatch):
     def lengths(texts): return sorted(range(len(texts)), key=lambda i: len(texts[i].split()))    # more words are better
 
     def fake(form):
-        def answers(self, windows, most, **_): return [Written(form([i + 1 for i in lengths(texts)]), [False] * len(texts)) for texts in windows]
+        def answers(self, windows, most, call): return [Written(form([i + 1 for i in lengths(texts)]), [False] * len(texts)) for texts in windows]
         return answers
     docs = [" ".join(["play"] * n) for n in random.Random(1).sample(range(1, 200), 43)]
     truth = sorted(range(43), key=lambda i: -len(docs[i]))[:10]

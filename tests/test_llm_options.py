@@ -18,7 +18,7 @@ from servers import Say, Scripted
 from rerankers import Document, Reranker
 from rerankers.errors import InputError, RateLimitError
 from rerankers.llm.chat import FunctionClient
-from rerankers.llm.plans import PLANS, plan, rehearse
+from rerankers.strategies.plans import PLANS, plan, rehearse
 from rerankers.registry import choose
 
 SHOWN = re.compile(r"\[(\d+)\] (\d+)$")

@@ -25,7 +25,7 @@ from rerankers.backends.rank1 import closed, whole_sentences
 from rerankers.backends.relevance_filter import chunks
 from rerankers.errors import AuthenticationError, InputError, UnusableAnswer
 from rerankers.llm.chat import LEAST, ChatClient, FunctionClient, Reply, chances_of
-from rerankers.llm.plans import rehearse
+from rerankers.strategies.plans import rehearse
 from rerankers.llm.rankers import expected
 from rerankers.llm.recipes import FILTER, POINTWISE
 from rerankers.results import Usage

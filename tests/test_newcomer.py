@@ -7,7 +7,8 @@ import pytest
 from rerankers import Document, InputError, ModelLoadError, ProviderError, RankedResults, Reranker, RerankersError, Result, registry
 from rerankers.errors import ProviderTimeoutError
 from rerankers.rankers import PointwiseRanker, SetwiseRanker
-from rerankers.registry import Claims, Shortcut, register_shortcut
+from rerankers.claims import Claims
+from rerankers.registry import Shortcut, register_shortcut
 from servers import Say, Scripted, need_litellm
 
 

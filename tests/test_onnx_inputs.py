@@ -14,7 +14,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from rerankers import InputError, ModelLoadError, Reranker, RerankersError  # noqa: E402
-from rerankers.engine.batching import run_batches  # noqa: E402
+from rerankers.engine.batching import run_rows  # noqa: E402
 from rerankers.engine.graphs import NUMBERS, positions  # noqa: E402
 from rerankers.engine.onnx import OnnxRuntime  # noqa: E402
 from rerankers.testing import tiny_checkpoint  # noqa: E402
@@ -98,7 +98,7 @@ def test_whatever_the_graph_is_like_the_scores_are_the_same(tmp_path_factory, wa
     folder = tmp_path_factory.mktemp("graph")
     config(folder, model_type="bert", pad_token_id=7)
     runtime, types = OnnxRuntime(graph(folder / "model.onnx", wanted), side=side), [[i % 2 for i in range(len(row))] for row in rows]
-    found = run_batches(runtime, {"input_ids": rows, "token_type_ids": types}, pad={"input_ids": 7}, side=side, max_tokens=64)
+    found = np.stack(run_rows(runtime, {"input_ids": rows, "token_type_ids": types}, pad={"input_ids": 7}, side=side, max_tokens=64))
     assert found[:, 0].tolist() == pytest.approx(expected(wanted, rows, types), rel=1e-4)
 
 
@@ -322,7 +322,7 @@ def test_a_fixed_length_without_a_mask_is_refused(toy):
 @pytest.mark.parametrize("word", ["cross-encoder", "flashrank"])
 def test_single_numbers_in_any_shape(toy, kind, shape, word):
     ranker = Reranker(toy(inputs(), outputs={"logits": (kind, shape)}), model_type=word)
-    rows = run_batches(ranker.runtime, dict(ranker.encode([(QUERY, d) for d in DOCS])), pad={}, max_tokens=10_000)
+    rows = np.stack(run_rows(ranker.runtime, dict(ranker.encode([(QUERY, d) for d in DOCS])), pad={}, max_tokens=10_000))
     assert (rows.dtype, rows.shape) == (np.float32, (len(DOCS), 1))
     assert sorted(rows[:, 0].tolist(), reverse=True) == pytest.approx(by_hand(ranker), rel=1e-3)
 

@@ -13,7 +13,7 @@ from official import pulled, wheel
 from rerankers.errors import InputError
 from rerankers.llm.parsing import (
     LONGEST, STYLES, Verdict, after_thought, answer_in, parse_label, parse_order, parse_score, parse_selection, parse_verdicts, parse_yes_no)
-from rerankers.llm.strategies import repair
+from rerankers.strategies.basics import repair
 
 PIECES = ["[1]", "[2]", "[40]", "[0]", " > ", " = ", "3", "1.5", "99999", "\n", "1. ", "2) ", "A", "[b]", "PASSAGE2", "PASSAGE 1", "<think>", "</think>",
           "<answer>", "</answer>", '{"ranking": [2, 1]}', '{"ranking":', "{", "[", "]", "²", "⓪", "３", "Document 2, ", "...", "<document id=0>", "</document>",

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from official import COMMITS, GITHUB, SIZES, TEXTS, cases, fingerprint, ours, pulled, rank_llm_0_20, rank_llm_template, rows, wheel
 
 from rerankers.errors import InputError
-from rerankers.llm.passages import LOOKALIKES, PassageText, estimate_tokens, fit, with_title
+from rerankers.llm.passages import LOOKALIKES, PassageText, estimate_tokens, fit
 from rerankers.llm.prompts import ChatPrompt
 from rerankers.llm.recipes import FILTER, LISTWISE, PAIRWISE, POINTWISE, SCORED, SELECT, SETWISE
 
@@ -181,7 +181,8 @@ def test_shortening_is_rearank_s(text):
 
 def test_titles_as_rank_llm_shows_them():
     for title in ("Hamlet", ""):
-        assert PassageText().shorten(with_title("a play [1]", title))[0] == rank_llm_shorten(300, text="a play [1]", title=title)
+        text = f"Title: {title} Content: a play [1]" if title else "a play [1]"
+        assert PassageText().shorten(text)[0] == rank_llm_shorten(300, text="a play [1]", title=title)
 
 
 @given(st.text(), st.none() | st.integers(1, 9), st.sampled_from(["words", "characters"]), st.sampled_from(list(LOOKALIKES)))

@@ -21,7 +21,7 @@ from rerankers.backends import rank_llm_package  # noqa: E402
 from rerankers.backends.rankllm import MISTRAL, SETTINGS, VICUNA, ZEPHYR  # noqa: E402
 from rerankers.errors import AuthenticationError, MissingDependency, NotFoundError, ServerError, UnusableAnswer, installed  # noqa: E402
 from rerankers.llm.chat import ChatClient, Reply  # noqa: E402
-from rerankers.llm.kinds import Window  # noqa: E402
+from rerankers.strategies.kinds import Window  # noqa: E402
 from rerankers.llm.recipes import LISTWISE  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
 from rerankers.results import Usage  # noqa: E402

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from rerankers import InputError, Reranker, RerankersError, UnknownModel, registry
+from rerankers import InputError, Reranker, RerankersError, UnknownModel, claims, registry
 from rerankers.rankers import PointwiseRanker
-from rerankers.registry import Choice, Claims, Shortcut, choose, register_shortcut
+from rerankers.claims import Choice, Claims
+from rerankers.registry import Shortcut, choose, register_shortcut
 
 ROOT = Path(__file__).resolve().parents[1]
 QUERY, DOCS = "who wrote hamlet?", ["Goethe wrote Faust.", "Shakespeare wrote Hamlet."]
@@ -23,14 +24,16 @@ registry.load_backends()
 @pytest.fixture(autouse=True)
 def tables(monkeypatch):
     "What a test registers is forgotten after it"
-    for name in ("BACKENDS", "SHORTCUTS"): monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
-    monkeypatch.setattr(registry, "FAMILIES", list(registry.FAMILIES))
+    for name in ("BACKENDS", "FAMILIES"):
+        kept = getattr(registry, name).copy()
+        for module in (claims, registry): monkeypatch.setattr(module, name, kept)
+    monkeypatch.setattr(registry, "SHORTCUTS", dict(registry.SHORTCUTS))
     monkeypatch.setattr(registry, "LOADED", set(registry.LOADED))
 
 
 def backend(name, module="somebody.module", **declaration):
     "A ranker class as a third party's module would define it"
-    score = {"score_pairs": lambda self, pairs, *, batch_size, progress: [float(len(t)) for _, t in pairs]}
+    score = {"score_pairs": lambda self, pairs, call: [float(len(t)) for _, t in pairs]}
     return type(name, (PointwiseRanker,), {"__module__": module, "__init__": lambda self, model="": None, **score, **declaration})
 
 
@@ -310,7 +313,7 @@ from rerankers.rankers import PointwiseRanker
 class {cls}(PointwiseRanker):
     "Counts vowels"
     words = {words!r}
-    def score_pairs(self, pairs, *, batch_size, progress): return [float(sum(c in "aeiou" for c in text)) for _, text in pairs]
+    def score_pairs(self, pairs, call): return [float(sum(c in "aeiou" for c in text)) for _, text in pairs]
 """
 REPORT = """
 import json, sys, warnings

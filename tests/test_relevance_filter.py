@@ -5,7 +5,7 @@ import pytest
 
 from rerankers import Reranker, UnusableAnswer
 from rerankers.backends.relevance_filter import chunks
-from rerankers.llm.plans import rehearse
+from rerankers.strategies.plans import rehearse
 
 
 def forgets(messages):

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from servers import Say, Scripted, chat, need_litellm
 
 from rerankers import InputError, Reranker
-from rerankers.engine.http import Server, WebOptions
-from rerankers.engine.secrets import LOGGERS, Discreet, FromEnvironment, HiddenHeaders, Secret
+from rerankers.web.http import Server, WebOptions
+from rerankers.web.secrets import LOGGERS, Discreet, FromEnvironment, HiddenHeaders, Secret
 from rerankers.errors import AuthenticationError, BadRequestError, ProviderError
 
 DOCS = ["Goethe wrote Faust.", "Shakespeare wrote Hamlet."]

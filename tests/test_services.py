@@ -17,9 +17,9 @@ from servers import Say, Scripted, chat, need_litellm
 
 from rerankers import InputError, Reranker, UnusableAnswer
 from rerankers.backends.api import PROVIDERS, too_much
-from rerankers.engine.http import WebOptions, disguised, failure, worth_it
-from rerankers.engine.lines import checked_address, excepts, is_loopback, new_line, proxy_for
-from rerankers.engine.services import SERVICES, find_key
+from rerankers.web.http import WebOptions, disguised, failure, worth_it
+from rerankers.web.lines import checked_address, excepts, is_loopback, new_line, proxy_for
+from rerankers.web.services import SERVICES, find_key
 from rerankers.errors import (AuthenticationError, BadRequestError, CertificateError, MissingDependency, NotFoundError, ProviderError, RateLimitError,
                               ServerError)
 from rerankers.llm.openai import ENDPOINTS
@@ -597,7 +597,7 @@ class InternalServerError(Exception): status_code = 500
     (APIConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"), CertificateError),
     (InternalServerError("input is too large to process. increase the physical batch size"), BadRequestError), (InternalServerError("boom"), ServerError)])
 def test_litellms_errors_are_told_apart_in_the_same_way(error, raised):
-    from rerankers.engine.secrets import Secret
+    from rerankers.web.secrets import Secret
     from rerankers.llm.litellm import as_ours
     ours = as_ours(error, "me", Secret(None))
     assert type(ours) is raised and worth_it(ours, 0, WebOptions()) is (raised is ServerError)

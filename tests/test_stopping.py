@@ -9,9 +9,9 @@ from functools import partial
 
 import pytest
 
-from rerankers import Document, RankedResults, Reranker, Result, Stopped
+from rerankers import Document, RankedResults, Reranker, Result
 from rerankers.calls import STOP, Stop, check_wanted, in_thread, under
-from rerankers.llm.strategies import threaded
+
 from rerankers.rankers import PointwiseRanker, SetwiseRanker
 from rerankers.testing import tiny_checkpoint, tiny_language_model
 
@@ -165,29 +165,6 @@ def test_an_interrupt_ends_the_work_of_other_threads(interruptible):
     assert steps.n <= steps.at + 3      # the signal arrives a little later than the model goes on
 
 
-def test_windows_in_threads_end_with_the_one_that_failed():
-    begun, failed, ended = threading.Barrier(2, timeout=60), threading.Event(), []
-
-    def ask(game, request):
-        begun.wait()
-        if game == 0:
-            failed.set()
-            raise ZeroDivisionError
-        for _ in range(5_000):      # long enough to be told, and to fail where nobody tells
-            try: check_wanted()
-            except Stopped:
-                ended.append(game)
-                raise
-            threading.Event().wait(0.001)
-        return [0.0] * len(request)
-
-    def strategy():
-        yield [(0, 1)]
-
-    with pytest.raises(ZeroDivisionError): threaded([strategy(), strategy()], ask, workers=2)
-    assert failed.is_set() and ended == [1]
-
-
 def test_a_closed_coroutine_stops_its_thread():
     steps = Steps()
     def work():
@@ -208,7 +185,7 @@ def test_a_closed_coroutine_stops_its_thread():
 def test_a_setwise_method_stops_between_queries():
     class Slow(SetwiseRanker):
         steps = Steps()
-        def score_documents(self, query, texts):
+        def score_documents(self, query, texts, call):
             self.steps()
             return [0.0] * len(texts)
 
@@ -225,7 +202,7 @@ def test_a_ranker_inside_another_call_ends_with_it():
     "What a thread begins on behalf of a call that was called off ends too, however deep"
     class Inner(PointwiseRanker):
         steps = Steps()
-        def score_pairs(self, pairs, *, batch_size, progress):
+        def score_pairs(self, pairs, call):
             from rerankers.engine.progress import progress_bar
             with progress_bar(len(pairs), False) as done:
                 for _ in pairs:
@@ -234,7 +211,7 @@ def test_a_ranker_inside_another_call_ends_with_it():
             return [0.0] * len(pairs)
 
     class Outer(PointwiseRanker):
-        def score_pairs(self, pairs, *, batch_size, progress):
+        def score_pairs(self, pairs, call):
             return [asyncio.run(Inner().rank_async(pairs[0][0], [text for _, text in pairs]))[0].score] * len(pairs)
 
     assert left_early(Outer(), Inner.steps, cancelled) == Inner.steps.at
@@ -257,7 +234,7 @@ def counted(*args): return None
 
 class Own(SetwiseRanker):
     "As written for rerankers 0.10"
-    def score_documents(self, query, texts): raise NotImplementedError
+    def score_documents(self, query, texts, call): raise NotImplementedError
     def rank(self, query, docs, doc_ids=None, metadata=None):
         counted()
         return RankedResults([Result(Document(d, doc_id=i), 1.0, i + 1) for i, d in enumerate(docs)], query, True)

@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerankers.errors import InputError
-from rerankers.llm.comparisons import levels, pairwise_sliding, pairwise_sorting, setwise_bubble, setwise_heap
-from rerankers.llm.consensus import EXACT, borda, count_pairs, disagreement, improve, kemeny, rrf, self_consistency, undisputed
-from rerankers.llm.kinds import ComparisonRanker, ListwiseRanker
-from rerankers.llm.plans import PLANS, adapt, as_order, as_shares, best_first, plan, rehearse
-from rerankers.llm.strategies import Oracle, Order, all_pairs, lockstep, named, play, repair, spans, started, threaded
-from rerankers.llm.tournaments import Pick, Standings, blitz, next_window, partition, stages, tourrank
+from rerankers.strategies.comparisons import levels, pairwise_sliding, pairwise_sorting, setwise_bubble, setwise_heap
+from rerankers.strategies.consensus import EXACT, borda, count_pairs, disagreement, improve, kemeny, rrf, self_consistency, undisputed
+from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
+from rerankers.strategies.plans import PLANS, adapt, as_order, as_shares, best_first, plan, rehearse
+from rerankers.strategies.basics import Oracle, Order, all_pairs, lockstep, named, play, repair, spans, started
+from rerankers.strategies.tournaments import Pick, Standings, blitz, next_window, partition, stages, tourrank
 from rerankers.rankers import Ranking
 from rerankers.testing import check_ranker
 
@@ -431,11 +431,10 @@ def careless(n):
 @pytest.mark.parametrize("strategy", [forgetful, careless])
 def test_a_strategy_without_a_ranking_is_named(strategy):
     class Any(ListwiseRanker):
-        def __init__(self, strategy, workers=None): self.strategy, self.workers = strategy, workers
-        def order_windows(self, windows, *, batch_size, progress): return [range(len(w.texts)) for w in windows]
+        def __init__(self, strategy): self.strategy = strategy
+        def order_windows(self, windows, call): return [range(len(w.texts)) for w in windows]
     drivers = [lambda: play(strategy(2), lambda request: [0, 1]), lambda: lockstep([strategy(2)], lambda asked: [[0, 1] for _ in asked]),
-               lambda: threaded([strategy(2)], lambda i, request: [0, 1], 2), lambda: rehearse(strategy(2), lambda request: [0, 1]),
-               lambda: Any(strategy).rank("q", ["a", "b"]), lambda: Any(strategy, workers=2).rank("q", ["a", "b"])]
+               lambda: rehearse(strategy(2), lambda request: [0, 1]), lambda: Any(strategy).rank("q", ["a", "b"])]
     for driver in drivers:
         with pytest.raises(InputError, match=f"'{strategy.__name__}' returned"): driver()
 
@@ -762,13 +761,13 @@ def longest_first(window):
 class Longest(ListwiseRanker):
     "Puts long texts first"
     def __init__(self, strategy): self.strategy, self.order_free = strategy, strategy.func is not tourrank
-    def order_windows(self, windows, *, batch_size, progress): return list(map(longest_first, windows))
+    def order_windows(self, windows, call): return list(map(longest_first, windows))
 
 
 class LongestOfAFew(ComparisonRanker):
     "Prefers the longest text"
     def __init__(self, strategy): self.strategy = strategy
-    def compare(self, sets, *, batch_size, progress): return [as_shares(longest_first(few)) for few in sets]
+    def compare(self, sets, call): return [as_shares(longest_first(few)) for few in sets]
 
 
 @pytest.mark.parametrize("name", PLANS)

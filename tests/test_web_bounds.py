@@ -12,7 +12,7 @@ pytest.importorskip("httpx")
 from servers import Say, Scripted, chat
 
 from rerankers import InputError, Reranker, UnusableAnswer
-from rerankers.engine.http import LARGEST_REFUSAL, WebOptions
+from rerankers.web.http import LARGEST_REFUSAL, WebOptions
 from rerankers.errors import BadRequestError, ServerError
 
 DOCS = ["Goethe wrote Faust.", "Shakespeare wrote Hamlet."]

@@ -13,19 +13,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..calls import Call
 from ..documents import readable
-from ..engine.lines import checked_address
-from ..engine.providers import COMMON, COUNTED, LOWEST, Provider, address_of, read_scores, read_usage, request_body
-from ..engine.remote import RemoteRanker, can_go_on, check_on_error, together
-from ..engine.services import find_key, of
-from ..errors import BadRequestError, InputError, ProviderError, UnusableAnswer, did_you_mean, logger
+from ..web.lines import checked_address
+from ..web.providers import COMMON, COUNTED, LOWEST, Provider, address_of, read_scores, read_usage, request_body
+from ..web.remote import RemoteRanker, can_go_on, check_on_error, together, within
+from ..web.services import find_key, of
+from ..errors import BadRequestError, InputError, OutOfTime, ProviderError, UnusableAnswer, did_you_mean, logger
 from ..llm.litellm import Where, as_ours, litellm_module
 from ..llm.openai import words_in
 from ..llm.passages import estimate_tokens
-from ..rankers import Ranking, Task, check_positive
-from ..registry import Claims
+from ..rankers import Ranking, Task, check_positive, unfinished
+from ..claims import Claims
 from ..results import Usage
-if TYPE_CHECKING: from rerankers.engine.http import WebOptions
+if TYPE_CHECKING: from rerankers.web.http import WebOptions
 
 # %% auto #0
 __all__ = ['SILENT', 'TOP_K', 'TEXTS', 'NVIDIA', 'COHERE_UNITS', 'TOGETHER_READ', 'BGE', 'PINECONE', 'NATIVE', 'DASHSCOPE',
@@ -153,6 +154,7 @@ class Tally:
     found: dict[str, float] = field(default_factory=dict)   # Text -> score
     usage: Usage = field(default_factory=Usage)
     failed: int = 0                                         # Requests
+    late: int = 0                                           # Requests for which there was no time
 
     def enter(
         self,
@@ -173,6 +175,9 @@ def ranked(
     found = tally.found
     blank = min([lowest, *found.values()])
     beyond = math.nextafter(min(found.values(), default=blank), -math.inf)      # as many results as are wanted were found, and these come after them
+    if tally.late and not tally.failed:
+        scores = [found.get(t, None if t.strip() else blank) for t in texts]
+        return Ranking(scores, usage=tally.usage, status=unfinished(scores.count(None), len(texts)))
     if not tally.failed: return Ranking([found.get(t, beyond if t.strip() else blank) for t in texts], usage=tally.usage)
 
     def place(text: str) -> tuple[int, float]:
@@ -203,21 +208,21 @@ class HostedRanker(RemoteRanker):
 
     def pieces(self, task: Task) -> list[list[str]]:
         "The texts of each request: equal ones once, blank ones not at all, no more than the provider takes"
-        texts = dict.fromkeys(readable(d.content) for d in task.documents)
+        texts = dict.fromkeys(self.view(d) for d in task.documents)
         parts = evenly([t for t in texts if t.strip()], self.chunk_size)
         return [piece for part in parts for piece in fitting(part, readable(task.query), self.provider.room)]
 
-    def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
+    def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "All queries side by side"
         planned = self._planned(tasks)
-        rankings = super().answer(tasks, batch_size=batch_size, progress=progress)
+        rankings = super().answer(tasks, call)
         self._warn(rankings, planned)
         return rankings
 
-    async def answer_async(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
+    async def answer_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "The same without blocking anybody"
         planned = self._planned(tasks)
-        rankings = await super().answer_async(tasks, batch_size=batch_size, progress=progress)
+        rankings = await super().answer_async(tasks, call)
         self._warn(rankings, planned)
         return rankings
 
@@ -238,12 +243,13 @@ class HostedRanker(RemoteRanker):
         strict.on_error = "raise"
         return super(HostedRanker, strict).score(query, doc)
 
-    async def rank_task(self, task: Task, limit: Any, done: Any) -> Ranking:
+    async def rank_task(self, task: Task, call: Call, limit: Any, done: Any) -> Ranking:
         "One query's scores, in as many requests as it needs"
         query, tally = readable(task.query), Tally()
 
         async def one(texts: list[str]) -> None:
-            try: await self._asked(query, texts, task.top_k or len(texts), limit, tally)
+            try: await within(call, self._asked(query, texts, call.top_k or len(texts), limit, tally))
+            except OutOfTime: tally.late += 1
             except (ProviderError, UnusableAnswer) as error:
                 if self.on_error == "raise" or not can_go_on(error): raise
                 logger.warning("%s: %d documents stay as they were: %s", self, len(texts), error)
@@ -252,7 +258,7 @@ class HostedRanker(RemoteRanker):
             done(1)
 
         await together(map(one, self.pieces(task)))
-        return ranked([readable(d.content) for d in task.documents], tally, LOWEST[self.provider.scale])
+        return ranked([self.view(d) for d in task.documents], tally, LOWEST[self.provider.scale])
 
     async def _asked(self, query: str, texts: list[str], most: int, limit: Any, tally: Tally) -> None:
         "One request; where it is too much for the server, its halves one after the other"
@@ -330,7 +336,7 @@ class APIRanker(HostedRanker):
         largest_answer: int = 64 * 2**20,                   # Bytes that are read of an answer, as it comes and unpacked
         on_error: str = "raise",                            # Or "keep": documents of a request without a usable answer stay behind the others
     ):
-        from rerankers.engine.http import Server, WebOptions
+        from rerankers.web.http import Server, WebOptions
         if self.row is None and api_provider is None and model.lower() in BY_WORD: api_provider = model
         row = provider_of(api_provider, self.row)
         self._settle(row, model_of(model, row), instruction, chunk_size, batch_size, on_error)
@@ -392,8 +398,8 @@ class LiteLLMRanker(HostedRanker):
         headers: Mapping[str, str] | None = None,           # Further headers of each request
         on_error: str = "raise",                            # Or "keep": documents of a request without a usable answer stay behind the others
     ):
-        from rerankers.engine.http import Limit, WebOptions
-        from rerankers.engine.secrets import HiddenHeaders
+        from rerankers.web.http import Limit, WebOptions
+        from rerankers.web.secrets import HiddenHeaders
         litellm_module()
         self._settle(LITELLM, model, None, chunk_size, batch_size, on_error)
         if "/" not in self.model: raise InputError("litellm: name a model with its prefix, such as 'bedrock/cohere.rerank-v3-5:0'")
@@ -405,7 +411,7 @@ class LiteLLMRanker(HostedRanker):
 
     async def ask(self, query: str, texts: list[str], count: int) -> tuple[list[float | None], Usage]:
         "One request through litellm"
-        from rerankers.engine.http import patiently
+        from rerankers.web.http import patiently
         body, retries = await patiently(lambda: self._once(query, texts, count), self.options, self.limit)
         scores = read_scores(self.provider, body, len(texts), f"litellm: {self.model}", self.where.key.hide, count)
         return scores, read_usage(self.provider, body, retries)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
+from ..calls import Call
 from ..engine.forks import computes
 from ..engine.hub import LoadOptions, checkpoint_folder
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
-from ..registry import Claims
+from ..claims import Claims
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Batch, Tokens
@@ -227,13 +228,14 @@ class BGEM3Ranker(PointwiseRanker):
             yield chosen, read_batch(runtime, make_batch(tokens, chosen, self.pad))     # padded on the right, the first token is read
             done(len(chosen))
 
-    def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Ranking:
+    def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
         "Encode each distinct text once, compare the two of each pair in three ways"
         from rerankers.engine.progress import progress_bar
         queries, texts = ({text: i for i, text in enumerate(dict.fromkeys(side))} for side in zip(*pairs))
         asked, shown = self.query_encoder.texts(list(queries)), self.document_encoder.texts(list(texts))
         places = [(queries[q], texts[d]) for q, d in pairs]
-        with progress_bar(len(queries) + len(texts), progress, "text") as done: parts = self.compare(asked, shown, places, batch_size, done)
+        with progress_bar(len(queries) + len(texts), call.progress, "text") as done:
+            parts = self.compare(asked, shown, places, call.batch_size, done)
         sets = {name: scores.tolist() for name, scores in score_sets(parts, self.weights).items()}
         query_cut, text_cut = asked.cut or [False] * len(queries), shown.cut or [False] * len(texts)
         return Ranking(sets[self.mode], truncated=[query_cut[q] or text_cut[d] for q, d in places], sets=sets)

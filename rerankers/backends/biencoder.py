@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
+from ..calls import Call
 from ..engine.hub import LoadOptions
 from ..engine.local import LocalModel
 from ..engine.settings import TextSettings, said_in, text_settings
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
-from ..registry import Claims, read_json, read_modules
+from ..claims import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens
@@ -165,22 +166,22 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         lengths = {prompt: self.prompt_length(prompt, kind) for prompt in dict.fromkeys(prompts)}
         return Tokens.of({**made, UNPOOLED: pooled_rows(made["input_ids"], [lengths[p] for p in prompts])}, made.cut or [])
 
-    def vectors(self, tokens: Tokens, **how: Any) -> np.ndarray:
+    def vectors(self, tokens: Tokens, call: Call) -> np.ndarray:
         "A vector for each text, cut to `truncate_dim`"
-        return self.run(tokens, unit="text", **how)[:, :self.truncate_dim]                                                  # (texts, dim)
+        return self.run(tokens, call, unit="text")[:, :self.truncate_dim]                                                  # (texts, dim)
 
     def embed(self, texts: Sequence[str], *, prompt: str = "", kind: str = "", batch_size: int | None = None, progress: bool | None = None) -> np.ndarray:
         "Texts as vectors, (texts, dim); prompt and `kind` ('query', 'document', or neither) are the caller's business"
-        return self.vectors(self.tokens(texts, [prompt] * len(texts), kind), batch_size=batch_size, progress=progress)
+        return self.vectors(self.tokens(texts, [prompt] * len(texts), kind), Call(batch_size, progress))
 
-    def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Ranking:
+    def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
         "Encode each distinct text once, compare the vectors of each pair"
         kinds = (QUERY, DOCUMENT) if self.encoders[QUERY] is not self.encoders[DOCUMENT] else ("", "")
         sides = [tuple(zip(kinds, self.before, pair)) for pair in pairs]        # (kind, prompt, text) of query and document
         groups = {kind: list(dict.fromkeys(side for pair in sides for side in pair if side[0] == kind)) for kind in kinds}
         place = {side: i for i, side in enumerate(side for group in groups.values() for side in group)}
         tokens = joined([self.tokens([text for _, _, text in group], [prompt for _, prompt, _ in group], kind) for kind, group in groups.items()])
-        vectors: Any = self.vectors(tokens, batch_size=batch_size, progress=progress).astype("float64")   # (texts, dim)
+        vectors: Any = self.vectors(tokens, call).astype("float64")   # (texts, dim)
         queries, documents = ([place[pair[i]] for pair in sides] for i in range(2))
         lost = tokens.cut or [False] * len(place)
         return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=[lost[q] or lost[d] for q, d in zip(queries, documents)])

@@ -94,7 +94,7 @@ class BM25Ranker(SetwiseRanker):
         self.k1, self.b = k1, b
         self.stats = None if corpus is None else CorpusStats.of(tokenize(readable(d.content)) for d in to_documents(corpus))
 
-    def score_documents(self, query: str, texts: list[str]) -> list[float]:
+    def score_documents(self, query: str, texts: list[str], call) -> list[float]:
         "One score a document"
         asked, documents = tokenize(query), [tokenize(t) for t in while_wanted(texts)]
         stats = self.stats or CorpusStats.of(documents)

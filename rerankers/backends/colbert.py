@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
+from ..calls import Call
 from .colbert_files import (MAIN_WEIGHTS, LateSettings, bounded, in_and_out, load_projection, native_config, overridden, read_settings,
                                               transformer_settings)
 from ..documents import Document, readable, to_documents
@@ -18,8 +19,8 @@ from ..engine.hub import SMALL_FILES, LoadOptions, checkpoint_folder
 from ..engine.local import LocalModel
 from ..engine.settings import lower_first
 from ..errors import InputError, ModelLoadError
-from ..rankers import Pair, PointwiseRanker, Ranking, Task, check_positive
-from ..registry import Claims, read_modules
+from ..rankers import Pair, PointwiseRanker, Ranking, Task, check_positive, in_parts
+from ..claims import Claims, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens
@@ -213,12 +214,12 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         listed = {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
         return {"model": self.model, "projection": self.projection, "dim": self.dim, "fingerprint": self.fingerprint, **listed}
 
-    def vectors(self, texts: Sequence[str], encoder: LateEncoder, *, batch_size: int | None, progress: bool | None) -> tuple[list[np.ndarray], list[bool]]:
+    def vectors(self, texts: Sequence[str], encoder: LateEncoder, call: Call) -> tuple[list[np.ndarray], list[bool]]:
         "Vectors of the tokens that count, (tokens, dim) a text, and which texts were cut"
         import numpy as np
         tokens, scored = encoder(texts)
         full = [i for i, ids in enumerate(tokens["input_ids"]) if ids]      # a text may have no token, where the tokenizer adds none
-        made = self.run_rows({name: [ids[i] for i in full] for name, ids in tokens.items()}, batch_size=batch_size, progress=progress, unit="text")
+        made = self.run_rows({name: [ids[i] for i in full] for name, ids in tokens.items()}, call, unit="text")
         found = [np.empty((0, self.dim), dtype=np.float32)] * len(texts)
         for i, row in zip(full, made): found[i] = np.ascontiguousarray(row[:len(scored[i])][scored[i]])     # (tokens and padding, dim) -> (tokens, dim)
         return found, list(tokens.cut or [])
@@ -234,30 +235,34 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         "Documents with their token vectors, to be ranked for any number of queries"
         from rerankers.engine.maxsim import TokenVectors
         items = [plain(d) for d in to_documents(docs)]
-        found, cut = self.vectors([readable(d.content) for d in items], self.documents, batch_size=batch_size, progress=progress)
+        found, cut = self.vectors([self.view(d) for d in items], self.documents, Call(batch_size, progress))
         return EncodedDocuments(items, TokenVectors.of(found, precision, self.dim), self.made_by, cut)
 
-    def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> list[float]:
+    def score_pairs(self, pairs: list[Pair], call: Call) -> list[float]:
         "Scores of single pairs; `answer` does it for whole lists"
         tasks = [Task(query, [Document(text)]) for query, text in pairs]
-        return [(r.scores or [0.0])[0] for r in self.answer(tasks, batch_size=batch_size, progress=progress)]
+        return [(r.scores or [None])[0] or 0.0 for r in self._judged(tasks, call)]
 
-    def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
+    def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
+        "All documents, or as many of the first as there is time for"
+        return in_parts(tasks, call, self._judged)
+
+    def _judged(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "Encode each distinct text once, and let each query look through its documents"
         encoded = [d for t in tasks for d in t.documents if isinstance(d, EncodedDocument)]
         for store in {id(d.store): d.store for d in encoded}.values(): check_store(store, self.made_by, repr(self))
         for doc in encoded: check_text(doc)
         queries = {text: i for i, text in enumerate(dict.fromkeys(readable(t.query) for t in tasks))}
-        asked, query_cut = self.vectors(list(queries), self.queries, batch_size=batch_size, progress=progress)
-        fresh = self.fresh(tasks, batch_size=batch_size, progress=progress)
+        asked, query_cut = self.vectors(list(queries), self.queries, call)
+        fresh = self.fresh(tasks, call)
         return [self.ranked(t, asked[i], query_cut[i], fresh) for t in tasks for i in [queries[readable(t.query)]]]
 
-    def fresh(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> Fresh:
+    def fresh(self, tasks: list[Task], call: Call) -> Fresh:
         "The texts that are not encoded yet, each encoded once"
         from rerankers.engine.maxsim import TokenVectors
-        texts = list(dict.fromkeys(readable(d.content) for t in tasks for d in t.documents if not isinstance(d, EncodedDocument)))
-        found, cut = self.vectors(texts, self.documents, batch_size=batch_size, progress=progress) if texts else ([], [])
-        return Fresh({text: i for i, text in enumerate(texts)}, TokenVectors.of(found, dim=self.dim), cut)
+        texts = list(dict.fromkeys(self.view(d) for t in tasks for d in t.documents if not isinstance(d, EncodedDocument)))
+        found, cut = self.vectors(texts, self.documents, call) if texts else ([], [])
+        return Fresh({text: i for i, text in enumerate(texts)}, TokenVectors.of(found, dim=self.dim), cut, self.view)
 
     def ranked(self, task: Task, asked: np.ndarray, query_cut: bool, fresh: Fresh) -> Ranking:
         "One query's scores"
@@ -275,12 +280,12 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         text: str,      # A document's text
     ) -> TokenMatrix:
         "Which token of the query is how similar to which token of the document"
-        return self.matrix(query, text, self.vectors([readable(text)], self.documents, batch_size=None, progress=False)[0][0])
+        return self.matrix(query, text, self.vectors([readable(text)], self.documents, Call(progress=False))[0][0])
 
     def matrix(self, query: str, text: str, found: np.ndarray) -> TokenMatrix:
         "`explain` for a text whose vectors are known, (tokens, dim)"
         query, text = readable(query), readable(text)
-        asked = self.vectors([query], self.queries, batch_size=None, progress=False)[0][0]
+        asked = self.vectors([query], self.queries, Call(progress=False))[0][0]
         return TokenMatrix(self.names(query, self.queries), self.names(text, self.documents), asked @ found.T, self.settings.mean)
 
     def names(self, text: str, encoder: LateEncoder) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..engine.settings import TextSettings, check_homes, check_keys, length_in, said_in, text_settings
 from ..errors import InputError, ModelLoadError
-from ..registry import read_modules
+from ..claims import read_modules
 
 # %% auto #0
 __all__ = ['PUNCTUATION', 'COMPUTED', 'MASK', 'EXPANSIONS', 'PYLATE', 'MAIN_WEIGHTS', 'STEPS', 'FLASH', 'SHARED', 'ODD',

@@ -18,7 +18,7 @@ from ..engine.local import LocalRanker, Runtime
 from ..engine.settings import TextSettings, check_homes, default_prompt, text_settings
 from ..errors import InputError, MissingDependency, ModelLoadError, installed
 from ..rankers import Pair, check_positive
-from ..registry import Claims, read_json, read_modules
+from ..claims import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Batch, Tokens

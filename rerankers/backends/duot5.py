@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from fastcore.meta import delegates
+from ..calls import Call
 from ..engine.hub import LoadOptions
 from ..engine.local import LocalModel
 from ..errors import InputError, ModelLoadError
-from ..llm.kinds import Answer, ComparisonRanker, Window
-from ..llm.strategies import all_pairs
+from ..strategies.kinds import Answer, ComparisonRanker, Window
+from ..strategies.basics import all_pairs
 from ..rankers import check_positive
-from ..registry import Claims
+from ..claims import Claims
 
 # %% auto #0
 __all__ = ['TEMPLATE', 'SPARE', 'PAIRS', 'DuoEncoder', 'DuoT5Ranker']
@@ -99,12 +100,12 @@ class DuoT5Ranker(LocalModel, ComparisonRanker):
         self.pad, self.strategy = self.encoder.pad, partial(all_pairs, both=PAIRS[pairs])
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
 
-    def compare(self, sets: list[Window], *, batch_size: int | None, progress: bool | None) -> list[Answer]:
+    def compare(self, sets: list[Window], call: Call) -> list[Answer]:
         "The chance that the first is the better one, and the rest; equal pairs are asked once"
         import numpy as np
         distinct = list(dict.fromkeys(sets))
         tokens, cut = self.encoder.sets(distinct)
-        rows: np.ndarray = self.run(tokens, batch_size=batch_size, progress=progress).astype("float64")     # (pairs, 2): false, true
+        rows: np.ndarray = self.run(tokens, call).astype("float64")     # (pairs, 2): false, true
         true = (1 / (1 + np.exp(rows[:, 0] - rows[:, 1]))).tolist()                             # softmax of two
         known = {pair: Answer.of([p, 1 - p], lost) for pair, p, lost in zip(distinct, true, cut)}
         return [known[s] for s in sets]

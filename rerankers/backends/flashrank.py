@@ -20,7 +20,8 @@ from ..engine.labels import label_names, pick_label
 from ..engine.local import LocalRanker
 from ..errors import ModelLoadError, UnknownModel, did_you_mean, installed, logger, need
 from ..rankers import Pair, check_positive
-from ..registry import Claims, Shortcut, read_json, register_shortcut
+from ..claims import Claims, read_json
+from ..registry import Shortcut, register_shortcut
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens

@@ -16,7 +16,7 @@ from ..calls import check_wanted
 from ..engine.hub import LoadOptions, checkpoint_folder, first_line
 from ..errors import InputError, ModelLoadError, UnusableAnswer
 from ..rankers import Ranking, SetwiseRanker, check_positive
-from ..registry import Claims
+from ..claims import Claims
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.pytorch import TorchRuntime
@@ -199,7 +199,7 @@ class JinaV3Ranker(SetwiseRanker):
         self.encoder, self.max_tokens = TextEncoder(vocabulary, None), prompt_room(max_tokens, vocabulary.limit or 131_072)
         self.parts = {most: TextEncoder(vocabulary, most) for most in {self.query_length, self.document_length}}
 
-    def score_documents(self, query: str, texts: list[str]) -> Ranking:
+    def score_documents(self, query: str, texts: list[str], call) -> Ranking:
         "Cosines of the documents with the query, block by block"
         (asked,), (query_length,), (query_cut,) = self.shortened([query], self.query_length)
         shown, lengths, cut = self.shortened(texts, self.document_length)

@@ -8,12 +8,13 @@ import re
 from functools import partial
 
 from fastcore.meta import delegates
+from ..calls import Call
 from ..engine.hub import LoadOptions
 from ..errors import InputError
-from ..llm.kinds import Answer, ListwiseRanker, Window
-from ..llm.strategies import tournament
+from ..strategies.kinds import Answer, ListwiseRanker, Window
+from ..strategies.basics import tournament
 from ..rankers import check_positive
-from ..registry import Claims
+from ..claims import Claims
 
 # %% auto #0
 __all__ = ['NUMBER', 'read_increasing', 'ListT5Ranker']
@@ -56,9 +57,9 @@ class ListT5Ranker(ListwiseRanker):
         self.strategy = play if check_positive("top", top) is None else partial(play, top=top)
         self.batch_size = check_positive("batch_size", batch_size)
 
-    def order_windows(self, windows: list[Window], *, batch_size: int | None, progress: bool | None) -> list[Answer]:
+    def order_windows(self, windows: list[Window], call: Call) -> list[Answer]:
         "The order that the model writes, read from its end"
         texts = [[f"Query: {w.query}, Index: {i}, Context: {text}" for i, text in enumerate(w.texts, start=1)] for w in windows]
         most = [len(w.texts) + 1 for w in windows]      # a number each, and the end
-        written = self.fusion.answers(texts, most, batch_size=batch_size, progress=progress)
+        written = self.fusion.answers(texts, most, call)
         return [Answer.of(read_increasing(w.text), w.cut) for w in written]

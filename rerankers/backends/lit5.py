@@ -11,12 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
+from ..calls import Call
 from ..engine.forks import computes
 from ..engine.hub import LoadOptions
-from ..llm.kinds import Answer, ListwiseRanker, Window
-from ..llm.strategies import check_window, sliding_window
+from ..strategies.kinds import Answer, ListwiseRanker, Window
+from ..strategies.basics import check_window, sliding_window
 from ..rankers import Ranking, SetwiseRanker, check_positive
-from ..registry import Claims
+from ..claims import Claims
 if TYPE_CHECKING: from rerankers.engine.fusion import Fused
 
 # %% auto #0
@@ -71,11 +72,11 @@ class LiT5DistillRanker(ListwiseRanker):
         self.model, self.fusion = model, Fusion(model, LoadOptions(**kwargs), max_length)
         self.batch_size = check_positive("batch_size", batch_size)
 
-    def order_windows(self, windows: list[Window], *, batch_size: int | None, progress: bool | None) -> list[Answer]:
+    def order_windows(self, windows: list[Window], call: Call) -> list[Answer]:
         "The order that the model writes"
         texts = [[DISTILL.format(w.query, i, text) for i, text in enumerate(w.texts, start=1)] for w in windows]
         most = [longest_answer(len(w.texts)) for w in windows]
-        return [Answer.of(read_brackets(w.text), w.cut) for w in self.fusion.answers(texts, most, batch_size=batch_size, progress=progress)]
+        return [Answer.of(read_brackets(w.text), w.cut) for w in self.fusion.answers(texts, most, call)]
 
 # %% ../../nbs/backends/lit5.ipynb #5e232855
 HEARD: ContextVar[list[Any] | None] = ContextVar("HEARD", default=None)    # what cross-attentions were asked, where somebody listens in this thread
@@ -148,7 +149,7 @@ class LiT5ScoreRanker(SetwiseRanker):
         self.question = TextEncoder(self.fusion.vocabulary, None if max_length is None else max_length + self.special)    # more is in no passage's row
 
     @computes
-    def score_documents(self, query: str, texts: list[str]) -> Ranking:
+    def score_documents(self, query: str, texts: list[str], call) -> Ranking:
         "How much the decoder attends to each passage beyond the question"
         import torch
         from rerankers.engine.fusion import fuse, write

@@ -17,7 +17,7 @@ from ..engine.hub import LoadOptions, checkpoint_folder, missing_model
 from ..engine.local import LocalRanker
 from ..errors import InputError, ModelLoadError, logger, need
 from ..rankers import Pair, check_positive
-from ..registry import Claims, read_json
+from ..claims import Claims, read_json
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens

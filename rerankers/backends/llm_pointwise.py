@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastcore.meta import delegates
+from ..calls import Call
 from ..engine.activations import Activation, identity, pick_activation
 from ..engine.hub import LoadOptions
 from ..engine.labels import label_names, telling_column
@@ -18,7 +19,7 @@ from ..engine.local import LocalRanker, by_query
 from ..engine.prompts import Prompt, PromptEncoder, in_chat_format
 from ..errors import InputError, ModelLoadError
 from ..rankers import Pair, check_positive
-from ..registry import Claims
+from ..claims import Claims
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens
@@ -188,15 +189,15 @@ class LLMPointwiseRanker(LocalRanker):
         mixed = [i for group, alone in zip(queries, shares) if not alone for i in group]
         return [*(group for group, alone in zip(queries, shares) if alone), *([mixed] if mixed else [])]
 
-    def run(self, tokens: dict[str, list[list[int]]], **how: Any) -> np.ndarray:
+    def run(self, tokens: dict[str, list[list[int]]], call: Call | None = None, **how: Any) -> np.ndarray:
         "Rows of the model; what all prompts begin with is computed once"
         from rerankers.engine.answers import SharedPrefix, call_decoder, shared_length
         from rerankers.engine.pytorch import TorchRuntime
         ids, model = tokens["input_ids"], self.runtime.model
         shared = shared_length(ids) if self.runtime.ask is call_decoder and self.share_prefix else 0
         prefix = SharedPrefix(model, ids[0][:shared]) if shared else None
-        if prefix is None or not prefix.usable: return super().run(tokens, **how)
-        return super().run({"input_ids": [row[shared:] for row in ids]}, runtime=TorchRuntime(model, self.runtime.read, ask=prefix), **how)
+        if prefix is None or not prefix.usable: return super().run(tokens, call, **how)
+        return super().run({"input_ids": [row[shared:] for row in ids]}, call, runtime=TorchRuntime(model, self.runtime.read, ask=prefix), **how)
 
     def _chats(self, tokenizer: Any) -> bool: return self.chat and bool(tokenizer.chat_template)
 

@@ -11,7 +11,7 @@ from typing import Any
 from .setwise import LetterRanker, by_house
 from ..errors import InputError
 from ..llm.recipes import PAIRWISE
-from ..llm.strategies import Strategy
+from ..strategies.basics import Strategy
 
 # %% auto #0
 __all__ = ['PairwiseLLMRanker']

@@ -7,10 +7,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..llm.chat import Reply, Talk
-from ..llm.kinds import Answer, Window
+from ..strategies.kinds import Answer, Window
 from ..llm.rankers import GradingRanker
 from ..llm.recipes import POINTWISE
-from ..registry import Claims
+from ..claims import Claims
 
 # %% auto #0
 __all__ = ['END', 'whole_sentences', 'closed', 'Rank1Ranker']

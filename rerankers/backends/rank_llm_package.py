@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from ..calls import Call
 from ..documents import readable
 from ..errors import InputError, MissingDependency, need
 from ..rankers import BaseRanker, Ranking, Task
@@ -64,10 +65,10 @@ class RankLLMPackageRanker(BaseRanker):
         self.model = model if reranker is None else type(reranker).__name__
         self.reranker = reranker or make_reranker(model, {"window_size": window_size, "stride": stride, **(options or {})})
 
-    def answer(self, tasks: list[Task], *, batch_size: int | None, progress: bool | None) -> list[Ranking]:
+    def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "All queries in one call of the package"
         data, most = package("rank_llm.data"), max(len(t.documents) for t in tasks)
-        shown = [candidates([readable(d.content) for d in t.documents]) for t in tasks]
+        shown = [candidates([self.view(d) for d in t.documents]) for t in tasks]
         requests = [data.Request(data.Query(readable(t.query), i), [data.Candidate(**c) for c in row]) for i, (t, row) in enumerate(zip(tasks, shown))]
         found = self.reranker.rerank_batch(requests, rank_end=most, shuffle_candidates=self.model == "rank_random", populate_invocations_history=True)
         return [Ranking(order=[c.docid for c in r.candidates], usage=read_usage(r.invocations_history)) for r in found]

@@ -13,12 +13,13 @@ from fastcore.meta import delegates
 from ..errors import InputError, installed
 from ..llm.clients import LITELLM
 from ..llm.openai import ENDPOINTS
-from ..llm.plans import best_first
+from ..strategies.plans import best_first
 from ..llm.rankers import OrderingRanker
 from ..llm.recipes import LISTWISE
-from ..llm.strategies import Game, Strategy
+from ..strategies.basics import Game, Strategy
 from ..rankers import BaseRanker, Ranking
-from ..registry import Claims, Shortcut, register_shortcut
+from ..claims import Claims
+from ..registry import Shortcut, register_shortcut
 from ..results import RankedResults
 if TYPE_CHECKING: from typing_extensions import Self
 

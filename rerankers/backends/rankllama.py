@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastcore.meta import delegates
 from .cross_encoder import CrossEncoderRanker, PairRecipe
 from ..rankers import Pair
-from ..registry import Claims
+from ..claims import Claims
 if TYPE_CHECKING: from rerankers.engine.batching import Tokens
 
 # %% auto #0

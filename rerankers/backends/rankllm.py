@@ -12,7 +12,7 @@ from .rankgpt import PartRanker
 from ..llm.clients import kind_of, used_by
 from ..llm.rankers import OrderingRanker, model_name
 from ..llm.recipes import LISTWISE, Recipe
-from ..registry import Claims
+from ..claims import Claims
 
 # %% auto #0
 __all__ = ['ZEPHYR', 'VICUNA', 'MISTRAL', 'TRAINED', 'SETTINGS', 'SHORT', 'RankLLMRanker', 'OpenRanker', 'RankZephyrRanker',

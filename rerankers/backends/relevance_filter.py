@@ -11,11 +11,11 @@ from typing import Any
 from fastcore.meta import delegates
 from ..errors import InputError, did_you_mean
 from ..llm.chat import Reply, Talk
-from ..llm.kinds import Answer, Window
+from ..strategies.kinds import Answer, Window
 from ..llm.parsing import Verdict
 from ..llm.rankers import RecipeRanker
 from ..llm.recipes import FILTER
-from ..llm.strategies import Strategy
+from ..strategies.basics import Strategy
 from ..rankers import Ranking
 
 # %% auto #0

@@ -10,10 +10,10 @@ from typing import Any
 from ..errors import InputError
 from ..llm.chat import ChatRequest
 from ..llm.clients import LITELLM
-from ..llm.kinds import Window
+from ..strategies.kinds import Window
 from ..llm.rankers import ChoosingRanker
 from ..llm.recipes import SETWISE
-from ..registry import Claims
+from ..claims import Claims
 
 # %% auto #0
 __all__ = ['SAID', 'ALONE', 'RANK_R1', 'by_house', 'LetterRanker', 'SetwiseLLMRanker', 'RankR1Ranker']

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastcore.meta import delegates
+from ..calls import Call
 from .biencoder import DOCUMENT, QUERY, saved_prompts, text_encoders
 from ..engine.hub import SMALL_FILES, LoadOptions
 from ..engine.local import LocalModel, Runtime, by_query
 from ..engine.settings import check_homes, check_keys, said_in, text_settings
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
-from ..registry import Claims, read_json, read_modules
+from ..claims import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Batch
@@ -259,24 +260,22 @@ class SpladeRanker(LocalModel, PointwiseRanker):
     def weigh(
         self,
         texts: Sequence[str],           # No two alike, with their prompts
+        call: Call | None = None,       # What a caller of `rank` wants besides
         kind: str = DOCUMENT,           # What they are, where the folder gives queries another length than documents
-        *,
-        batch_size: int | None = None,  # Texts a step
-        progress: bool | None = None,   # Progress bar
     ) -> dict[str, Terms]:
         "Distinct texts through the model; prompts are the caller's business"
         tokens = self.encoders[kind].texts(texts)
-        found: list[Any] = self.run_rows(tokens, batch_size=batch_size, progress=progress, unit="text")
+        found: list[Any] = self.run_rows(tokens, call, unit="text")
         return {text: terms._replace(cut=cut) for text, terms, cut in zip(texts, found, tokens.cut or [False] * len(texts))}
 
-    def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Ranking:
+    def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
         "Weigh each distinct text once, multiply the weights of each pair"
         full = [(self.query_prompt + q, self.document_prompt + d) for q, d in pairs]
         asked, told = (dict.fromkeys(column) for column in zip(*full))
         alike = self.table is None and self.encoders[QUERY] is self.encoders[DOCUMENT]
-        read = self.weigh(list(asked | told if alike else told), batch_size=batch_size, progress=progress)
+        read = self.weigh(list(asked | told if alike else told), call)
         if self.table: queries = self.table(list(asked))
-        else: queries = read if alike else self.weigh(list(asked), QUERY, batch_size=batch_size, progress=progress)
+        else: queries = read if alike else self.weigh(list(asked), call, QUERY)
         return Ranking(inner_products(queries, read, full), truncated=[queries[q].cut or read[d].cut for q, d in full])
 
     def expand(

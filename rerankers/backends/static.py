@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..calls import Call
 from .biencoder import pick_similarity, saved_prompts
 from ..engine.hub import LoadOptions, checkpoint_folder, first_line
 from ..engine.settings import check_homes
 from ..errors import InputError, ModelLoadError, did_you_mean, need
 from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
-from ..registry import Claims, read_json, read_modules
+from ..claims import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.tokens import Vocabulary
@@ -192,10 +193,10 @@ class StaticRanker(PointwiseRanker):
                 done(len(ids))
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-32) if self.unit else vectors, cut
 
-    def score_pairs(self, pairs: list[Pair], *, batch_size: int | None, progress: bool | None) -> Ranking:
+    def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
         "Embed each distinct text once, compare the vectors of each pair"
         texts = [(self.query_prompt + q, self.document_prompt + d) for q, d in pairs]
         place = {text: i for i, text in enumerate(dict.fromkeys(t for pair in texts for t in pair))}
-        vectors, cut = self.embed(list(place), batch_size=batch_size, progress=progress)                # (texts, dim)
+        vectors, cut = self.embed(list(place), batch_size=call.batch_size, progress=call.progress)                # (texts, dim)
         queries, documents = [place[q] for q, _ in texts], [place[d] for _, d in texts]
         return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=[cut[q] or cut[d] for q, d in zip(queries, documents)])

@@ -15,7 +15,7 @@ from ..engine.hub import LoadOptions
 from ..engine.local import LocalRanker
 from ..engine.prompts import Prompt, PromptEncoder
 from ..rankers import Pair, check_positive
-from ..registry import Claims
+from ..claims import Claims
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens

@@ -1,7 +1,8 @@
 "Faults of documents, results, rankers, the registry, `Reranker`, the command line and the conformance suite"
 from mutations import Mutation
 
-DOCUMENTS, RESULTS, RANKERS, REGISTRY = "rerankers/documents.py", "rerankers/results.py", "rerankers/rankers.py", "rerankers/registry.py"
+DOCUMENTS, RESULTS, RANKERS = "rerankers/documents.py", "rerankers/results.py", "rerankers/rankers.py"
+CLAIMS, REGISTRY = "rerankers/claims.py", "rerankers/registry.py"
 RERANKER, CLI, TESTING = "rerankers/reranker.py", "rerankers/cli.py", "rerankers/testing.py"
 BASIC, NAMES, COMMAND, CONTRACT = "tests/test_documents_results.py", "tests/test_registry.py", "tests/test_cli.py", "tests/test_contract.py"
 
@@ -35,35 +36,35 @@ MUTATIONS = [
     Mutation(RESULTS, "else -(r.rank or 0)} {tag}", "else (r.rank or 0)} {tag}", BASIC, "a TREC run of an order is upside down"),
     Mutation(RESULTS, "4 + 96 * (score - low) / (high - low)", "4 + 96 * (high - score) / (high - low)", BASIC, "the worst has the longest bar"),
     Mutation(RESULTS, 'return in_order(self.results)[:k]', 'return in_order(self.results)[:k + 1]', BASIC, "one more than asked for"),
-    Mutation(RANKERS, "key=scores.__getitem__, reverse=True)", "key=scores.__getitem__)", BASIC, "the worst document comes first"),
-    Mutation(RANKERS, "sorted(range(len(scores)), key=scores.__getitem__, reverse=True) ",
-             "sorted(range(len(scores)), key=scores.__getitem__)[::-1] ", f"{BASIC} {CONTRACT} -k 'not backend and not packaged'",
+    Mutation(RANKERS, "else s, reverse=True)", "else s)", BASIC, "the worst document comes first"),
+    Mutation(RANKERS, "else s, reverse=True) ",
+             "else s)[::-1] ", f"{BASIC} {CONTRACT} -k 'not backend and not packaged'",
              "equal scores turn the first stage's order round"),
-    Mutation(RANKERS, "batch_size if batch_size is not None else self.batch_size", "self.batch_size or batch_size", BASIC,
+    Mutation(RANKERS, "self.batch_size if call.batch_size is None else call.batch_size", "self.batch_size or call.batch_size", BASIC,
              "a call's batch_size is ignored"),
-    Mutation(RANKERS, "progress if progress is not None else self.progress", "progress or self.progress", BASIC, "progress=False is ignored"),
+    Mutation(RANKERS, "self.progress if call.progress is None else call.progress", "call.progress or self.progress", BASIC, "progress=False is ignored"),
     Mutation(RANKERS, "[next(left) if t.documents else Ranking(scores=[]) for t in tasks]",
              "[*left, *(Ranking(scores=[]) for t in tasks if not t.documents)]", BASIC,
              "an empty list of documents moves the other queries' answers"),
     Mutation(RANKERS, "other = object.__new__(type(self))", "other = self", "tests/test_language_models.py -k instruct",
              "an instruction stays for the next call"),
-    Mutation(RANKERS, "rank, bool(cut[i]), {name", "rank, bool(cut[rank - 1]), {name", BASIC, "another document is marked as cut"),
+    Mutation(RANKERS, "rank, bool(cut[i]), named[i]", "rank, bool(cut[rank - 1]), named[i]", BASIC, "another document is marked as cut"),
     Mutation(RANKERS, "isinstance(thing, Iterable) and not isinstance(thing, tuple) and", "isinstance(thing, Iterable) and", BASIC,
              "tuples of id and text are taken for lists of documents"),
-    Mutation(RANKERS, 'if not math.isfinite(value):', 'if value is None:', BASIC, "NaN is ranked"),
+    Mutation(RANKERS, 'and not math.isfinite(value):', 'if value is None:', BASIC, "NaN is ranked"),
     Mutation(RANKERS, "None if tell is None else lambda i: tell(positions[i])", "None if tell is None else lambda i: tell(i)",
              f"{BASIC} tests/test_colbert.py -k 'explain or pick'", "the explanation of another document"),
-    Mutation(REGISTRY, "found = [(len(rows) - strength, len(pattern)", "found = [(strength, len(pattern)", NAMES, "the weakest evidence decides"),
-    Mutation(REGISTRY, "strength, len(pattern), reason.format", "strength, -len(pattern), reason.format", NAMES, "the vaguest pattern decides"),
+    Mutation(CLAIMS, "found = [(len(rows) - strength, len(pattern)", "found = [(strength, len(pattern)", NAMES, "the weakest evidence decides"),
+    Mutation(CLAIMS, "strength, len(pattern), reason.format", "strength, -len(pattern), reason.format", NAMES, "the vaguest pattern decides"),
     Mutation(REGISTRY, 'cls.defaults.get(lang) or cls.defaults.get("other")', 'cls.defaults.get("en") or cls.defaults.get("other")', NAMES,
              "the default for a language is the English one"),
-    Mutation(REGISTRY, 'return [(kind, inside) for kind, inside, _ in found]', 'return [(kind, inside) for kind, inside, _ in found[::-1]]', NAMES,
+    Mutation(CLAIMS, 'return [(kind, inside) for kind, inside, _ in found]', 'return [(kind, inside) for kind, inside, _ in found[::-1]]', NAMES,
              "modules in the order of the file, not of their numbers"),
-    Mutation(REGISTRY, "basename(abspath(checkpoint.name)).lower() if", "checkpoint.name.lower() if", NAMES,
+    Mutation(CLAIMS, "basename(abspath(checkpoint.name)).lower() if", "checkpoint.name.lower() if", NAMES,
              "the folder above a checkpoint decides what it is"),
-    Mutation(REGISTRY, "(not built or matches(built, (architecture,)))", "matches(built, (architecture,))", NAMES,
+    Mutation(CLAIMS, "(not built or matches(built, (architecture,)))", "matches(built, (architecture,))", NAMES,
              "a known name without files is not recognised"),
-    Mutation(REGISTRY, "for p in claims.prefixes if checkpoint.folder is None and checkpoint", "for p in claims.prefixes if checkpoint", NAMES,
+    Mutation(CLAIMS, "for p in claims.prefixes if checkpoint.folder is None and checkpoint", "for p in claims.prefixes if checkpoint", NAMES,
              "a folder here is taken for a hosted model, and documents leave the machine"),
     Mutation(REGISTRY, "choose_by_option(model, options) or choose_by_evidence(model, revision, cache_dir)",
              "choose_by_evidence(model, revision, cache_dir) or choose_by_option(model, options)", NAMES,

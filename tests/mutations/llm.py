@@ -2,7 +2,7 @@
 from mutations import Mutation
 
 IDS, ROWS, PARSING = "rerankers/llm/identifiers.py", "rerankers/llm/rows.py", "rerankers/llm/parsing.py"
-RECIPES, RANKLLM, CUPS = "rerankers/llm/recipes.py", "rerankers/backends/rankllm.py", "rerankers/llm/tournaments.py"
+RECIPES, RANKLLM, CUPS = "rerankers/llm/recipes.py", "rerankers/backends/rankllm.py", "rerankers/strategies/tournaments.py"
 NO_RANKING = "tests/test_answers.py -k what_is_no_ranking"
 RANKING = "tests/test_answers.py -k a_ranking_is_read"
 

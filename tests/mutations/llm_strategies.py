@@ -2,7 +2,9 @@
 from mutations import Mutation
 
 STRATEGIES, COMPARISONS, TOURNAMENTS, CONSENSUS, PLANS, PASSAGES, PROMPTS, KINDS = (
-    f"rerankers/llm/{name}.py" for name in ("strategies", "comparisons", "tournaments", "consensus", "plans", "passages", "prompts", "kinds"))
+    f"rerankers/{name}.py" for name in (
+        "strategies/basics", "strategies/comparisons", "strategies/tournaments", "strategies/consensus", "strategies/plans", "llm/passages", "llm/prompts",
+        "strategies/kinds"))
 BEIR, TESTS, COMPARE = "rerankers/evaluation/beir.py", "tests/test_strategies.py", "tests/test_comparisons_llm.py"
 LISTWISE = "tests/test_listwise_t5.py tests/test_strategies.py"
 RANKERS = "tests/test_strategies.py tests/test_listwise_t5.py tests/test_rankers_llm.py"
@@ -28,8 +30,6 @@ MUTATIONS = [
              "a pair is asked in one order alone"),
     Mutation(STRATEGIES, "Ranking(scores=list(map(fsum, shares)))", "Ranking(scores=[sum(s) / max(len(s), 1) for s in shares])", LISTWISE,
              "means instead of sums"),
-    Mutation(STRATEGIES, "finally: pool.shutdown(cancel_futures=True)", "finally: pool.shutdown()", RANKERS + " tests/test_llm_options.py",
-             "after an error requests are still sent"),
     Mutation(STRATEGIES, "for game in [g for g in games if g.requests]: game.tell(", "for game in games: game.tell(", LISTWISE,
              "a game that is over goes on"),
     Mutation(COMPARISONS, "key=lambda s: (s[0], -s[1]))[1]", "key=lambda s: (s[0], s[1]))[1]", COMPARE + " " + TESTS,
@@ -94,6 +94,6 @@ MUTATIONS = [
              "tests/test_prompts.py", "examples after the question"),
     Mutation(KINDS, "cut[i][p] = cut[i][p] or bool(lost)", "cut[i][p] = bool(lost)", RANKERS, "the last window alone says what was cut"),
     Mutation(KINDS, "zip(request, answer.cut or ()): cut", "enumerate(answer.cut or ()): cut", RANKERS, "other documents are marked as cut"),
-    Mutation(BEIR, "float(len(ranked) - (r.rank or 0))", "float(r.rank or 0)", "nbs/evaluation/novel_eval.ipynb", "the measure is turned round"),
-    Mutation(BEIR, 'int(row["score"])', 'int(row["score"] > "0")', "nbs/evaluation/novel_eval.ipynb", "grades become yes and no"),
+    Mutation(BEIR, "float(len(ranked) - (r.rank or 0))", "float(r.rank or 0)", "nbs/evaluation/beir.ipynb", "the measure is turned round"),
+    Mutation(BEIR, 'int(row["score"])', 'int(row["score"] > "0")', "nbs/evaluation/beir.ipynb", "grades become yes and no"),
 ]

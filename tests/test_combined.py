@@ -1,0 +1,164 @@
+"Rankers made of rankers inherit what their parts can do, without saying so"
+import asyncio
+import copy
+import pickle
+
+import pytest
+
+from rerankers import Document, InputError, RankedResults, Reranker
+from rerankers.combine.combined import Ask, CombinedRanker
+from rerankers.rankers import PointwiseRanker, Ranking
+from rerankers.results import Usage
+from rerankers.testing import CHECKS
+
+QUERY, DOCS = "which is longest?", ["x" * n for n in (3, 9, 1, 7, 5, 8)]
+
+
+class Length(PointwiseRanker):
+    "Longer is better; counts its calls"
+    def __init__(self, sign=1.0): self.sign, self.calls = sign, []
+    def score_pairs(self, pairs, call):
+        self.calls.append(len(pairs))
+        return Ranking([self.sign * len(t) for _, t in pairs], truncated=[len(t) > 8 for _, t in pairs], notes=[f"{len(t)} long" for _, t in pairs],
+                       usage=Usage(calls=1, input_tokens=len(pairs)), faults={"odd": 1}, sets={"twice": [2.0 * len(t) for _, t in pairs]},
+                       explain=lambda i: pairs[i][1])
+
+
+class Cascade(CombinedRanker):
+    def __init__(self, first, second, depth=3): self.rankers, self.depth = {"first": first, "second": second}, depth
+    def combine(self, task, call):
+        [rough] = yield [Ask("first", range(len(task.documents)))]
+        best = rough.best_first()[:self.depth]
+        [fine] = yield [Ask("second", best)]
+        return fine.above(best, rough)
+
+
+class Sum(CombinedRanker):
+    def __init__(self, *rankers): self.rankers = {str(i): r for i, r in enumerate(rankers)}
+    def combine(self, task, call):
+        everything = range(len(task.documents))
+        found = yield [Ask(name, everything) for name in self.rankers]
+        return Ranking([sum(scores) for scores in zip(*(f.scores for f in found))])
+
+
+class Pieces(CombinedRanker):
+    "Every character of a document by itself; the best one counts"
+    def __init__(self, ranker): self.rankers = {"ranker": ranker}
+    def combine(self, task, call):
+        pieces = [(i, piece) for i, doc in enumerate(task.documents) for piece in (doc.text or "").split() or [""]]
+        shown = type(task)(task.query, [Document(piece) for _, piece in pieces])
+        [found] = yield [Ask("ranker", [i for i, _ in pieces], shown)]
+        return found.merged([[k for k, (i, _) in enumerate(pieces) if i == n] for n in range(len(task.documents))])
+
+
+def test_the_second_stage_looks_at_the_best_of_the_first():
+    first, second = Length(), Length(-1.0)
+    results = Cascade(first, second).rank(QUERY, DOCS)
+    assert [r.doc_id for r in results] == [3, 5, 1, 4, 0, 2] and (first.calls, second.calls) == ([6], [3])
+    assert [r.score for r in results] == [-7.0, -8.0, -9.0, None, None, None] and results.has_scores
+    assert [r.stage for r in results] == ["second"] * 3 + ["first"] * 3
+
+
+def test_everything_that_parts_say_is_handed_on():
+    results = Cascade(Length(), Length(-1.0)).rank(QUERY, DOCS)
+    assert results[2].scores == {"first": 9.0, "first: twice": 18.0, "second": -9.0, "second: twice": 18.0}
+    assert results[5].scores == {"first": 1.0, "first: twice": 2.0}
+    assert [r.truncated for r in results] == [False, False, True, False, False, False]
+    assert results[0].note == "7 long" and results[0].explain() == results[0].text
+    assert results.usage == Usage(calls=2, input_tokens=9) and results.faults == {"odd": 2} and results.status == "complete"
+    assert [(s.name, s.documents, s.usage.input_tokens) for s in results.stages] == [("first", 6, 6), ("second", 3, 3)]
+    assert RankedResults.from_dict(results.to_dict()) == results == pickle.loads(pickle.dumps(results)) == copy.deepcopy(results)
+    assert [s.seconds >= 0 for s in RankedResults.from_dict(results.to_dict()).stages] == [True, True]
+
+
+def test_queries_share_calls():
+    first, second = Length(), Length()
+    found = Cascade(first, second).rank_many([QUERY, "which?", "what?"], DOCS)
+    assert (first.calls, second.calls) == ([18], [9]) and [r.doc_id for r in found[2]][:3] == [1, 5, 3]
+    assert sum(r.usage.input_tokens for r in found) == 27
+
+
+def test_async_is_the_same_and_parts_of_a_round_meet():
+    "Two models that only answer together"
+    meeting = []
+    async def both(messages):
+        meeting.append(1)
+        while len(meeting) < 2: await asyncio.sleep(0)
+        return "[2] > [1]"
+    parts = [Reranker("m", model_type="rankgpt", client=both) for _ in range(2)]
+    class First(CombinedRanker):
+        rankers = dict(zip("ab", parts))
+        def combine(self, task, call):
+            found = yield [Ask("a", [0, 1]), Ask("b", [0, 1])]
+            return found[0]
+    assert [r.doc_id for r in asyncio.run(First().rank_async(QUERY, ["x", "y"]))] == [1, 0]
+    one, other = Cascade(Length(), Length(-1.0)), Cascade(Length(), Length(-1.0))
+    assert asyncio.run(one.rank_async(QUERY, DOCS)) == other.rank(QUERY, DOCS)
+
+
+def test_pieces_are_merged_into_documents():
+    results = Pieces(Length()).rank(QUERY, ["a bb", "cccc d", "", "eee"])
+    assert [(r.doc_id, r.score) for r in results] == [(1, 4.0), (3, 3.0), (0, 2.0), (2, 0.0)]
+
+
+@pytest.mark.parametrize(("how", "expected"), [("max", [3.0, 5.0]), ("mean", [2.0, 5.0]), ("first", [1.0, 5.0])])
+def test_how_pieces_are_merged(how, expected):
+    assert Ranking([1.0, 3.0, None, 5.0]).merged([[0, 1, 2], [3]], how).scores == expected
+
+
+def test_a_merge_without_scores_or_with_another_word_is_an_error():
+    with pytest.raises(InputError, match="order without scores"): Ranking(order=[0]).merged([[0]])
+    with pytest.raises(InputError, match="how="): Ranking([0.0]).merged([[0]], "median")
+
+
+def test_what_the_parts_are_the_whole_is():
+    class Sees(Length): sees, texts_only = True, False
+    class Told(Length): takes_instruction = True
+    class Swayed(Length): order_free, score_noise = False, 0.5
+    assert Sum(Sees(), Sees()).sees and not Sum(Sees(), Length()).sees
+    assert Sum(Length(), Told()).takes_instruction and not Sum(Length()).takes_instruction
+    assert not Sum(Length(), Swayed()).order_free and Sum(Length(), Swayed()).score_noise == 0.5
+    told = Sum(Length(), Told()).instructed("be kind")
+    assert [r.instruction for r in told.rankers.values()] == [None, "be kind"]
+    assert repr(Sum(Length(), Length())) == "Sum(Length(), Length())"
+
+
+def test_a_combination_is_a_part_of_another():
+    inner = Cascade(Length(), Length(-1.0))
+    results = Cascade(Length(), inner, depth=4).rank(QUERY, DOCS)
+    assert [r.doc_id for r in results][:3] == [3, 5, 1] and "second: first" in results[0].scores
+    assert results.usage.input_tokens == 6 + 4 + 3
+
+
+def test_a_deadline_reaches_the_parts(monkeypatch):
+    import rerankers.calls as calls
+    clock = [0.0]
+    monkeypatch.setattr(calls, "monotonic", lambda: clock[0])
+    class Slow(Length):
+        def score_pairs(self, pairs, call):
+            for _ in pairs:
+                clock[0] += 1.0
+                calls.check_wanted()
+            return super().score_pairs(pairs, call)
+    results = Cascade(Length(), Slow(-1.0)).rank(QUERY, DOCS, deadline=2)
+    assert [r.doc_id for r in results] == [1, 5, 3, 4, 0, 2] and results.status == "second: 3 of 3 documents were not judged: the deadline passed"
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_contract(check): check(Cascade(Reranker("bm25"), Reranker("bm25", k1=0.5), depth=100))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("check", [c for c in CHECKS if c.__name__ not in ("check_order_free",)], ids=lambda check: check.__name__)
+def test_the_contract_where_some_have_no_score(check, depth): check(Cascade(Reranker("bm25"), Reranker("bm25", k1=0.5), depth=depth))
+
+
+def test_an_empty_list_and_one_document():
+    assert len(Cascade(Length(), Length()).rank(QUERY, [])) == 0 and Cascade(Length(), Length()).rank(QUERY, "x")[0].rank == 1
+
+
+def test_an_error_of_a_part_is_the_callers():
+    class Fails(Length):
+        def score_pairs(self, pairs, call): raise InputError("not today")
+    with pytest.raises(InputError, match="not today"): Sum(Length(), Fails()).rank(QUERY, DOCS)
+    with pytest.raises(InputError, match="not today"): asyncio.run(Sum(Length(), Fails()).rank_async(QUERY, DOCS))

