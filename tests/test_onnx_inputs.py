@@ -13,9 +13,9 @@ pytest.importorskip("tokenizers")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from rerankers import InputError, ModelLoadError, Reranker, RerankersError  # noqa: E402
+from rerankers import InputError, ModelLoadError, Reranker, RerankersError, UnusableAnswer  # noqa: E402
 from rerankers.engine.batching import run_rows  # noqa: E402
-from rerankers.engine.graphs import NUMBERS, positions  # noqa: E402
+from rerankers.engine.graphs import NUMBERS, as_rows, positions  # noqa: E402
 from rerankers.engine.onnx import OnnxRuntime  # noqa: E402
 from rerankers.testing import tiny_checkpoint  # noqa: E402
 
@@ -366,3 +366,20 @@ def test_through_the_front_door_only_errors_of_ours(renamed, tmp_path, text):
     if len(text) > 1000:
         with pytest.raises(RerankersError, match="smaller max_length"): ranker.rank(QUERY, [text])
     else: assert ranker.rank(QUERY, [text])[0].rank == 1
+
+
+# ---- what is no answer and no configuration
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (3, 2)])
+def test_an_output_without_a_row_an_item_is_named(shape):
+    with pytest.raises(UnusableAnswer, match="one row an item"): as_rows(np.zeros(shape), 2)
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "max_position_embeddings", "type_vocab_size"])
+@pytest.mark.parametrize("value", ["many", "512", 1.5, [512], True])
+def test_a_number_that_is_none_is_named(tmp_path, name, value):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_checkpoint(onnx=True), folder)
+    said = json.loads((folder / "config.json").read_text()) | {name: value}
+    (folder / "config.json").write_text(json.dumps(said))
+    with pytest.raises(ModelLoadError, match=f"{name}="): Reranker(str(folder), backend="onnx")

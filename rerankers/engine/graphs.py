@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .batching import Batch
-from ..errors import ModelLoadError
+from ..errors import ModelLoadError, UnusableAnswer
 
 # %% auto #0
 __all__ = ['ROLES', 'NUMBERS', 'FROM_PADDING', 'FROM_TWO', 'TELLING', 'HIDDEN', 'role_of', 'Node', 'Inputs', 'refusal', 'fixed',
@@ -164,5 +164,7 @@ def as_rows(
     found: np.ndarray,  # What a graph gave
     items: int,         # Of the batch
 ) -> np.ndarray:        # (items, numbers) float32, where it can be
-    "One row of numbers an item; single numbers may come in any number of brackets"
+    "One row of numbers an item; single numbers may come in any number of brackets. Raises `UnusableAnswer` for anything else"
+    if found.size != items and (found.ndim == 0 or len(found) != items):
+        raise UnusableAnswer(f"the graph gives an array of shape {found.shape} for {items} items: one row an item is needed")
     return (found.reshape(items, 1) if found.size == items else found).astype(np.float32)

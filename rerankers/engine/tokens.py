@@ -22,8 +22,9 @@ from ..claims import read_json
 
 # %% auto #0
 __all__ = ['UNBOUNDED', 'TABLES', 'ELSE', 'OFFSET_POSITIONS', 'OTHER_NAMES', 'COUNTED', 'Parts', 'Vocabulary', 'rows_of',
-           'positions_of', 'vectors_of', 'kinds_of', 'from_transformers', 'token_text', 'from_folder', 'usable_length',
-           'fitting_length', 'Frame', 'two_samples', 'frame_of', 'longest_first', 'quiet_truncation', 'TextEncoder']
+           'positions_of', 'vectors_of', 'kinds_of', 'from_transformers', 'token_text', 'from_folder', 'counted_in',
+           'usable_length', 'fitting_length', 'Frame', 'two_samples', 'frame_of', 'longest_first', 'quiet_truncation',
+           'TextEncoder']
 
 # %% ../../nbs/engine/06_tokens.ipynb #3d65939e
 UNBOUNDED = 1_000_000   # tokenizers without a limit carry a huge number
@@ -149,7 +150,7 @@ def from_folder(
     return Vocabulary(backend, ("input_ids", "token_type_ids"), {"input_ids": backend.token_to_id(pad_token) or 0},
                       config.get("padding_side") or padding.get("direction", "right"), int(limit) if limit is not None and limit < UNBOUNDED else None,
                       cut=config.get("truncation_side") or truncation.get("direction", "right"),
-                      room=usable_length(model, None), known=model.get("vocab_size"), kinds=model.get("type_vocab_size"))
+                      room=usable_length(model, None), known=counted_in(model, "vocab_size"), kinds=counted_in(model, "type_vocab_size"))
 
 # %% ../../nbs/engine/06_tokens.ipynb #9ddb5ab2
 OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet", "longformer", "ibert", "luke",
@@ -157,13 +158,22 @@ OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-rober
 OTHER_NAMES = {"gpt2": "n_positions", "gpt_bigcode": "n_positions", "openai-gpt": "n_positions", "ctrl": "n_positions", "gptj": "n_positions",
                "codegen": "n_positions", "mpt": "max_seq_len"}    # what such configurations call max_position_embeddings
 
+def counted_in(
+    config: dict[str, Any],     # config.json
+    name: str,                  # Of a number in it
+) -> int | None:
+    "A whole number, None where it is not said; raises `ModelLoadError` for what is no number"
+    value = config.get(name)
+    if value is None or isinstance(value, int) and not isinstance(value, bool): return value
+    raise ModelLoadError(f"config.json says {name}={value!r}, which is no whole number")
+
 def usable_length(
     config: dict[str, Any],     # config.json
     limit: int | None,          # The tokenizer's own
 ) -> int | None:
     "Tokens that a pair may have, special ones included; None where nothing bounds them"
     kind, pad = config.get("model_type"), config.get("pad_token_id")
-    positions = config.get("max_position_embeddings") or config.get(OTHER_NAMES.get(kind or "", ""))
+    positions = counted_in(config, "max_position_embeddings") or counted_in(config, OTHER_NAMES.get(kind or "", ""))
     counted = kind in OFFSET_POSITIONS and not (kind == "esm" and config.get("position_embedding_type") == "rotary")
     if positions is not None and positions > 0 and counted: positions -= (1 if pad is None else pad) + 1
     known = [n for n in (limit, positions) if n is not None and n > 0]
