@@ -59,7 +59,7 @@ def first_key(row: Mapping, keys: Sequence[str]) -> str | None:
 def missing(value: Any) -> bool:
     "Is it None, or what a data frame puts where nothing is: NaN, NaT, NA?"
     try: return value is None or bool(value != value)
-    except (TypeError, ValueError, RuntimeError): return type(value).__name__ == "NAType"   # pandas' NA does not say; of an array each element would
+    except (TypeError, ValueError, RuntimeError, ArithmeticError): return type(value).__name__ == "NAType"   # pandas' NA does not say; of an array each element would
 
 def as_row(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Mapping | None:
     "A record as a dictionary; None for what is none. A named tuple is one if a name says which part is the text"
@@ -282,9 +282,11 @@ def check_ordered(docs: Any, doc_ids: Any, metadata: Any) -> None:
 
 # %% ../nbs/01_documents.ipynb #d4191977
 def check_id(doc_id: Any, where: int) -> Hashable:
-    "An id that can be looked up later, or `InputError`"
+    "An id that can be looked up later, an Arrow scalar as the value it holds, or `InputError`"
+    if hasattr(doc_id, "as_py"): doc_id = doc_id.as_py()
     try: hash(doc_id)
-    except TypeError: raise InputError(f"the id of document {where} is a {type(doc_id).__name__}, which is not hashable: {doc_id!r}") from None
+    except (TypeError, ArithmeticError):    # a signalling NaN of decimals has no hash
+        raise InputError(f"the id of document {where} is a {type(doc_id).__name__}, which is not hashable: {doc_id!r}") from None
     return doc_id
 
 def labelled(doc: Document, position: int, doc_id: Any, metadata: Any) -> Document:

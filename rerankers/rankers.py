@@ -140,7 +140,8 @@ class Ranking:
 
 # %% ../nbs/05_rankers.ipynb #bb6c76dd
 def check_query(query: Any) -> str:
-    "The query, or `InputError`"
+    "The query, an Arrow scalar as the text it holds, or `InputError`"
+    if hasattr(query, "as_py"): query = query.as_py()
     if not isinstance(query, str): raise InputError(f"the query is a {type(query).__name__}, not a string: {query!r}")
     if not query.strip(): raise InputError("the query is empty: there is nothing to rank by")
     return query

@@ -277,7 +277,7 @@ def trec_lines(
 ) -> str:
     "The ranking as lines of a TREC run; where a method gives no scores, minus the rank stands in"
     ids = [str(r.doc_id) for r in results]
-    for name in (str(qid), tag, *ids):
+    for name in map(str, (qid, tag, *ids)):
         if not name or name.split() != [name]:
             raise InputError(f"{name!r} cannot stand in a TREC run, whose columns are separated by blanks: give ids without white space")
     repeated, odd = next((i for i, n in Counter(ids).items() if n > 1), None), next((r for r in results if not isfinite(r.score or 0)), None)

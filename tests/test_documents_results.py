@@ -530,3 +530,7 @@ def test_what_a_pointwise_method_writes_of_a_pair_reaches_its_document():
 
     results = Noted().rank("q", ["a", "ccc", "a"])
     assert [(r.text, r.note) for r in results] == [("ccc", "of ccc"), ("a", "of a"), ("a", "of a")]
+
+
+def test_a_run_may_be_named_by_a_number():
+    assert Reranker("bm25").rank("q", ["q"]).to_trec(1, 5).split()[::5] == ["1", "5"]

@@ -390,3 +390,18 @@ def test_what_has_no_order_is_not_paired_by_chance(many, queries, docs):
 
 def test_a_set_of_documents_for_all_queries_is_ranked():
     assert [[r.text for r in results] for results in BM25.rank_many(["cat", "dog"], {"cat", "dog"})] == [["cat", "dog"], ["dog", "cat"]]
+
+
+# ---- values of columns
+
+def test_values_of_arrow_are_what_they_hold():
+    pa = pytest.importorskip("pyarrow")
+    queries, ids = pa.array(["who wrote hamlet", "who wrote faust"]), list(pa.array([7, 8]))
+    found = Reranker("bm25").rank_many(queries, ["Goethe wrote Faust", "Shakespeare wrote Hamlet"], doc_ids=ids)
+    assert [r.query for r in found] == ["who wrote hamlet", "who wrote faust"] and [type(r.doc_id) for r in found[0]] == [int, int]
+    assert found[0].get_result_by_docid(8).rank == 1
+
+
+def test_an_id_without_a_hash_is_named():
+    from decimal import Decimal
+    with pytest.raises(InputError, match="the id of document 0"): Reranker("bm25").rank("q", ["a", "b"], doc_ids=[Decimal("sNaN"), "x"])

@@ -141,3 +141,10 @@ def test_async_does_not_go_through_the_other():
     compressor = Both().as_langchain_compressor(k=1)
     assert asyncio.run(compressor.acompress_documents(GIVEN, QUERY))[0].id == "f" and called == [1]
     assert asyncio.run(compressor.as_runnable().ainvoke({"query": QUERY, "documents": GIVEN}))[0].id == "f" and called == [1, 1]
+
+
+def test_documents_may_come_one_by_one_and_strings_are_refused():
+    compressor = Reranker("bm25").as_langchain_compressor(k=1)
+    assert compressor.compress_documents((LangChainDocument(page_content=text) for text in ("Faust", "Hamlet")), "Hamlet")[0].page_content == "Hamlet"
+    with pytest.raises(InputError, match="page_content"): compressor.compress_documents(["Hamlet"], "Hamlet")
+    with pytest.raises(InputError, match="page_content"): asyncio.run(compressor.acompress_documents(["Hamlet"], "Hamlet"))
