@@ -59,7 +59,8 @@ def first_key(row: Mapping, keys: Sequence[str]) -> str | None:
 def missing(value: Any) -> bool:
     "Is it None, or what a data frame puts where nothing is: NaN, NaT, NA?"
     try: return value is None or bool(value != value)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError): return type(value).__name__ == "NAType"   # pandas' NA does not say; of an array each element would
+    except (TypeError, ValueError, RuntimeError, ArithmeticError):      # pandas' NA does not say; of an array each element would
+        return type(value).__name__ == "NAType"
 
 def as_row(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Mapping | None:
     "A record as a dictionary; None for what is none. A named tuple is one if a name says which part is the text"
