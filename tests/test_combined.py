@@ -71,6 +71,12 @@ def test_everything_that_parts_say_is_handed_on():
     assert [s.seconds >= 0 for s in RankedResults.from_dict(results.to_dict()).stages] == [True, True]
 
 
+def test_what_one_stage_cut_stays_cut():
+    class Whole(Length):
+        def score_pairs(self, pairs, call): return [float(len(t)) for _, t in pairs]
+    assert [r.truncated for r in Cascade(Length(), Whole()).rank(QUERY, DOCS)] == [True, False, False, False, False, False]
+
+
 def test_queries_share_calls():
     first, second = Length(), Length()
     found = Cascade(first, second).rank_many([QUERY, "which?", "what?"], DOCS)

@@ -8,7 +8,7 @@ import pytest
 import rerankers.calls as calls
 from rerankers import InputError, RankedResults, Reranker
 from rerankers.calls import Call, Stop, check_wanted, in_time
-from rerankers.rankers import PointwiseRanker, Ranking, SetwiseRanker
+from rerankers.rankers import PointwiseRanker, Ranking, SetwiseRanker, in_parts
 from rerankers.results import Usage
 from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
 
@@ -136,6 +136,19 @@ def test_parts_grow_while_there_is_time_and_shrink_when_it_runs_out(clock):
         clock[0] += sizes[-1]
         if not call.stop.left: break
     assert sizes[0] == 8 and max(sizes) > 8 and sizes[-1] < max(sizes)
+
+
+def test_a_method_that_answers_in_parts_says_what_is_missing(clock):
+    "As late interaction does, which looks up vectors instead of scoring pairs"
+    class ByParts(ByPair):
+        def answer(self, tasks, call): return in_parts(tasks, call, self.judged)
+        def judged(self, tasks, call):
+            ticking(self.clock, sum(len(t.documents) for t in tasks))
+            return [Ranking([float(len(d.text)) for d in t.documents]) for t in tasks]
+    assert ByParts(clock).rank(QUERY, DOCS).status == "complete"
+    results = ByParts(clock).rank_many([QUERY, "which?"], DOCS, deadline=20)
+    assert [r.status for r in results] == ["3 of 12 documents were not judged: the deadline passed"] * 2
+    assert [r.doc_id for r in results[0]] == [1, 5, 3, 7, 4, 8, 0, 6, 2, 9, 10, 11]
 
 
 # ---- real methods

@@ -92,6 +92,7 @@ def test_a_method_that_sees_gets_pictures_and_each_once():
     Sees().rank("q", [page, copy.copy(page), Document("page", image_path="b.png"), Document("page")])
     [texts] = SEEN
     assert texts == [Content("page", Picture("a.png")), Content("page", Picture("b.png")), "page"]
+    assert texts[0] != texts[1] and texts[0] != "page" and "page" != texts[0]
     assert pickle.loads(pickle.dumps(texts)) == texts == copy.deepcopy(texts) and [getattr(t, "picture", None) for t in texts][2] is None
 
 

@@ -1,4 +1,6 @@
-"Break the library in one place at a time and see whether a test fails: `python tests/mutations/run.py [WORD ...] [--jobs N]`; words choose by area or module"
+"""Break the library in one place at a time and see whether a test fails: `python tests/mutations/run.py [WORD ...] [--jobs N] [--sound]`
+
+Words choose by area or module. A test that is red without a fault would catch everything: `--sound` runs each line of tests on the tree as it is first."""
 import argparse
 import json
 import os
@@ -62,6 +64,12 @@ def tried(area, fault):
         there = planted(tree, fault)
         return area, fault, verdict(tree, fault.tests) if there == 1 else f"stale: its text stands there {there} times"
 
+def unsound(rows, jobs):
+    "Lines of tests that do not pass on the tree as it is, each with what pytest said"
+    with tempfile.TemporaryDirectory(prefix="sound-") as folder, ThreadPoolExecutor(jobs) as pool:
+        tree, lines = copied(folder), sorted({fault.tests for _, fault in rows})
+        return {line: said for line, said in zip(lines, pool.map(lambda line: verdict(tree, line), lines)) if said != "passed"}
+
 def wanted(words):
     "The chosen faults, all when no word is given"
     rows = [(area, fault) for area, faults in areas().items() for fault in faults]
@@ -72,14 +80,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--sound", action="store_true")
     args = parser.parse_args()
     rows, alive = wanted(args.words), 0
+    red = unsound(rows, args.jobs) if args.sound else {}
+    for line, said in red.items(): print(f"RED without a fault: {line} ({said})", flush=True)
     with ThreadPoolExecutor(args.jobs) as pool:
         for area, fault, said in pool.map(lambda row: tried(*row), rows):
             caught = said in ("failed", "timeout")
             alive += not caught
             print(f"{'caught  ' if caught else 'SURVIVED'} {area:12} {fault.where} · {fault.why}{'' if said == 'failed' else f' ({said})'}", flush=True)
     print(f"{len(rows)} faults, {alive} survived ({100 * alive / max(len(rows), 1):.1f} %)")
-    sys.exit(alive > 0)
+    sys.exit(alive > 0 or bool(red))
 
 if __name__ == "__main__": main()
