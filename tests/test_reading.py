@@ -255,6 +255,17 @@ def test_so_do_the_last_tokens_of_a_long_text(name):
         assert characters(reader, [text * 20_000], 100, "last") == characters(reader, [text * 5000], 100, "last") < 10_000
 
 
+@pytest.mark.parametrize("name", ["gpt2", "gpt4", "gpt4o"])
+def test_an_endless_word_before_an_ending_is_not_read(name):
+    "As a prompt ends with a question that stays, whatever the document is: exactly the tokens after the word are wanted"
+    whole, reader = kind(name)
+    ending = " who wrote the play?"
+    most = len(whole.encode(ending, add_special_tokens=False).ids)
+    some, more = ("x" * n + ending for n in (40_000, 160_000))
+    assert characters(reader, [some], most, "last") == characters(reader, [more], most, "last") < 2_000
+    assert reader.last([some], most)[0].ids == whole.encode(some, add_special_tokens=False).ids[-most:]
+
+
 def test_usual_texts_are_read_once():
     "A text of a few more tokens than are wanted, and one of many more"
     _, reader = kind("tiny")

@@ -267,9 +267,9 @@ class TokenReader:
         return self.habits.pieces and self.pieces.never_one(tokens[i - 1:i + 1], ids[i - 1:i + 1])
 
     def _ending(self, part: str, encoding: Any, most: int) -> Read | None:
-        "The last tokens of a part, if so many and one more stay whatever came before"
+        "The last tokens of a part, if so many stay whatever came before; there are others, since a certain token has one before it"
         ids = encoding.ids
-        return Read(ids[len(ids) - most:], True) if len(ids) - self._since(part, encoding) > most else None
+        return Read(ids[len(ids) - most:], True) if len(ids) - self._since(part, encoding) >= max(most, 1) else None
 
     def _since(self, part: str, encoding: Any) -> int:
         "The first token that is certain"
