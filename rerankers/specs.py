@@ -14,8 +14,8 @@ from typing import Any
 from .errors import InputError, MissingDependency
 
 # %% auto #0
-__all__ = ['SECRETS', 'DEEPEST', 'WORD', 'SPECIAL', 'Unwritable', 'writable', 'unwritable', 'quoted', 'bare', 'shown', 'Reader',
-           'Spec', 'is_line', 'toml']
+__all__ = ['SECRETS', 'TOLD', 'DEEPEST', 'WORD', 'SPECIAL', 'Unwritable', 'writable', 'unwritable', 'quoted', 'bare', 'shown',
+           'Reader', 'Spec', 'is_line', 'toml']
 
 # %% ../nbs/07_specs.ipynb #4975e4ec
 SECRETS = {"api_key", "token", "headers", "default_headers", "extra_headers"}   # options that are left out
@@ -25,11 +25,13 @@ class Unwritable:
     "Stands for an option's value that has no text"
     kind: str   # Of the value
 
+TOLD    = re.compile(r"://\S*[@?]")      # an address with somebody's name and password, or with a question that may hold a key
 DEEPEST = 50    # levels of lists and dictionaries; some contain themselves
 
 def writable(value: Any, depth: int = 0) -> Any:
     "A value as it is written, `Unwritable` for what has no text; paths become strings, tuples lists"
     if depth > DEEPEST: return Unwritable("value without an end")
+    if isinstance(value, str) and TOLD.search(value): return Unwritable("address with a key or a password in it")
     if value is None or isinstance(value, (str, bool, int, float, Unwritable)): return value
     if isinstance(value, PathLike): return fspath(value)
     if isinstance(value, Mapping): return {str(k): writable(v, depth + 1) for k, v in value.items()}

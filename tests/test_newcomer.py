@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rerankers import Document, InputError, ModelLoadError, ProviderError, RankedResults, Reranker, RerankersError, Result, registry
+from rerankers import Document, InputError, ModelLoadError, ProviderError, RankedResults, Reranker, RerankersError, Result, claims, registry
 from rerankers.errors import ProviderTimeoutError
 from rerankers.rankers import PointwiseRanker, SetwiseRanker
 from rerankers.claims import Claims
@@ -43,7 +43,10 @@ def graph(tmp_path_factory):
 def tables(monkeypatch):
     "Backends may be registered, and are forgotten again"
     registry.load_backends()
-    for name in ("FAMILIES", "BACKENDS", "SHORTCUTS"): monkeypatch.setattr(registry, name, type(getattr(registry, name))(getattr(registry, name)))
+    for name in ("FAMILIES", "BACKENDS"):
+        kept = getattr(registry, name).copy()
+        for module in (claims, registry): monkeypatch.setattr(module, name, kept)
+    monkeypatch.setattr(registry, "SHORTCUTS", dict(registry.SHORTCUTS))
 
 
 # ---- methods without a model

@@ -172,7 +172,7 @@ def test_orders(text, order, status):
     ("[1] is off topic. [2] is good.\nFinal ranking: [2] > [4] > [3] > [1]", "2431"),
     ("Analysis:\n[1]: a\n[2]: b\n[3]: c\n[4]: d\n\nRanking: [4] > [3] > [2] > [1]", "4321"),
     ("Passage [1] is brief on Hamlet, [3] answers.\n\n3 > 1 > 2 > 4", "3124"),
-    ("[1] is off topic. Final: [3] > [2]", "3214"),
+    ("[1] is off topic. Final: [3] > [2]", "3241"),
     ("[1] is off topic. [2] is good. Final ranking: [2], [4], [3], [1]", "2431"),
     ("[1] is off topic.\n\nRanking:\n[2]\n[4]\n[3]\n[1]", "2431"),
     ("Here is the ranking of the 4 passages: 3 > 4 > 2 > 1", "3421"), ("Here are the 4 passages ranked:\n\n3 > 1 > 2 > 4", "3124"),
