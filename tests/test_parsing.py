@@ -77,7 +77,7 @@ def test_hostile_texts_take_no_time(hostile):
     for style in ("numbers", "letters"): parse_order(hostile, 20, style=style)      # the other styles read like numbers
     parse_label(hostile, 20), parse_label(hostile, 20, style="numbers"), parse_selection(hostile, 20, 10)
     parse_yes_no(hostile), parse_score(hostile), parse_verdicts(hostile, 20)
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 15     # 6.0 s were seen on a busy machine; what grows with the square of a text takes far longer
 
 
 # ---------- canonical texts

@@ -129,7 +129,7 @@ AWAY    = re.compile(r"\b(?:is|are|was|were|been|seems?|appears?)\s(?:\w+\s){0,2
                      r"unreadable|truncated|not available|not provided)\b", re.I)
 ITEM    = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•])\s")
 CLAIM   = re.compile(r"\bmost|\bbest|\btop|relevan|answer|\bpick|choose|choice|select|prefer|recommend|suggest|"
-                     r"match|address|helpful|better|pertinent|\bfirst|\bsecond|\bthird|第|wichtig|"
+                     r"\bi(?:['’]d| would)? (?:say|go with)\b|match|address|helpful|better|pertinent|\bfirst|\bsecond|\bthird|第|wichtig|"
                      r"\bbeste|antwort|mejor|respond|répon|meilleur|相关|最|回答|答|関連|적합|관련|лучш|отвеча", re.I)
 
 def claims(sentence: str, names: Naming) -> bool:
