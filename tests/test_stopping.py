@@ -9,6 +9,8 @@ from functools import partial
 
 import pytest
 
+from crowd import leap
+
 from rerankers import Document, RankedResults, Reranker, Result
 from rerankers.calls import STOP, Stop, check_wanted, in_thread, under
 
@@ -83,6 +85,7 @@ def left_early(ranker, steps, leave):
         task = asyncio.ensure_future(ranker.rank_async("who is the prince of denmark", DOCS, batch_size=1))
         await asyncio.to_thread(steps.reached.wait, 20)
         await leave(task)
+        await asyncio.to_thread(leap, 0)    # the other loop has heard of it
         steps.go.set()
     asyncio.run(main())     # closing a loop waits for its threads
     return steps.n
@@ -112,7 +115,7 @@ def test_cancelling_ends_the_work_at_the_next_step(kind):
     ranker, steps = KINDS[kind]()
     left_early(ranker, steps, cancelled)
     settled(ranker)
-    assert steps.n <= steps.at + 3      # a generation may begin one more forward pass before it asks, and the cancelling thread may come late
+    assert steps.n <= steps.at + 1      # a generation may begin one more forward pass before it asks
 
 
 def settled(ranker):
