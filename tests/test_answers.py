@@ -22,14 +22,14 @@ def position(label): return int(label) - 1 if label.isdigit() else ord(label) - 
 
 def meant(labels, n):
     "The whole order that a string of labels means, or None"
-    return None if labels is None else list(repair(map(position, labels.split()), n).order)
+    return None if labels is None else list(repair(map(position, labels.split()), n))
 
 
 def read(text, n, style="numbers"):
     "The order of an answer, or None where it cannot be used"
-    order, status = parse_order(text, n, style=style)
-    assert sorted(order) == list(range(n))
-    return None if status in ("empty", "wrong_format") else list(order)
+    said = parse_order(text, n, style=style)
+    assert sorted(said) == list(range(n))
+    return None if said.status in ("empty", "wrong_format") else said.values
 
 
 def cases(rows): return [pytest.param(*row, id=str(i)) for i, row in enumerate(rows)]
@@ -102,7 +102,8 @@ def written(order, form):
 @given(ORDERS, st.sampled_from(BEFORE), st.sampled_from(AFTER))
 def test_an_order_is_read_back_from_every_form(form, order, before, after):
     text = before.format(n=len(order)) + written(order, form) + after
-    assert parse_order(text, len(order)) == ([i - 1 for i in order], "ok"), text
+    said = parse_order(text, len(order))
+    assert (said.values, said.status) == ([i - 1 for i in order], "ok"), text
 
 
 @pytest.mark.parametrize("form", ["chain", "bare chain", "list", "bare list", "lines", "numbered", "places"])
@@ -110,7 +111,7 @@ def test_an_order_is_read_back_from_every_form(form, order, before, after):
                                     "Aufsteigend:\n", "从低到高：\n"])
 @given(ORDERS)
 def test_an_order_from_worst_to_best_is_turned_round(form, header, order):
-    assert parse_order(header + written(order, form), len(order)).order == [i - 1 for i in reversed(order)]
+    assert parse_order(header + written(order, form), len(order)).values == [i - 1 for i in reversed(order)]
 
 
 @given(ORDERS, st.sampled_from(["rank", "place", "position"]), st.sampled_from(["passage", "document", "id", "passage_id", "doc"]), st.randoms())
@@ -119,7 +120,7 @@ def test_objects_are_read_by_their_place_wherever_they_stand(order, place, ident
     objects = [{place: k, ident: i} for k, i in enumerate(order, start=1)]
     random.shuffle(objects)
     for text in (json.dumps(objects), json.dumps({"ranking": objects}), f"```json\n{json.dumps(objects, indent=2)}\n```", "\n".join(map(json.dumps, objects))):
-        assert parse_order(text, len(order)).order == [i - 1 for i in order], text
+        assert parse_order(text, len(order)).values == [i - 1 for i in order], text
 
 
 @given(ORDERS, st.sampled_from(["score", "relevance", "relevance_score", "rating"]), st.randoms())
@@ -128,7 +129,7 @@ def test_objects_with_scores_are_ordered_by_them(order, key, random):
     objects = [{"passage": i, key: 9.5 - k / 2} for k, i in enumerate(order)]
     random.shuffle(objects)
     lines = "\n".join(f"Passage {each['passage']}: {each[key]}/10" for each in objects)
-    for text in (json.dumps(objects), lines): assert parse_order(text, len(order)).order == [i - 1 for i in order], text
+    for text in (json.dumps(objects), lines): assert parse_order(text, len(order)).values == [i - 1 for i in order], text
 
 
 # ---------- whatever is no ranking

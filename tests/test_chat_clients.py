@@ -258,7 +258,7 @@ def test_a_server_of_ones_own_can_be_said_to_let_its_answers_be_begun():
     address = "http://127.0.0.1:9/v1"
     with pytest.raises(InputError, match="client='vllm'"):
         Reranker("castorini/first_mistral", base_url=address).rank("which?", DOCS)
-    assert Reranker("castorini/first_mistral", base_url=address, client="vllm").client.begins
+    assert Reranker("castorini/first_mistral", base_url=address, client="vllm").client.supports_prefill
 
 
 # ---- litellm
@@ -366,7 +366,7 @@ def test_callers_of_one_model_do_not_share_their_errors(local):
     from rerankers.llm.recipes import yes_no
 
     sound = Reranker("m", model_type="llm-yes-no", client=local)
-    odd = Reranker("m", model_type="llm-yes-no", client=local, recipe=replace(yes_no, worth={"relevant enough": 1.0, "no": 0.0}))
+    odd = Reranker("m", model_type="llm-yes-no", client=local, recipe=replace(yes_no, grades={"relevant enough": 1.0, "no": 0.0}))
     hit = []
 
     def use(asked, times):

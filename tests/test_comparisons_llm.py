@@ -92,8 +92,8 @@ class Counting(ChatClient):
     "The perfect reader as a client: takes its time, counts tokens, tells chances"
     model = "counting"
 
-    def __init__(self, together=0, sure=20.0, begins=False):
-        self.crowd, self.sure, self.begins, self.requests = Crowd(together), sure, begins, []
+    def __init__(self, together=0, sure=20.0, supports_prefill=False):
+        self.crowd, self.sure, self.supports_prefill, self.requests = Crowd(together), sure, supports_prefill, []
 
     @property
     def most(self): return self.crowd.most
@@ -307,11 +307,11 @@ def test_chances_of_a_confident_model_rank_as_its_words_do(word, strategy, begin
     docs, best = reports(25)
     found = {}
     for scoring in ("generation", "likelihood"):
-        client = Counting(begins=begins)
+        client = Counting(supports_prefill=begins)
         found[scoring] = Reranker(word, client=client, strategy=strategy, scoring=scoring).rank(QUERY, docs)
         asked = client.requests[0]
         assert bool(asked.choices) == (scoring == "likelihood")
-        assert (asked.begin == "Passage") == (bool(asked.choices) and begins)
+        assert (asked.prefill == "Passage") == (bool(asked.choices) and begins)
         assert asked.messages[-1]["content"].endswith(ALONE) == (bool(asked.choices) and not begins)
     assert [r.doc_id for r in found["likelihood"]] == [r.doc_id for r in found["generation"]]
     assert [r.doc_id for r in found["likelihood"]][:10] == best[:10]

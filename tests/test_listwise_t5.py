@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerankers.errors import InputError, ModelLoadError, UnusableAnswer
-from rerankers.strategies.kinds import Answer, ComparisonRanker, ListwiseRanker
-from rerankers.strategies.basics import Oracle, all_pairs, check_window, lockstep, play, repair, sliding_window, spans, tournament
+from rerankers.strategies.basics import Answer, Oracle, all_pairs, check_window, lockstep, play, repair, sliding_window, spans, tournament
+from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
 from rerankers.testing import CHECKS, candidates, tiny_language_model
 
 QUERY = "who wrote hamlet ?"
@@ -21,7 +21,8 @@ DOCS = ["faust was written by goethe", "hamlet was written by william shakespear
 
 @given(st.lists(st.one_of(st.integers(-5, 30), st.none(), st.text(max_size=2), st.booleans(), st.floats(allow_nan=True)), max_size=40), st.integers(0, 20))
 def test_repair_gives_a_permutation_that_respects_the_answer(answer, n):
-    order, status = repair(answer, n)
+    made = repair(answer, n)
+    order, status = made.values, made.status
     assert sorted(order) == list(range(n))
     usable = list(dict.fromkeys(i for i in answer if type(i) is int and 0 <= i < n))
     assert order[:len(usable)] == usable, "what is usable comes first, in its order"
@@ -106,7 +107,7 @@ def test_nothing_is_lost_with_a_judge_who_guesses(n, rng, which):
     strategy = sliding_window(n, window=6, stride=2, passes=2) if which == "sliding" else tournament(n, top=n or 1)
 
     def guess(request):
-        return repair([rng.randrange(-2, 8) for _ in range(rng.randrange(8))], len(request)).order
+        return repair([rng.randrange(-2, 8) for _ in range(rng.randrange(8))], len(request)).values
     assert sorted(play(strategy, guess).order) == list(range(n))
 
 
@@ -150,7 +151,7 @@ def test_lockstep_counts_answers():
 
 class Shortest(ListwiseRanker):
     def order_windows(self, windows, call):
-        return [Answer.of(sorted(range(len(w.texts)), key=lambda i: len(w.texts[i])), [len(t) > 30 for t in w.texts]) for w in windows]
+        return [Answer(sorted(range(len(w.texts)), key=lambda i: len(w.texts[i])), cut=[len(t) > 30 for t in w.texts]) for w in windows]
 
 
 def test_cut_texts_are_named():

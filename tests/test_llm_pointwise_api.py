@@ -24,7 +24,7 @@ from rerankers.backends.llm_grading import ChatGrader
 from rerankers.backends.rank1 import closed, whole_sentences
 from rerankers.backends.relevance_filter import chunks
 from rerankers.errors import AuthenticationError, InputError, UnusableAnswer
-from rerankers.llm.chat import LEAST, ChatClient, FunctionClient, Reply, chances_of
+from rerankers.llm.chat import LEAST, ChatClient, FunctionClient, Reply, logprobs_of
 from rerankers.strategies.plans import rehearse
 from rerankers.llm.rankers import expected
 from rerankers.llm.recipes import FILTER, POINTWISE
@@ -105,7 +105,7 @@ def test_words_and_defaults():
     assert set(ChatGrader.recipes) == set(POINTWISE) - {"rank1"}
     with pytest.raises(InputError, match="Did you mean 'yes-no'"): Reranker("llm-yes-no", recipe="yes_no", client=Oracle())
     with pytest.raises(InputError, match="each document alone"): Reranker("llm-yes-no", client=Oracle(), window_size=5)
-    with pytest.raises(InputError, match="what its answers are worth"): Reranker("umbrela", client=Oracle(), scoring="likelihood").rank(QUERY, DOCS)
+    with pytest.raises(InputError, match="which grades its answers stand for"): Reranker("umbrela", client=Oracle(), scoring="likelihood").rank(QUERY, DOCS)
 
 
 # ---------- chances
@@ -121,7 +121,7 @@ def rank_llm_score():
     return pulled(path, "VllmHandlerWithOpenAISDK.score_from_top_logprobs", math=math, **kinds).score_from_top_logprobs
 
 def ours(listed):
-    chances = chances_of(listed, ("yes", "no"))
+    chances = logprobs_of(listed, ("yes", "no"))
     return expected(chances, {"yes": 1.0, "no": 0.0}) if chances else None
 
 @settings(max_examples=500)
@@ -145,15 +145,15 @@ def test_one_listed_token_is_a_score(p):
     "Some servers list the token that was written and no other; with the last one listed alone as the bound everything would score a half"
     assert ours([("Yes", math.log(p))]) == pytest.approx(p, abs=1e-8)
     assert ours([("No", math.log(p))]) == pytest.approx(1 - p, abs=1e-8)
-    grades = chances_of([("3", math.log(p))], ("0", "1", "2", "3"))
-    assert expected(grades, POINTWISE["graded-4"].worth) == pytest.approx(3 * p + (1 - p), abs=1e-8)      # 0, 1 and 2 share what is left
+    grades = logprobs_of([("3", math.log(p))], ("0", "1", "2", "3"))
+    assert expected(grades, POINTWISE["graded-4"].grades) == pytest.approx(3 * p + (1 - p), abs=1e-8)      # 0, 1 and 2 share what is left
 
 @given(st.lists(st.floats(0.001, 1), min_size=2, max_size=9), st.integers(1, 9))
 def test_what_is_not_listed_gets_no_more_than_there_is(weights, most):
     "A distribution over the choices, of which a server lists the likeliest: each missing one is bounded, and all together too"
     chances = {str(i): math.log(w / sum(weights)) for i, w in enumerate(weights)}
     listed = sorted(chances.items(), key=lambda c: -c[1])[:most]
-    found = chances_of(listed, tuple(chances))
+    found = logprobs_of(listed, tuple(chances))
     missing = set(chances) - {token for token, _ in listed}
     assert all(found[token] == p for token, p in listed) and all(found[token] <= listed[-1][1] for token in missing)
     assert math.fsum(math.exp(p) for p in found.values()) <= 1 + 1e-8
@@ -165,13 +165,13 @@ def test_servers_that_list_one_token_rank():
 
 def test_a_choice_with_a_blank_is_meant_to_the_letter():
     listed = [(" true", -1.0), ("true", -0.5), (" True", -0.7), (" false", -3.0)]
-    assert chances_of(listed, (" true", " false")) == {" true": -1.0, " false": -3.0}
-    assert chances_of(listed, ("true", "false"))["true"] > -0.5
+    assert logprobs_of(listed, (" true", " false")) == {" true": -1.0, " false": -3.0}
+    assert logprobs_of(listed, ("true", "false"))["true"] > -0.5
 
 @given(st.lists(st.floats(-50, 0), min_size=4, max_size=4))
 def test_expected_relevance(logprobs):
     "Zhuang et al., 2024: the sum of p_k × y_k, over probabilities that sum to one"
-    worth = POINTWISE["graded-4"].worth
+    worth = POINTWISE["graded-4"].grades
     whole = math.fsum(map(math.exp, logprobs))
     target = sum(math.exp(p) / whole * y for p, y in zip(logprobs, range(4)))
     assert expected(dict(zip(worth, logprobs)), worth) == pytest.approx(target, abs=1e-9)
@@ -222,7 +222,7 @@ def test_body_for_a_server_that_lists_nothing():
     ranker = Reranker("m", model_type="llm-yes-no", client="anthropic", api_key="k", **server.options())
     results = ranker.rank("qui?", "Goethe schrieb “Faust”.")
     assert server.seen == [("/v1/chat/completions", f'{{"model": "m", "messages": {user(PROMPT)}, "temperature": 0.0, "max_tokens": 1}}'.encode())]
-    assert (results[0].score, results.faults) == (1.0, {"no_chances": 1})
+    assert (results[0].score, results.faults) == (1.0, {"no_logprobs": 1})
 
 def test_a_server_that_refuses_logprobs_is_asked_for_words():
     import httpx
@@ -233,20 +233,20 @@ def test_a_server_that_refuses_logprobs_is_asked_for_words():
         return httpx.Response(200, json={"choices": [{"message": {"content": "No" if "Faust" in str(body) else "Yes"}}]})
     ranker = Reranker("m", model_type="llm-yes-no", base_url="http://127.0.0.1:8000/v1", transport=httpx.MockTransport(server), concurrency=1)
     results = ranker.rank(QUERY, DOCS)
-    assert [r.doc_id for r in results] == [1, 2, 3, 0, 4] and results.faults == {"no_chances": 5}     # documents, not questions
+    assert [r.doc_id for r in results] == [1, 2, 3, 0, 4] and results.faults == {"no_logprobs": 5}     # documents, not questions
     assert not {"logprobs", "top_logprobs"} & set(seen[-1])
 
 def test_chances_that_do_not_come_leave_the_word():
     server = Scripted(lambda body: {"message": {"content": "3"}})     # asked for, and left out
     results = Reranker("m", model_type="llm-graded", **server.options()).rank(QUERY, DOCS)
-    assert ([r.score for r in results], results.faults) == ([3.0] * 5, {"no_chances": 5})
+    assert ([r.score for r in results], results.faults) == ([3.0] * 5, {"no_logprobs": 5})
 
 def test_a_missing_key_is_an_error_before_anything_is_asked(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(AuthenticationError, match="OPENAI_API_KEY"): Reranker("llm-yes-no")
 
 @pytest.mark.parametrize("word", ["llm-yes-no", "llm-graded"])
-def test_a_model_that_thinks_and_tells_no_chances(word):
+def test_a_model_that_thinks_and_tells_no_logprobs(word):
     "It refuses a field a time; a single token is not enough for it, so what was under way is asked about again"
     import httpx
     refused = ("logprobs", "max_tokens", "temperature")
@@ -260,7 +260,7 @@ def test_a_model_that_thinks_and_tells_no_chances(word):
         return httpx.Response(200, json={"choices": [{"message": {"content": content}, "finish_reason": "stop" if content else "length"}]})
     ranker = Reranker("thinker", model_type=word, base_url="http://127.0.0.1:8000/v1", transport=httpx.MockTransport(server), max_tokens=500)
     for _ in range(2): results = ranker.rank(QUERY, DOCS)
-    assert results[0].doc_id == 1 and results.faults == {"no_chances": 5} and results.usage.calls == 4
+    assert results[0].doc_id == 1 and results.faults == {"no_logprobs": 5} and results.usage.calls == 4
 
 
 # ---------- answers that were cut off, conversations that fail
@@ -276,7 +276,7 @@ class CutOff(ChatClient):
     ("rank1", {"scoring": "generation"}, "\nIs it true? The passage says")])
 def test_an_explanation_that_was_cut_off_is_no_grade(word, options, text):
     client = CutOff(text)
-    if word == "rank1": client.tells, options = False, {}
+    if word == "rank1": client.returns_logprobs, options = False, {}
     with pytest.raises(UnusableAnswer, match="cut off at"): Reranker(word, client=client, **options).rank(QUERY, DOCS)
     kept = Reranker(word, client=client, on_error="keep", **options).rank(QUERY, DOCS)
     assert ([r.score for r in kept], kept.faults) == ([0.0] * 5, {"wrong_format": 5})
@@ -285,7 +285,7 @@ def test_umbrela_basic_has_the_room_it_had():
     assert ChatGrader.recipes["umbrela-basic"].max_tokens(1) == POINTWISE["umbrela-basic"].max_tokens(1) == 400
 
 def test_one_token_of_an_answer_is_always_cut():
-    assert Reranker("llm-yes-no", client=CutOff("Yes"), scoring="generation").rank(QUERY, DOCS).faults == {"no_chances": 5}
+    assert Reranker("llm-yes-no", client=CutOff("Yes"), scoring="generation").rank(QUERY, DOCS).faults == {"no_logprobs": 5}
 
 @pytest.mark.parametrize("failing", [0, 1, 3])
 def test_a_conversation_that_fails_leaves_nothing_behind(failing):
@@ -383,15 +383,15 @@ def test_the_two_questions_of_rank1():
     results = Reranker("rank1", client=client).rank(QUERY, DOCS[1])
     think, choose = client.seen
     prompt = f"{RANK1}\nQuery: {QUERY}\nPassage: {DOCS[1]}\n<think>"
-    assert think == replace(choose, choices=(), begin="", stop=("</think>",), max_tokens=8192)
-    assert ([m["content"] for m in choose.messages], choose.raw, choose.begin) == ([prompt], True, "\nIt says so.\n</think>")
+    assert think == replace(choose, choices=(), prefill="", stop=("</think>",), max_tokens=8192)
+    assert ([m["content"] for m in choose.messages], choose.raw, choose.prefill) == ([prompt], True, "\nIt says so.\n</think>")
     assert choose.choices == (" true", " false") and results[0].score == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-12)
     assert (results[0].note, results[0].explain(), results.faults) == ("It says so.", "It says so.", {})
 
 def test_an_unfinished_thought_is_counted():
     client = Thinks("\nIt says so. But", finish="length")
     results = Reranker("rank1", client=client, max_tokens=100).rank(QUERY, DOCS)
-    assert results.faults == {"unfinished": 5} and {r.begin for r in client.seen} == {"", "\nIt says so.\n</think>"}
+    assert results.faults == {"unfinished": 5} and {r.prefill for r in client.seen} == {"", "\nIt says so.\n</think>"}
     assert client.seen[0].max_tokens == 84
 
 def test_rank1_over_http():

@@ -24,6 +24,12 @@ PIECES = ["[1]", "[2]", "[40]", "[0]", " > ", " = ", "3", "1.5", "99999", "\n", 
 ANYTHING = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=25).map("".join), st.none(), st.integers(), st.binary(max_size=5))
 
 
+def read(text, n, style="numbers"):
+    "The order of an answer, and its status"
+    said = parse_order(text, n, style=style)
+    return said.values, said.status
+
+
 # ---------- any text
 
 @pytest.mark.parametrize("style", STYLES)
@@ -33,7 +39,7 @@ ANYTHING = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=25).m
 @example('{"a":' * 3000, 3)
 @example("[" * 100_000, 3)
 def test_an_order_is_a_permutation(style, text, n):
-    order, status = parse_order(text, n, style=style)
+    order, status = read(text, n, style=style)
     assert sorted(order) == list(range(n))
     assert status in ("ok", "missing", "repetition", "out_of_range", "wrong_format", "empty")
     if status in ("empty", "wrong_format"): assert order == list(range(n))
@@ -97,14 +103,14 @@ def written(order, style):
 @given(st.integers(1, 26).flatmap(lambda n: st.permutations(range(n))))
 def test_what_is_written_as_it_should_be_is_read_as_it_was_meant(style, order):
     for text in (written(order, style), f"<think>[1] > [2], A, PASSAGE1</think>\n{written(order, style)}\n", f"<answer>{written(order, style)}</answer>"):
-        assert parse_order(text, len(order), style=style) == (list(order), "ok")
+        assert read(text, len(order), style=style) == (list(order), "ok")
 
 
 @given(st.integers(1, 20).flatmap(lambda n: st.permutations(range(n))))
 def test_lists_are_read_as_they_were_meant(order):
     n = len(order)
     for line in ("{}. [{}]", "{}) [{}]", "{}. **[{}]** (score 0.95)") + (("{}. Passage {}", "{}) {}") if n > 1 else ()):
-        assert parse_order("\n".join(line.format(k + 1, i + 1) for k, i in enumerate(order)), n) == (list(order), "ok"), line
+        assert read("\n".join(line.format(k + 1, i + 1) for k, i in enumerate(order)), n) == (list(order), "ok"), line
 
 
 # ---------- the authors' parsers
@@ -118,7 +124,7 @@ def test_numbers_are_what_rank_llm_reads(ids, between, form, before):
     clean = pulled(wheel("rank-llm==0.26.0")/"rank_llm/rerank/listwise/response_utils.py", "clean_ranking_response").clean_ranking_response
     text = before + between.join(form.format(i) for i in named)
     theirs = [int(i) - 1 for i in clean(text).split()]
-    assert parse_order(text, n).order == repair(theirs, n).order
+    assert parse_order(text, n).values == repair(theirs, n).values
 
 
 @given(IDS, st.sampled_from([" > ", ", ", " "]), st.sampled_from(["[{}]", "{}"]))
@@ -126,7 +132,7 @@ def test_letters_are_what_rank_llm_reads(ids, between, form):
     n, named = ids
     clean = pulled(wheel("rank-llm==0.26.0")/"rank_llm/rerank/listwise/response_utils.py", "clean_ranking_response").clean_ranking_response
     text = between.join(form.format(chr(65 + i)) for i in named)
-    assert parse_order(text, n, style="letters").order == repair([int(i) - 1 for i in clean(text, use_alpha=True).split()], n).order
+    assert parse_order(text, n, style="letters").values == repair([int(i) - 1 for i in clean(text, use_alpha=True).split()], n).values
 
 
 @given(IDS)
@@ -134,7 +140,7 @@ def test_numbers_are_what_rankgpt_reads(ids):
     n, named = ids
     them = pulled(wheel("blitzrank==0.1.0")/"blitzrank/engine/comparer/listwise_rank_gpt.py", "parse_permutation")
     text = " > ".join(f"[{i}]" for i in named)
-    assert parse_order(text, n).order == them.parse_permutation(text, n)[0]
+    assert parse_order(text, n).values == them.parse_permutation(text, n)[0]
 
 
 # ---------- where it differs on purpose
@@ -168,7 +174,7 @@ def test_numbers_are_what_rankgpt_reads(ids):
     (None, [1, 2, 3, 4], "empty"),
 ])
 def test_orders(text, order, status):
-    assert parse_order(text, 4) == ([i - 1 for i in order], status)
+    assert read(text, 4) == ([i - 1 for i in order], status)
 
 
 # What a model says besides its ranking; `2>4>3>1` is what is wanted
@@ -191,7 +197,7 @@ def test_orders(text, order, status):
     ("1st: 4, 2nd: 3, 3rd: 2, 4th: 1", "4321"), ("| Rank | Passage |\n|---|---|\n| 1 | 4 |\n| 2 | 3 |\n| 3 | 2 |\n| 4 | 1 |", "4321"),
 ])
 def test_a_ranking_among_other_words(text, order):
-    assert "".join(str(i + 1) for i in parse_order(text, 4).order) == order
+    assert "".join(str(i + 1) for i in parse_order(text, 4).values) == order
 
 
 @pytest.mark.parametrize(("style", "text", "order"), [
@@ -215,7 +221,7 @@ def test_a_ranking_among_other_words(text, order):
     ("json", '```json\n{"ranking": [2.0, 4]}\n```', "BDAC"), ("json", "{oops} [3] > [1]", "CABD"), ("json", '{"ranking": [4, 3', "DCAB"),
 ])
 def test_orders_of_other_styles(style, text, order):
-    assert parse_order(text, 4, style=style).order == ["ABCD".index(c) for c in order]
+    assert parse_order(text, 4, style=style).values == ["ABCD".index(c) for c in order]
 
 
 def test_an_unknown_style_is_an_error():
@@ -366,5 +372,5 @@ def test_a_verdict_that_is_none(label): assert parse_verdicts(block(0, label), 1
 def test_of_an_endless_answer_the_end_is_read(unit):
     endless = unit * 50_000 + "\n\nFinal ranking:\n[2] > [3] > [1]"
     assert after_thought(endless) == endless[-LONGEST:] and len(after_thought("<think>" + endless + "</think>" + endless)) == LONGEST
-    assert parse_order(endless, 3).order == [1, 2, 0] and parse_order(endless, 3) == parse_order(endless[-LONGEST:], 3)
+    assert parse_order(endless, 3).values == [1, 2, 0] and parse_order(endless, 3) == parse_order(endless[-LONGEST:], 3)
     assert after_thought("<think>" + endless) is None       # a thought that began before what is read

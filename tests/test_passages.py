@@ -72,7 +72,7 @@ def test_locales_are_languages(lang):
 @pytest.mark.parametrize("written", ["[12]", "[ 12 ]", "［12］", "【12】", "[１２]", "［ 12]", "【\t12 】"])
 def test_whatever_the_parser_takes_for_an_identifier_is_hidden(written):
     hidden = PassageText().plain(f"as {written} says")
-    assert parse_order(f"as {written} says", 20).order[0] == 11, "the parser reads it"
+    assert parse_order(f"as {written} says", 20).values[0] == 11, "the parser reads it"
     assert hidden in ("as (12) says", "as (１２) says")
     letters = PassageText(hide="letters").plain(written.replace("12", "B").replace("１２", "B"))
     assert letters == "(B)"

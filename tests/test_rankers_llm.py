@@ -127,7 +127,7 @@ def worth(text):
 
 class Knows(ChatClient):
     "Reads the passages out of a prompt and answers in the form that was asked for; counts what is under way"
-    model, begins = "knows", True
+    model, supports_prefill = "knows", True
 
     def __init__(self, labels="numbers", form=None, together=0):
         self.labels, self.form, self.crowd, self.requests = labels, form or labels, Crowd(together), []
@@ -233,7 +233,7 @@ def test_the_answer_has_room_and_no_warmth():
 def test_first_asks_for_letters_after_a_bracket():
     client = Knows("letters")
     Reranker("first", client=client).rank(QUERY, DOCS[:4])
-    assert (client.requests[0].choices, client.requests[0].begin, client.requests[0].max_tokens) == (("A", "B", "C", "D"), "[", 1)
+    assert (client.requests[0].choices, client.requests[0].prefill, client.requests[0].max_tokens) == (("A", "B", "C", "D"), "[", 1)
 
 
 def test_a_server_that_lets_nobody_begin_its_answer_is_not_asked_for_first():
@@ -294,7 +294,7 @@ def test_keywords_of_0_10():
     assert {len(re.findall(r"^\[[A-Z]\]", r.messages[-1]["content"], re.M)) for r in client.requests} == {5}
     logits = Knows("letters")
     Reranker("rankllm", client=logits, use_logits=True, use_alpha=True).rank(QUERY, DOCS)
-    assert logits.requests[0].begin == "["
+    assert logits.requests[0].prefill == "["
 
 
 def test_context_size_is_the_context():

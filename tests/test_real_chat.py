@@ -130,7 +130,7 @@ def test_a_plain_completion_and_what_ends_it_are_the_same_here(local, server):
     assert "." not in theirs.text
     theirs, ours = answers(ChatRequest(PROMPT, choices=("yes", "no"), raw=True))
     assert [path.path for path in server.seen] == ["/v1/completions"] * 3
-    assert {c: math.exp(p) for c, p in theirs.chances.items()} == pytest.approx({c: math.exp(p) for c, p in ours.chances.items()}, abs=5e-3)  # 20 are listed
+    assert {c: math.exp(p) for c, p in theirs.logprobs.items()} == pytest.approx({c: math.exp(p) for c, p in ours.logprobs.items()}, abs=5e-3)  # 20 are listed
 
 
 def test_a_server_without_the_path_is_said_to_be_one(server):

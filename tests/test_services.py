@@ -17,7 +17,7 @@ from servers import Say, Scripted, chat, need_litellm
 
 from rerankers import InputError, Reranker, UnusableAnswer
 from rerankers.backends.api import PROVIDERS, too_much
-from rerankers.web.http import WebOptions, disguised, failure, worth_it
+from rerankers.web.http import WebOptions, error_in_200, failure, worth_it
 from rerankers.web.lines import checked_address, excepts, is_loopback, new_line, proxy_for
 from rerankers.web.services import SERVICES, find_key
 from rerankers.errors import (AuthenticationError, BadRequestError, CertificateError, MissingDependency, NotFoundError, ProviderError, RateLimitError,
@@ -384,7 +384,7 @@ def test_an_error_with_status_200_is_treated_like_the_status_it_names(kind, body
 
 
 def test_such_an_error_may_ask_to_wait():
-    error = disguised({"error": {"code": 429, "message": "busy"}}, "me", asked=7.0)
+    error = error_in_200({"error": {"code": 429, "message": "busy"}}, "me", asked=7.0)
     assert error.retry_after == 7.0 and not worth_it(error, 0, WebOptions(longest_wait=5))
     with Scripted([Say({"error": {"code": 429, "message": "come back"}}, headers={"Retry-After": "3600"})]) as server:
         for kind in KINDS:
@@ -421,7 +421,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=9)
 
 @given(st.recursive(LEAVES, lambda part: st.lists(part, max_size=3) | st.dictionaries(FIELDS, part, max_size=4), max_leaves=12))
 def test_any_json_is_an_answer_or_an_error_of_ours(body):
-    error = disguised(body, "me")
+    error = error_in_200(body, "me")
     assert error is None or isinstance(error, ProviderError) and (error.status == 200 or 400 <= error.status < 600)
 
 

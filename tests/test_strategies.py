@@ -23,8 +23,8 @@ from rerankers.strategies.comparisons import levels, pairwise_sliding, pairwise_
 from rerankers.strategies.consensus import EXACT, borda, count_pairs, disagreement, improve, kemeny, rrf, self_consistency, undisputed
 from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
 from rerankers.strategies.plans import PLANS, adapt, as_order, as_shares, best_first, plan, rehearse
-from rerankers.strategies.basics import Oracle, Order, all_pairs, lockstep, named, play, repair, spans, started
-from rerankers.strategies.tournaments import Pick, Standings, blitz, next_window, partition, stages, tourrank
+from rerankers.strategies.basics import Answer, Oracle, Request, all_pairs, lockstep, play, repair, spans, started
+from rerankers.strategies.tournaments import Standings, blitz, next_window, partition, stages, tourrank
 from rerankers.rankers import Ranking
 from rerankers.testing import check_ranker
 
@@ -152,9 +152,9 @@ def test_any_answers_end_in_a_whole_ranking_within_a_bound(name, data):
     def ask(request):
         calls.append(request)
         assert len(calls) <= bound, "it does not end"
-        assert isinstance(request, tuple) and len(request) > (name != "sliding") and set(request) <= set(range(n))
+        assert isinstance(request, Request) and len(request) > (name != "sliding") and set(request) <= set(range(n))
         assert name == "tournament" or len(set(request)) == len(request), "only ListT5's groups hold a document twice"
-        order = Order.of(judge(request, r), r.choice([0, r.randrange(len(request) + 1), len(request)]))
+        order = Answer(judge(request, r), named=r.choice([0, r.randrange(len(request) + 1), len(request)]))
         return order if PLANS[name].answers == "order" else shares_of(order, r)
 
     ranking = play(plan(name, **options)(n), ask)
@@ -299,7 +299,7 @@ def test_a_judge_of_places_moves_no_document_in_duels(shares):
 
 # ---------- nobody answers, or only in part
 
-def silence(request): return Order.of(range(len(request)), 0)
+def silence(request): return Answer(list(range(len(request))), named=0)
 
 
 @pytest.mark.parametrize("given", ["order", "shares"])
@@ -339,7 +339,7 @@ def test_one_refusal_costs_little(name):
 def test_blitz_asks_in_halves_when_it_gets_no_answer():
     "A document that silences the judge costs some questions and no other document its place; one that always refuses is believed after a while"
     asked, oracle = [], Oracle(noisy(60, 1))
-    play(blitz(60), lambda request: asked.append(request) or (silence if len(asked) == 1 else oracle.order)(request))
+    play(blitz(60), lambda request: asked.append(tuple(request)) or (silence if len(asked) == 1 else oracle.order)(request))
     assert asked[:3] == [tuple(range(20)), tuple(range(10)), tuple(range(10, 20))]
     for poison in range(60):
         order = play(blitz(60), lambda request, poison=poison: (silence if poison in request else oracle.order)(request)).order
@@ -352,7 +352,7 @@ def test_tourrank_gives_points_to_those_who_are_named():
     asked = []
     def names(pick):
         asked.append(sorted(pick))
-        return Order.of(sorted(range(len(pick)), key=lambda i: -pick[i]), 1)
+        return Answer(sorted(range(len(pick)), key=lambda i: -pick[i]), named=1)
     scores = play(tourrank(20), names).scores
     assert scores == [0.0] * 19 + [3.0]
     assert asked == [list(range(20)), [*range(9), 19], [*range(4), 19]]
@@ -362,16 +362,16 @@ def test_tourrank_gives_points_to_those_who_are_named():
 @given(st.integers(2, 12), st.integers(1, 6), st.integers(0, 99))
 def test_votes_name_some_and_keep_the_others_in_line(n, some, seed):
     "What follows the named ones in an answer is the shuffle's order, and so chance"
-    order = play(self_consistency(n, window=None, seed=seed), lambda request: Order.of(sorted(range(n), key=lambda i: -request[i]), min(some, n))).order
+    order = play(self_consistency(n, window=None, seed=seed), lambda request: Answer(sorted(range(n), key=lambda i: -request[i]), named=min(some, n))).order
     best = list(range(n))[::-1][:some]
     assert order == [*best, *(i for i in range(n) if i not in best)]
 
 
 def test_an_answer_knows_whom_it_names():
-    assert [named(answer) for answer in ([1, 0], [], Order([1, 0]), Order.of([1, 0], 1), silence((4, 5)))] == [2, 0, 2, 1, 0]
-    assert [named(repair(answer, 3).order) for answer in ([2, 0, 1], [2], [2, 2, 9], None)] == [3, 1, 1, 0]
-    assert as_shares(silence((4, 5))) == [0.5, 0.5] and as_shares(Order.of([1, 0, 2], 1)) == [0.0, 1.0, 0.0]
-    assert [named(as_order(shares)) for shares in ([0.5, 0.5], [0.0, 1.0, 0.0], [0.2, 0.5, 0.3], [])] == [0, 1, 2, 0]
+    assert [Answer.of(answer).named for answer in ([1, 0], [], Answer([1, 0]), Answer([1, 0], named=1), silence((4, 5)))] == [2, 0, 2, 1, 0]
+    assert [repair(answer, 3).named for answer in ([2, 0, 1], [2], [2, 2, 9], None)] == [3, 1, 1, 0]
+    assert as_shares(silence((4, 5))).values == [0.5, 0.5] and as_shares(Answer([1, 0, 2], named=1)).values == [0.0, 1.0, 0.0]
+    assert [as_order(Answer(shares)).named for shares in ([0.5, 0.5], [0.0, 1.0, 0.0], [0.2, 0.5, 0.3], [])] == [0, 1, 2, 0]
 
 
 # ---------- as many places as are wanted
@@ -507,8 +507,9 @@ def test_only_selections_count_and_the_first_two_are_right():
 
 
 def test_a_pick_is_a_request():
-    pick = Pick([4, 2, 9], 2)
-    assert pick == (4, 2, 9) and hash(pick) == hash((4, 2, 9)) and pick.keep == 2
+    pick = Request((4, 2, 9), keep=2)
+    assert tuple(pick) == (4, 2, 9) and pick.keep == 2 and {pick: 1}[Request((4, 2, 9), keep=2)] == 1
+    assert Request.of(pick) is pick and Request.of([4, 2, 9]) == Request((4, 2, 9)) != pick
 
 
 # ---------- BlitzRank: blitzrank 0.1.0's `tournament_graph_sort`. (n, window, top, circles) -> its windows, its top
@@ -524,7 +525,7 @@ def circles(turn):
 
 def blitzed(n, window, top, judge):
     asked = []
-    order = play(blitz(n, window=window, top=top), lambda few: asked.append(few) or judge(few)).order
+    order = play(blitz(n, window=window, top=top), lambda few: asked.append(tuple(few)) or judge(few)).order
     return asked, list(order[:top])
 
 
@@ -567,7 +568,7 @@ def test_blitz_equals_blitzrank(blitzrank):
         top, worth = r.randrange(1, n + 1), worth_of(n, turn)
 
         def judge(few, turn=turn, worth=worth, noise=noise):
-            chance = random.Random(f"{turn} {few}")
+            chance = random.Random(f"{turn} {tuple(few)}")
             return sorted(range(len(few)), key=lambda p: -worth[few[p]] + chance.gauss(0, noise))
         assert blitzed(n, window, top, judge) == theirs(n, window, top, judge)
 
@@ -743,13 +744,13 @@ def test_a_judge_of_the_other_kind_serves(name):
     "Exact where the best of each request is all that counts"
     oracle, wanted = Oracle(worth_of(22)), PLANS[name].answers
     given = "shares" if wanted == "order" else "order"
-    judge = oracle.order if given == "order" else lambda request: [float(oracle.worth[i]) for i in request]     # graded shares
+    judge = oracle.order if given == "order" else lambda request: [float(oracle.grades[i]) for i in request]     # graded shares
     assert best_first(play(plan(name)(22), lambda request: adapt(judge(request), given, wanted)))[:10] == oracle.ranking()[:10]
 
 
 def test_adapters():
-    assert as_order([0.1, 0.7, 0.1]) == [1, 0, 2] and as_shares([1, 0, 2]) == [0.0, 1.0, 0.0]
-    assert as_order([]) == as_shares([]) == []
+    assert list(as_order([0.1, 0.7, 0.1])) == [1, 0, 2] and list(as_shares([1, 0, 2])) == [0.0, 1.0, 0.0]
+    assert as_order([]) == as_shares([]) == Answer([])
 
 
 # ---------- with a ranker around them

@@ -411,8 +411,8 @@ class LiteLLMRanker(HostedRanker):
 
     async def ask(self, query: str, texts: list[str], count: int) -> tuple[list[float | None], Usage]:
         "One request through litellm"
-        from rerankers.web.http import patiently
-        body, retries = await patiently(lambda: self._once(query, texts, count), self.options, self.limit)
+        from rerankers.web.http import with_retries
+        body, retries = await with_retries(lambda: self._once(query, texts, count), self.options, self.limit)
         scores = read_scores(self.provider, body, len(texts), f"litellm: {self.model}", self.where.key.hide, count)
         return scores, read_usage(self.provider, body, retries)
 

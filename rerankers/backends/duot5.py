@@ -12,7 +12,8 @@ from ..calls import Call
 from ..engine.hub import LoadOptions
 from ..engine.local import LocalModel
 from ..errors import InputError, ModelLoadError
-from ..strategies.kinds import Answer, ComparisonRanker, Window
+from ..strategies.basics import Answer
+from ..strategies.kinds import ComparisonRanker, Window
 from ..strategies.basics import all_pairs
 from ..rankers import check_positive
 from ..claims import Claims
@@ -107,5 +108,5 @@ class DuoT5Ranker(LocalModel, ComparisonRanker):
         tokens, cut = self.encoder.sets(distinct)
         rows: np.ndarray = self.run(tokens, call).astype("float64")     # (pairs, 2): false, true
         true = (1 / (1 + np.exp(rows[:, 0] - rows[:, 1]))).tolist()                             # softmax of two
-        known = {pair: Answer.of([p, 1 - p], lost) for pair, p, lost in zip(distinct, true, cut)}
+        known = {pair: Answer([p, 1 - p], cut=lost) for pair, p, lost in zip(distinct, true, cut)}
         return [known[s] for s in sets]

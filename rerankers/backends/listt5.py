@@ -11,7 +11,8 @@ from fastcore.meta import delegates
 from ..calls import Call
 from ..engine.hub import LoadOptions
 from ..errors import InputError
-from ..strategies.kinds import Answer, ListwiseRanker, Window
+from ..strategies.basics import Answer
+from ..strategies.kinds import ListwiseRanker, Window
 from ..strategies.basics import tournament
 from ..rankers import check_positive
 from ..claims import Claims
@@ -62,4 +63,4 @@ class ListT5Ranker(ListwiseRanker):
         texts = [[f"Query: {w.query}, Index: {i}, Context: {text}" for i, text in enumerate(w.texts, start=1)] for w in windows]
         most = [len(w.texts) + 1 for w in windows]      # a number each, and the end
         written = self.fusion.answers(texts, most, call)
-        return [Answer.of(read_increasing(w.text), w.cut) for w in written]
+        return [Answer(read_increasing(w.text), cut=w.cut) for w in written]

@@ -14,7 +14,8 @@ from fastcore.meta import delegates
 from ..calls import Call
 from ..engine.forks import computes
 from ..engine.hub import LoadOptions
-from ..strategies.kinds import Answer, ListwiseRanker, Window
+from ..strategies.basics import Answer
+from ..strategies.kinds import ListwiseRanker, Window
 from ..strategies.basics import check_window, sliding_window
 from ..rankers import Ranking, SetwiseRanker, check_positive
 from ..claims import Claims
@@ -76,7 +77,7 @@ class LiT5DistillRanker(ListwiseRanker):
         "The order that the model writes"
         texts = [[DISTILL.format(w.query, i, text) for i, text in enumerate(w.texts, start=1)] for w in windows]
         most = [longest_answer(len(w.texts)) for w in windows]
-        return [Answer.of(read_brackets(w.text), w.cut) for w in self.fusion.answers(texts, most, call)]
+        return [Answer(read_brackets(w.text), cut=w.cut) for w in self.fusion.answers(texts, most, call)]
 
 # %% ../../nbs/backends/lit5.ipynb #5e232855
 HEARD: ContextVar[list[Any] | None] = ContextVar("HEARD", default=None)    # what cross-attentions were asked, where somebody listens in this thread

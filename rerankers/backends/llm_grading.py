@@ -13,7 +13,7 @@ from ..llm.recipes import POINTWISE
 __all__ = ['EXPLAINS', 'ChatGrader', 'YesNoRanker', 'GradedRanker', 'UmbrelaRanker']
 
 # %% ../../nbs/backends/llm_grading.ipynb #d106ede1
-EXPLAINS = replace(POINTWISE["umbrela-basic"], answer=16, thought=384)     # its grade is the last line: an explanation that is cut off has none
+EXPLAINS = replace(POINTWISE["umbrela-basic"], answer_tokens=16, thinking_tokens=384)     # its grade is the last line: an explanation that is cut off has none
 
 class ChatGrader(GradingRanker):
     "A chat model that grades one document at a time; any recipe of `recipes`"

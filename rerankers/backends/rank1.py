@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..llm.chat import Reply, Talk
-from ..strategies.kinds import Answer, Window
+from ..strategies.kinds import Window
 from ..llm.rankers import GradingRanker
 from ..llm.recipes import POINTWISE
 from ..claims import Claims
@@ -35,17 +35,18 @@ class Rank1Ranker(GradingRanker):
     defaults    = {"en": "jhu-clsp/rank1-7b", "other": "jhu-clsp/rank1-7b"}
     claims      = Claims(models=(("*rank1-*", "*ForCausalLM"),))
     requires    = {"transformers": ("torch", "transformers", "numpy"), "api": ("httpx",), "litellm": ("litellm",)}
-    recipes     = {"rank1": replace(POINTWISE["rank1"], worth={" true": 1.0, " false": 0.0})}
+    recipes     = {"rank1": replace(POINTWISE["rank1"], grades={" true": 1.0, " false": 0.0})}
     recipe_name = "rank1"
 
     def talk(self, window: Window) -> Talk:
         "Let it think, then weigh its two answers"
-        if not self.by_chances: return (yield from super().talk(window))
+        if not self.by_logprobs: return (yield from super().talk(window))
         most = self.most or self.recipe.max_tokens(1)
         room = None if self.client.context is None else self.client.context - most
         shown = self.recipe.fitted(window.query, window.texts, budget=room, count=self.client.count)
         request = self.request(shown.prompt, window)
-        thought = yield replace(request, choices=(), stop=(END,), max_tokens=max(most - self.recipe.answer, 1))
-        begin, status = closed(thought)
-        answer = self.read((yield replace(request, begin=begin)), window)
-        return Answer.of(answer, shown.cut, status if answer.status == "ok" else answer.status, [thought.text.strip()])
+        thought = yield replace(request, choices=(), stop=(END,), max_tokens=max(most - self.recipe.answer_tokens, 1))
+        prefill, status = closed(thought)
+        answer = self.read((yield replace(request, prefill=prefill)), window)
+        status = status if answer.status == "ok" else answer.status
+        return replace(answer, cut=shown.cut, status=status, notes=[thought.text.strip()])

@@ -11,7 +11,8 @@ from typing import Any
 from fastcore.meta import delegates
 from ..errors import InputError, did_you_mean
 from ..llm.chat import Reply, Talk
-from ..strategies.kinds import Answer, Window
+from ..strategies.basics import Answer
+from ..strategies.kinds import Window
 from ..llm.parsing import Verdict
 from ..llm.rankers import RecipeRanker
 from ..llm.recipes import FILTER
@@ -85,7 +86,8 @@ class LLMRelevanceFilter(RecipeRanker):
         "1 for relevant and 0 for not, with explanations; the default where there is no verdict"
         known = [verdict for verdict in verdicts if verdict is not None]
         status = "ok" if len(known) == len(verdicts) else "missing" if known else "wrong_format"
-        return Answer.of([self.default if v is None else float(v.relevant) for v in verdicts], cut, status, [v and v.why for v in verdicts])
+        values = [self.default if v is None else float(v.relevant) for v in verdicts]
+        return Answer(values, cut=cut, status=status, notes=[v and v.why for v in verdicts])
 
     def read(self, reply: Reply, window: Window) -> Answer:
         "A verdict for each document, or None"

@@ -36,14 +36,15 @@ class LetterRanker(ChoosingRanker):
     def request(self, messages: list[Any], window: Window) -> ChatRequest:
         "For chances, a conversation whose answer begins with the letter"
         made = super().request(messages, window)
-        if not made.choices or made.begin: return made
-        if self.client.begins: return replace(made, begin=SAID)
+        if not made.choices or made.prefill: return made
+        if self.client.supports_prefill: return replace(made, prefill=SAID)
         *before, last = made.messages
         return replace(made, messages=(*before, {**last, "content": last["content"] + ALONE}))
 
     def labels(self, window: Window) -> tuple[str, ...]:
         "The letters; raises `InputError` for models that think before they answer"
-        if self.recipe.thought: raise InputError(f"{self}: a model that thinks first has no label at the first position; leave scoring='likelihood' out")
+        if self.recipe.thinking_tokens: raise InputError(f"{self}: a model that thinks first has no label at the first position; leave out "
+                                                      "scoring='likelihood'")
         return super().labels(window)
 
 # %% ../../nbs/backends/setwise.ipynb #65c35b01

@@ -16,16 +16,16 @@ from ..calls import Call, in_thread
 from ..documents import readable
 from ..web.remote import RemoteRanker, Stopped, can_go_on, together, within
 from ..errors import OutOfTime, ProviderError, RerankersError, UnusableAnswer, logger
-from ..strategies.kinds import Answer, Window
+from ..strategies.kinds import Window
 from .passages import estimate_tokens
 from ..strategies.plans import adapt
-from ..strategies.basics import Game, Request, Strategy, result, started
+from ..strategies.basics import Answer, Game, Request, Strategy, result, started
 from ..rankers import Ranking, Task, check_positive, unfinished
 from ..results import Usage
 
 # %% auto #0
 __all__ = ['Message', 'LEAST', 'TINY', 'Talk', 'UNUSABLE', 'ChatRequest', 'Reply', 'same_answer', 'log_sum', 'left_over',
-           'chances_of', 'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker']
+           'logprobs_of', 'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker']
 
 # %% ../../nbs/llm/06_chat.ipynb #2ec4e2be
 Message = Mapping[str, str]     # {"role": "system" | "user" | "assistant", "content": …}
@@ -37,7 +37,7 @@ class ChatRequest:
     max_tokens: int | None = None           # Tokens it may write, thoughts included; None: the server's own bound
     temperature: float | None = 0.0         # 0 is the likeliest answer; None leaves it to the server
     choices: tuple[str, ...] = ()           # How likely does the answer begin with each of these? Nothing else is written
-    begin: str = ""                         # Words put into the model's mouth; not every server lets a caller do that
+    prefill: str = ""                       # How the answer begins: words put into the model's mouth; not every server lets a caller do that
     stop: tuple[str, ...] = ()              # Texts that end the answer; they are left out of it
     options: Mapping[str, Any] = field(default_factory=dict)   # Further fields by OpenAI's names, such as response_format or top_p
     raw: bool = False                       # The first message's content is the whole prompt, without the model's chat format
@@ -46,7 +46,7 @@ class ChatRequest:
 class Reply:
     "What it said"
     text: str                                   # '' where it said nothing, or refused
-    chances: Mapping[str, float] = field(default_factory=dict)  # Choice -> log-probability; empty where the server does not tell
+    logprobs: Mapping[str, float] = field(default_factory=dict) # Choice -> log-probability; empty where the server does not tell
     usage: Usage = field(default_factory=lambda: Usage(calls=1))
     finish: str = "stop"                        # Why it ended: "stop", "length", or a server's own word such as "content_filter"
 
@@ -78,7 +78,7 @@ def left_over(
     rest = max(1 - math.fsum(map(math.exp, listed)), TINY)
     return min(*listed, math.log(rest / missing))
 
-def chances_of(
+def logprobs_of(
     listed: Iterable[tuple[str, float]],    # Tokens that a server lists for one position, with their log-probabilities
     choices: Sequence[str],                 # What was asked for
 ) -> dict[str, float]:
@@ -94,9 +94,9 @@ class ChatClient(ABC):
     "Somebody who answers"
     model: str = ""                 # What answers, for errors and the log
     context: int | None = None      # Tokens of question and answer together; None where nobody knows
-    begins: bool = False            # Can words be put into its mouth (`ChatRequest.begin`)?
-    tells: bool = True              # Does it tell the chances of `choices`?
-    stays: bool = False             # Is it at home in the caller's event loop?
+    supports_prefill: bool = False  # Can words be put into its mouth (`ChatRequest.prefill`)?
+    returns_logprobs: bool = True   # Does it return the log-probabilities of `choices`?
+    in_callers_loop: bool = False   # Is it at home in the caller's event loop?
     theirs: bool = True             # Is its code the caller's? Then whatever it raises is no answer, where windows may stay as they were
 
     @abstractmethod
@@ -117,7 +117,7 @@ class ChatClient(ABC):
 
 class FunctionClient(ChatClient):
     "A function of yours that answers: messages in, text out; plain or a coroutine function"
-    tells, stays = False, True
+    returns_logprobs, in_callers_loop = False, True
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class FunctionClient(ChatClient):
 # %% ../../nbs/llm/06_chat.ipynb #115160b1
 async def awaited(
     strategy: Strategy,                                     # One generator
-    ask: Callable[[Request], Awaitable[Sequence[Any]]],     # Answers one request
+    ask: Callable[[Request], Awaitable[Answer]],    # Answers one request
 ) -> Ranking:
     "One game; what it asks at once is under way at once"
     game = Game(strategy)
@@ -206,9 +206,9 @@ class ChatRanker(RemoteRanker):
     order_free = False                      # The model sees the documents in their order
 
     @property
-    def stays(self) -> bool:    # type: ignore[override]
+    def in_callers_loop(self) -> bool:    # type: ignore[override]
         "A coroutine function of the caller's may hold locks and connections of the caller's loop"
-        return self.client.stays
+        return self.client.in_callers_loop
 
     @abstractmethod
     def talk(
@@ -229,8 +229,8 @@ class ChatRanker(RemoteRanker):
         query, texts, ledger = readable(task.query), [self.view(d) for d in task.documents], Ledger(len(task.documents))
         held: dict[Window, Awaitable[Answer]] = {}
 
-        async def ask(request: Request) -> Sequence[Any]:
-            window = Window(query, tuple(texts[i] for i in request), keep=getattr(request, "keep", None))
+        async def ask(request: Request) -> Answer:
+            window = Window(query, tuple(texts[i] for i in request), keep=request.keep)
             try: answer = await within(call, self._shared(window, ledger, limit, held) if self.once else self._hold(window, ledger, limit))
             except OutOfTime: return adapt(ledger.late(request, self._kept(window, "ok")), self.gives, self.wants)
             ledger.enter(request, answer)
@@ -279,4 +279,4 @@ class ChatRanker(RemoteRanker):
 
     def _kept(self, window: Window, status: str) -> Answer:
         "What counts where there is no usable answer, marked as nobody's opinion"
-        return Answer.of(self.unanswered(window), status=status, named=0)
+        return replace(self.unanswered(window), status=status, named=0)

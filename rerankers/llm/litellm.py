@@ -128,19 +128,19 @@ class LiteLLMClient(NetworkClient):
         self.where, self.prices = Where(base_url, api_key, HiddenHeaders(self.options.headers)), checked_prices(prices)
 
     @property
-    def tells(self) -> bool:    # type: ignore[override]
+    def returns_logprobs(self) -> bool:    # type: ignore[override]
         "Only for models of which litellm knows that they do, until one refuses"
-        return super().tells and LISTED <= set(litellm_module().get_supported_openai_params(self.model) or ())
+        return super().returns_logprobs and LISTED <= set(litellm_module().get_supported_openai_params(self.model) or ())
 
     async def reply(self, request: ChatRequest) -> Reply:
         "The model's answer; raises `ProviderError` or `UnusableAnswer`"
-        if request.begin or request.raw: raise InputError(f"{self}: litellm has no way to begin the model's answer or to leave out its chat format")
+        if request.prefill or request.raw: raise InputError(f"{self}: litellm has no way to begin the model's answer or to leave out its chat format")
         return read_reply(await self.ask("/chat/completions", partial(chat_body, request)), request, str(self), self.prices, self.where.key.hide)
 
     async def attempt(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         "The answer as plain dictionaries, with litellm's idea of its cost"
         import asyncio
-        from rerankers.web.http import disguised
+        from rerankers.web.http import error_in_200
         litellm, options, failed = litellm_module(), self.options, None
         work = litellm.acompletion(model=self.model, timeout=options.timeout, drop_params=True, max_retries=0, **self.where.given(), **body)
         try: answer = await asyncio.wait_for(work, options.timeout)     # litellm's timeout is that of a single byte
@@ -148,5 +148,5 @@ class LiteLLMClient(NetworkClient):
         if failed: raise failed     # here, because litellm's error may quote the key and would be the context of ours
         if not hasattr(answer, "model_dump"): raise UnusableAnswer(f"{self}: litellm gave a {type(answer).__name__}")
         told = answer.model_dump()
-        if wrong := disguised(told, str(self), self.where.key.hide): raise wrong
+        if wrong := error_in_200(told, str(self), self.where.key.hide): raise wrong
         return {**told, "usage": {**mapped(told.get("usage")), "cost": (getattr(answer, "_hidden_params", None) or {}).get("response_cost")}}

@@ -181,12 +181,12 @@ class Ready:
     def kind(self) -> Any:
         "Equal for requests that can run together"
         r = self.request
-        return "chances" if r.choices else (r.max_tokens, r.temperature, r.stop, repr(r.options))
+        return "logprobs" if r.choices else (r.max_tokens, r.temperature, r.stop, repr(r.options))
 
 class LocalClient(ChatClient):
     "A causal language model of transformers that answers in this process"
     theirs = False
-    begins, tells = True, True
+    supports_prefill, returns_logprobs = True, True
 
     @delegates(LoadOptions)
     def __init__(
@@ -224,8 +224,8 @@ class LocalClient(ChatClient):
     def _read(self, request: ChatRequest, most: int | None) -> list[int]:
         "The first of them, at the most so many; raises `UnknownToken`"
         from rerankers.engine.tokens import TextEncoder
-        if request.raw: return TextEncoder(self.vocabulary, most).texts([request.messages[0]["content"] + request.begin])["input_ids"][0]
-        text = in_format(self.tokenizer, request.messages, self.template, self.settings, self.model) + request.begin
+        if request.raw: return TextEncoder(self.vocabulary, most).texts([request.messages[0]["content"] + request.prefill])["input_ids"][0]
+        text = in_format(self.tokenizer, request.messages, self.template, self.settings, self.model) + request.prefill
         ids = self.vocabulary.read([text], most)[text].ids
         self.vocabulary.check(text, ids)
         return ids
@@ -258,7 +258,7 @@ class LocalClient(ChatClient):
         for i, ready in enumerate(found):
             if isinstance(ready, Ready): kinds.setdefault(ready.kind, []).append(i)
         for kind, places in kinds.items():
-            replies = answered(self._chances if kind == "chances" else self._written, [found[i] for i in places])
+            replies = answered(self._logprobs if kind == "logprobs" else self._written, [found[i] for i in places])
             for i, reply in zip(places, replies): found[i] = reply
         return found
 
@@ -267,7 +267,7 @@ class LocalClient(ChatClient):
         try:
             self._note(request.options)
             ids = self._checked(request, 1 if request.choices else request.max_tokens or self.max_tokens)
-            return Ready(request, ids, {c: self._spelling(c, request.begin) for c in request.choices})
+            return Ready(request, ids, {c: self._spelling(c, request.prefill) for c in request.choices})
         except Exception as error: return error
 
     def _note(self, options: Mapping[str, Any]) -> None:
@@ -290,7 +290,7 @@ class LocalClient(ChatClient):
         raise InputError(f"{self.model} has room for {self.context} tokens; the question takes {takes} and the answer up to {more}: "
                          "show fewer documents at once or fewer words of each")
 
-    def _chances(self, asked: Sequence[Ready]) -> list[Reply]:
+    def _logprobs(self, asked: Sequence[Ready]) -> list[Reply]:
         "One forward pass each: the log-probability of every choice at the first position of the answer"
         from rerankers.engine.batching import run_rows
         rows = run_rows(self.runtime, {"input_ids": [a.ids for a in asked]}, pad={"input_ids": self.pad}, max_tokens=self.runtime.max_tokens,
@@ -301,8 +301,8 @@ class LocalClient(ChatClient):
         "Chances from the logits of one position, (vocabulary,)"
         import numpy as np
         whole = float(np.logaddexp.reduce(logits.astype(np.float64)))
-        chances = {choice: log_sum([float(logits[i]) - whole for i in ids]) for choice, ids in asked.choices.items()}
-        return Reply(max(chances, key=chances.__getitem__), chances, Usage(1, len(asked.ids), 1))
+        logprobs = {choice: log_sum([float(logits[i]) - whole for i in ids]) for choice, ids in asked.choices.items()}
+        return Reply(max(logprobs, key=logprobs.__getitem__), logprobs, Usage(1, len(asked.ids), 1))
 
     def _written(self, asked: Sequence[Ready]) -> list[Reply]:
         "Texts, written for several requests at once"

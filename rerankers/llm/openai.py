@@ -19,7 +19,7 @@ from ..web.providers import is_number
 from ..web.secrets import QUOTED
 from ..web.services import SERVICES, Service, find_key, of, service_at
 from ..errors import InputError, ProviderError, UnusableAnswer, did_you_mean, logger
-from .chat import ChatClient, ChatRequest, Reply, chances_of
+from .chat import ChatClient, ChatRequest, Reply, logprobs_of
 from ..results import Usage
 if TYPE_CHECKING: from rerankers.web.http import Posted, WebOptions
 
@@ -36,7 +36,7 @@ class Endpoint(Service):
     _: KW_ONLY
     models: tuple[str, ...] = ()                        # Patterns of its models' names, where a name alone tells
     listed: int = 20                                    # Likeliest tokens it lists at a position; 0: it tells none
-    begins: bool = False                                # Can words be put into the model's mouth?
+    supports_prefill: bool = False                      # Can words be put into the model's mouth?
 
 def at(
     service: str,       # A key of `SERVICES`
@@ -60,8 +60,8 @@ ENDPOINTS: dict[str, Endpoint] = {row.name: row for row in (
     at("fireworks", "/inference/v1", listed=5),
     at("deepinfra", "/v1/openai"),
     at("xai", models=("grok-*",), listed=8),
-    at("vllm", begins=True),
-    at("sglang", begins=True),
+    at("vllm", supports_prefill=True),
+    at("sglang", supports_prefill=True),
     at("ollama"),
     at("llama.cpp"),
 )}
@@ -108,7 +108,7 @@ def chat_body(
     listed: int = 20,           # Likeliest tokens that the server lists
 ) -> dict[str, Any]:
     "The body of a chat completion, without the model"
-    begun = [{"role": "assistant", "content": request.begin}] if request.begin else []
+    begun = [{"role": "assistant", "content": request.prefill}] if request.prefill else []
     body: dict[str, Any] = {"messages": [dict(m) for m in (*request.messages, *begun)], **sampling(request)}
     if request.choices and listed: body |= {"logprobs": True, "top_logprobs": listed}
     if begun: body |= {"continue_final_message": True, "add_generation_prompt": False}     # vLLM's and SGLang's words for it
@@ -119,7 +119,7 @@ def raw_body(
     listed: int = 20,           # Likeliest tokens that the server lists
 ) -> dict[str, Any]:
     "The body of a plain completion, without the model"
-    body = {"prompt": request.messages[0]["content"] + request.begin, **sampling(request)}
+    body = {"prompt": request.messages[0]["content"] + request.prefill, **sampling(request)}
     return {**body, "logprobs": listed} if request.choices and listed else body
 
 # %% ../../nbs/llm/07_openai.ipynb #df2480c4
@@ -179,7 +179,7 @@ def read_reply(
     try:
         choice = body["choices"][0]
         message = choice.get("message") or {"content": choice.get("text")}
-        return Reply(text_of(message), chances_of(listed_tokens(choice), request.choices), used(body, posted.retries, prices),
+        return Reply(text_of(message), logprobs_of(listed_tokens(choice), request.choices), used(body, posted.retries, prices),
                      str(choice.get("finish_reason") or "stop"))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):    # the ways in which a shape can be another one
         raise UnusableAnswer(f"{who}: the answer is no chat completion: {hide(str(body)[:QUOTED])[:300]}") from None
@@ -256,7 +256,7 @@ class NetworkClient(ChatClient):
         self.limit = Limit(int(self.options.concurrency))
 
     @property
-    def tells(self) -> bool:    # type: ignore[override]
+    def returns_logprobs(self) -> bool:    # type: ignore[override]
         "Until the server refuses"
         return self.listed > 0 and not self.refused & LISTINGS
 
@@ -274,16 +274,16 @@ class NetworkClient(ChatClient):
         make: Callable[[int], Mapping[str, Any]],       # Number of likeliest tokens to list -> the method's own fields
     ) -> Posted:
         "Ask with patience, and ask again without a field that is refused"
-        from rerankers.web.http import Posted, patiently
+        from rerankers.web.http import Posted, with_retries
         adjusted, sent = 0, dict[str, Any]()
 
         async def once() -> Any:    # its body is made when its turn has come: what others have learnt meanwhile counts
             nonlocal sent
-            sent = fields_sent(make(self.listed if self.tells else 0), self.extra, self.refused)
+            sent = fields_sent(make(self.listed if self.returns_logprobs else 0), self.extra, self.refused)
             return await self.attempt(path, sent)
 
         while True:
-            try: return Posted(*await patiently(once, self.options, self.limit))
+            try: return Posted(*await with_retries(once, self.options, self.limit))
             except ProviderError as error:
                 if adjusted == ADJUSTMENTS or error.status not in ADJUSTED or not self._learn(error, sent): raise
             adjusted += 1
@@ -334,7 +334,7 @@ class OpenAIClient(NetworkClient):
         url = own or (checked_address(named, row.base_variable) if named else row.base_url)
         if not url: raise InputError(f"{endpoint}: each account has its own address; pass base_url=")
         super().__init__(model, context=context, listed=row.listed, extra=extra_body, options=options)
-        self.prices, self.begins = checked_prices(prices), row.begins
+        self.prices, self.supports_prefill = checked_prices(prices), row.supports_prefill
         once = replace(self.options, retries=0)     # the patience is the client's, since an answer with status 200 may be a failure
         self.server = Server(base_of(url), name=urlsplit(bare(url)).netloc, key=find_key(row, api_key, own), auth=row.auth, headers=row.headers, options=once)
 
@@ -345,14 +345,14 @@ class OpenAIClient(NetworkClient):
 
     async def attempt(self, path: str, body: dict[str, Any]) -> Any:
         "One request; raises the error that an answer holds, one that names no status too"
-        from rerankers.web.http import disguised
+        from rerankers.web.http import error_in_200
         posted = await self.server.post(path, {"model": self.model, **body}, about=self.model)
-        if failed := disguised(posted.body, self.who, self.server.key.hide): raise failed
+        if failed := error_in_200(posted.body, self.who, self.server.key.hide): raise failed
         return posted.body
 
     async def reply(self, request: ChatRequest) -> Reply:
         "The server's answer; raises `ProviderError` or `UnusableAnswer`"
-        if request.begin and not (self.begins or request.raw):
+        if request.prefill and not (self.supports_prefill or request.raw):
             raise InputError(f"{self}: this server lets nobody begin the model's answer; a local model does, and so does a server of your own "
                              "that runs vLLM or SGLang: say client='vllm' or client='sglang' beside its base_url=")
         path, make = ("/completions", raw_body) if request.raw else ("/chat/completions", chat_body)

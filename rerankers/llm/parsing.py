@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..errors import InputError, did_you_mean
@@ -14,8 +15,7 @@ from .identifiers import (
     CHAIN, EXAMPLE, HEADING, LETTERS, LIST, NOUNS, NUMBERS, ORIGINAL, REFUSAL, SENTENCE, SEQUENCE, SERIES, Naming, Run, Said,
     complete, directed, heading, last_resort, mentions, praise, runs, together, upward, without, word_by_word)
 from .rows import RANKING, TAG, Beside, as_position, beside, failure, inside, of_json, of_places, of_scores, of_table, of_tags, taken_apart
-from ..strategies.basics import Order, Repaired, repair
-from ..strategies.basics import named as spoken_of
+from ..strategies.basics import Answer, repair
 
 # %% auto #0
 __all__ = ['THOUGHTS', 'LONGEST', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'BOXED', 'PLAIN', 'PAGE', 'Found', 'SUBJECT', 'AWAY',
@@ -198,25 +198,24 @@ def counted_from_zero(found: Sequence[int | None], n: int) -> bool:
 # %% ../../nbs/llm/04_parsing.ipynb #45dcfb8e
 STYLES = dict.fromkeys(("numbers", "ties", "words", "json"), NUMBERS) | {"letters": LETTERS}     # how each names documents
 
-def with_last(order: list[int], last: Sequence[int]) -> Order:
+def with_last(order: Answer, last: Sequence[int]) -> Answer:
     "An order with some documents at its end"
-    return Order.of([*(i for i in order if i not in last), *(i for i in dict.fromkeys(last) if i in order)], spoken_of(order))
+    return replace(order, values=[*(i for i in order if i not in last), *(i for i in dict.fromkeys(last) if i in order)])
 
 def parse_order(
     text: Any,                  # The model's answer, any text or None
     n: int,                     # Documents in the window
     *,
     style: str = "numbers",     # How documents are named: a key of `STYLES`
-) -> Repaired:
+) -> Answer:
     "An order of `n` documents and how good the answer was. Never raises for a text; `InputError` for an unknown style"
     if style not in STYLES: raise InputError(f"style={style!r}: no such way to name documents. {did_you_mean(style, STYLES)}")
     said = after_thought(text)
     parts = parts_of(answer_in(said or ""), STYLES[style], n)
     found = until_repeated(in_order(parts)) if style == "ties" else in_order(parts)
-    order, status = repair(found, n)
-    order = with_last(order, [i for i in parts.worst if i not in found])
-    if counted_from_zero(found, n): order = repair([i + 1 for i in found if i is not None], n).order
-    return Repaired(order, status if status != "empty" or said == "" else "wrong_format")
+    order = with_last(repair(found, n), [i for i in parts.worst if i not in found])
+    if counted_from_zero(found, n): order = replace(repair([i + 1 for i in found if i is not None], n), status=order.status)
+    return replace(order, status="wrong_format") if order.status == "empty" and said != "" else order
 
 # %% ../../nbs/llm/04_parsing.ipynb #89721f53
 ANSWER  = re.compile(r"answer|label|choice|output|\bbest|passage|document|relevan|antwort|réponse|respuesta|答|选|段落", re.I)  # before its colon

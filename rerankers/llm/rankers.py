@@ -17,7 +17,8 @@ from ..errors import InputError, did_you_mean
 from ..web.remote import check_on_error
 from .chat import UNUSABLE, ChatRanker, ChatRequest, Reply, Talk
 from .clients import make_client
-from ..strategies.kinds import Answer, Window
+from ..strategies.basics import Answer
+from ..strategies.kinds import Window
 from .parsing import after_thought
 from .passages import Fitted
 from ..strategies.plans import PLANS, options_of, plan
@@ -141,11 +142,11 @@ class RecipeRanker(ChatRanker):
         window: Window,     # What it was shown
     ) -> Answer:
         "A reply that came to its point, read; one that was cut off in the middle of a thought is no answer"
-        return self.unanswered(window).marked("wrong_format") if self.unfinished(reply) else self.read(reply, window)
+        return replace(self.unanswered(window), status="wrong_format") if self.unfinished(reply) else self.read(reply, window)
 
     def unfinished(self, reply: Reply) -> bool:
         "Did its room end before its thought did? The tag that begins a thought may be the chat format's, so only the one that ends it tells"
-        return bool(self.recipe.thought) and reply.finish == "length" and after_thought(reply.text) in (None, reply.text.strip())
+        return bool(self.recipe.thinking_tokens) and reply.finish == "length" and after_thought(reply.text) in (None, reply.text.strip())
 
     def labels(
         self,
@@ -155,10 +156,10 @@ class RecipeRanker(ChatRanker):
         return tuple(self.recipe.prompt.names(len(window.texts)))
 
     @property
-    def by_chances(self) -> bool:
+    def by_logprobs(self) -> bool:
         "Are chances read instead of a text?"
-        wanted = self.scoring or ("likelihood" if self.recipe.prefill or self.recipe.worth else "generation")
-        return wanted == "likelihood" and (self.client.tells or self.scoring == "likelihood")
+        wanted = self.scoring or ("likelihood" if self.recipe.prefill or self.recipe.grades else "generation")
+        return wanted == "likelihood" and (self.client.returns_logprobs or self.scoring == "likelihood")
 
     def request(
         self,
@@ -167,8 +168,8 @@ class RecipeRanker(ChatRanker):
     ) -> ChatRequest:
         "A conversation as a request"
         recipe = self.recipe
-        most, choices = self.most or recipe.max_tokens(len(window.texts)), self.labels(window) if self.by_chances else ()
-        return ChatRequest(tuple(messages), max_tokens=most, temperature=recipe.temperature, choices=choices, begin=recipe.prefill, options=recipe.options,
+        most, choices = self.most or recipe.max_tokens(len(window.texts)), self.labels(window) if self.by_logprobs else ()
+        return ChatRequest(tuple(messages), max_tokens=most, temperature=recipe.temperature, choices=choices, prefill=recipe.prefill, options=recipe.options,
                            raw=not recipe.chat)
 
     def shown(
@@ -186,9 +187,9 @@ class RecipeRanker(ChatRanker):
         shown = self.shown(window)
         request = self.request(shown.prompt, window)
         found = self.heard((yield request), window)
-        if request.choices and found.status in UNUSABLE and not self.by_chances:     # the server has just refused to tell them: ask for words
+        if request.choices and found.status in UNUSABLE and not self.by_logprobs:     # the server has just refused to tell them: ask for words
             found = self.heard((yield self.request(shown.prompt, window)), window)
-        return Answer.of(found, shown.cut, found.status, found.notes)
+        return replace(found, cut=shown.cut)
 
 # %% ../../nbs/llm/11_rankers.ipynb #d8386bb1
 class OrderingRanker(RecipeRanker):
@@ -197,16 +198,14 @@ class OrderingRanker(RecipeRanker):
 
     def read(self, reply: Reply, window: Window) -> Answer:
         "The order of a text, or the labels by falling chance"
-        if not self.by_chances:
-            order, status = self.recipe.read(reply.text, len(window.texts))
-            return Answer.of(order, status=status)
-        if not reply.chances: return self.unanswered(window).marked("empty")
+        if not self.by_logprobs: return Answer.of(self.recipe.read(reply.text, len(window.texts)))
+        if not reply.logprobs: return replace(self.unanswered(window), status="empty")
         names = self.labels(window)
-        return Answer.of(sorted(range(len(names)), key=lambda i: -reply.chances[names[i]]))
+        return Answer(sorted(range(len(names)), key=lambda i: -reply.logprobs[names[i]]))
 
     def unanswered(self, window: Window) -> Answer:
         "The order as it was"
-        return Answer(range(len(window.texts)))
+        return Answer(list(range(len(window.texts))))
 
 # %% ../../nbs/llm/11_rankers.ipynb #b2f91b49
 class ChoosingRanker(RecipeRanker):
@@ -216,13 +215,13 @@ class ChoosingRanker(RecipeRanker):
     def read(self, reply: Reply, window: Window) -> Answer:
         "1 for the chosen one, or the labels' chances"
         n = len(window.texts)
-        if self.by_chances:
-            if not reply.chances: return self.unanswered(window).marked("empty")
-            chances = [math.exp(reply.chances[label]) for label in self.labels(window)]
-            return Answer(c / math.fsum(chances) for c in chances)
+        if self.by_logprobs:
+            if not reply.logprobs: return replace(self.unanswered(window), status="empty")
+            probabilities = [math.exp(reply.logprobs[label]) for label in self.labels(window)]
+            return Answer([p / math.fsum(probabilities) for p in probabilities])
         best = self.recipe.read(reply.text, n)
-        if best is None: return self.unanswered(window).marked("wrong_format")
-        return Answer(float(i == best) for i in range(n))
+        if best is None: return replace(self.unanswered(window), status="wrong_format")
+        return Answer([float(i == best) for i in range(n)])
 
     def unanswered(self, window: Window) -> Answer:
         "Nobody is preferred"
@@ -238,7 +237,7 @@ class SelectingRanker(RecipeRanker):
         n, keep = len(window.texts), self.places(window)
         chosen = self.recipe.read(reply.text, n, keep)
         status = "ok" if len(chosen) == min(keep, n) else "missing" if chosen else "wrong_format"
-        return Answer.of([*chosen, *(i for i in range(n) if i not in set(chosen))], status=status, named=len(chosen))
+        return Answer([*chosen, *(i for i in range(n) if i not in set(chosen))], status=status, named=len(chosen))
 
     def places(self, window: Window) -> int:
         "How many are to be selected: what the strategy says; else the best, where it wants no more, or the better half"
@@ -250,7 +249,7 @@ class SelectingRanker(RecipeRanker):
 
     def unanswered(self, window: Window) -> Answer:
         "Those that came first"
-        return Answer(range(len(window.texts)))
+        return Answer(list(range(len(window.texts))))
 
 # %% ../../nbs/llm/11_rankers.ipynb #d4e62077
 def each_alone(
@@ -262,12 +261,12 @@ def each_alone(
     return Ranking(scores=[score for [score] in answers])
 
 def expected(
-    chances: Mapping[str, float],   # Answer -> log-probability
-    worth: Mapping[str, float],     # Answers that count -> what each is worth
+    logprobs: Mapping[str, float],  # Answer -> log-probability
+    grades: Mapping[str, float],    # Answers that count -> the grade of each
 ) -> float:
-    "The mean worth of an answer, given the log-probabilities of the answers that count"
-    weights = {answer: math.exp(chances[answer] - max(chances.values())) for answer in worth}
-    return math.fsum(weights[a] * worth[a] for a in worth) / math.fsum(weights.values())
+    "The mean grade of an answer, given the log-probabilities of the answers that count"
+    weights = {answer: math.exp(logprobs[answer] - max(logprobs.values())) for answer in grades}
+    return math.fsum(weights[a] * grades[a] for a in grades) / math.fsum(weights.values())
 
 
 # %% ../../nbs/llm/11_rankers.ipynb #0fc1e40c
@@ -281,16 +280,18 @@ class GradingRanker(RecipeRanker):
         return each_alone, "scores"
 
     def labels(self, window: Window) -> tuple[str, ...]:
-        "The answers that are worth something"
-        if not self.recipe.worth: raise InputError(f"{self}: the recipe does not say what its answers are worth; scoring='likelihood' needs that")
-        return tuple(self.recipe.worth)
+        "The answers that have a grade"
+        if not self.recipe.grades:
+            raise InputError(f"{self}: the recipe does not say which grades its answers stand for (grades=); "
+                             "scoring='likelihood' needs that")
+        return tuple(self.recipe.grades)
 
     def read(self, reply: Reply, window: Window) -> Answer:
-        "The expected worth, or the grade that the text names"
-        if self.by_chances and reply.chances: return Answer([expected(reply.chances, self.recipe.worth)])
+        "The expected grade, or the grade that the text names"
+        if self.by_logprobs and reply.logprobs: return Answer([expected(reply.logprobs, self.recipe.grades)])
         grade = self.recipe.read(reply.text)
-        if grade is None: return self.unanswered(window).marked("wrong_format")
-        return Answer.of([float(grade)], status="no_chances" if self.by_chances or self.recipe.worth else "ok")
+        if grade is None: return replace(self.unanswered(window), status="wrong_format")
+        return Answer([float(grade)], status="no_logprobs" if self.by_logprobs or self.recipe.grades else "ok")
 
     def unanswered(self, window: Window) -> Answer:
         "Worth nothing"

@@ -30,14 +30,14 @@ __all__ = ['NUMBERS', 'LISTED', 'RANKGPT_SYSTEM', 'RANKGPT_BEFORE', 'RANKGPT_AFT
 class Recipe:
     "What one method says to a chat model, and how it reads the reply"
     prompt: ChatPrompt                              # The words
-    read: Callable[..., Any]                        # (reply, number of documents) -> what its kind gives; never raises for a text
+    read: Callable[..., Any]                        # (reply, number of documents) -> an `Answer`, a label, a grade …; never raises for a text
     passages: PassageText = PassageText()           # How documents are shown
     window: int = 20                                # Documents shown at once, as the authors have it
     temperature: float | None = 0.0                 # None leaves it to the server
-    answer: int = 16                                # Tokens of an answer,
-    each: int = 0                                   # and for each document,
-    thought: int = 0                                # and for what a reasoning model thinks before it
-    worth: Mapping[str, float] = field(default_factory=dict)    # One-token answers and what they are worth, to score by their probabilities
+    answer_tokens: int = 16                         # Tokens of an answer,
+    tokens_per_document: int = 0                    # and for each document,
+    thinking_tokens: int = 0                        # and for what a reasoning model thinks before it
+    grades: Mapping[str, float] = field(default_factory=dict)   # One-token answers and the grade that each stands for, to score by their probabilities
     options: Mapping[str, Any] = field(default_factory=dict)    # Further parameters of the request
     prefill: str = ""                               # How the assistant's answer begins, for models that run here
     chat: bool = True                               # False: the only message is the model's input, without a chat format
@@ -69,7 +69,7 @@ class Recipe:
         n: int,     # Documents shown at once
     ) -> int:
         "Tokens that an answer about `n` documents may need"
-        return self.answer + self.each * n + self.thought
+        return self.answer_tokens + self.tokens_per_document * n + self.thinking_tokens
 
     def with_template(
         self,
@@ -82,7 +82,7 @@ class Recipe:
 
 # %% ../../nbs/llm/05_recipes.ipynb #c0c7fc55
 NUMBERS = partial(parse_order, style="numbers")
-LISTED  = partial(Recipe, read=NUMBERS, answer=16, each=6)      # `[12] > ` is five tokens at the most
+LISTED  = partial(Recipe, read=NUMBERS, answer_tokens=16, tokens_per_document=6)      # `[12] > ` is five tokens at the most
 
 RANKGPT_SYSTEM = "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."
 RANKGPT_BEFORE = ("I will provide you with {num} passages, each indicated by number identifier []. \n"
@@ -149,7 +149,7 @@ rankmistral = replace(LISTED(zephyr("a numerical", FORMAT % "[2] > [1]", system=
 rankzephyr_2026 = LISTED(zephyr("a numerical", FORMAT26 % "[2] > [1]", blank="", system=RANKLLM))
 rankzephyr_letters_2026 = LISTED(zephyr("an alphabetical", FORMAT26 % "[B] > [A]", blank="", system=RANKLLM, labels="letters"), **LETTERED)
 # github.com/gangiswag/llm-reranker rank_listwise_os_llm.py, as its llm_util.py calls it
-first = replace(rankzephyr_letters, answer=1, each=0, passages=PassageText(hide="letters"), prefill="[")
+first = replace(rankzephyr_letters, answer_tokens=1, tokens_per_document=0, passages=PassageText(hide="letters"), prefill="[")
 
 # %% ../../nbs/llm/05_recipes.ipynb #5a1139fd
 lrl = Recipe(ChatPrompt(      # rank-llm 0.26.0 rank_lrl_template.yaml
@@ -157,7 +157,7 @@ lrl = Recipe(ChatPrompt(      # rank-llm 0.26.0 rank_lrl_template.yaml
     passage='{label} = "{text}"\n', labels="words",
     after='QUESTION: "{query}"\nPASSAGES: [{labels}]\nSort the PASSAGES by their relevance to the Query. The answer should be a sorted list of PASSAGE ids '
           "(e.g., [PASSAGE2, ..., PASSAGE1]). Do not include any additional words or explanations.\nSORTED_PASSAGES ="),
-    partial(parse_order, style="words"), answer=16, each=8)
+    partial(parse_order, style="words"), answer_tokens=16, tokens_per_document=8)
 
 REASONRANK = "You are RankLLM, an intelligent assistant that can rank passages based on their relevance to the query."
 THINKING   = (" Given a query and a passage list, you first thinks about the reasoning process in the mind and then provides the answer (i.e., the reranked "
@@ -168,8 +168,8 @@ TAGGED     = ("The final ranked list should be enclosed within <answer> </answer
 
 # github.com/8421BCD/ReasonRank utils.py, listwise_prompt_r1.toml, run_rank_llm.sh; the second for checkpoints made from Qwen3, which think on their own
 reasonrank = LISTED(zephyr("a numerical", "The format of the answer should be [] > [], e.g., [2] > [1].", system=REASONRANK + THINKING),
-                    passages=PassageText(75), thought=3072)
-reasonrank_qwen3 = LISTED(zephyr("a numerical", TAGGED, system=REASONRANK), passages=PassageText(75), thought=3072,
+                    passages=PassageText(75), thinking_tokens=3072)
+reasonrank_qwen3 = LISTED(zephyr("a numerical", TAGGED, system=REASONRANK), passages=PassageText(75), thinking_tokens=3072,
                           temperature=0.6, options={"top_p": 0.95, "top_k": 20})
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ rearank = LISTED(ChatPrompt(    # github.com/lezhang7/Rearank rank_gpt.py; the t
             - Note specific relevant information or keywords
 
             2. Then, within <answer> tags, provide ONLY the final ranking in descending order of relevance using the format: [X] > [Y] > [Z]"""),
-    passages=SingleBlanks(400, by="characters"), thought=2048)
+    passages=SingleBlanks(400, by="characters"), thinking_tokens=2048)
 
 rank_k = Recipe(ChatPrompt(     # github.com/hltcoe/rank-k rerank.py; the blanks at line ends are theirs
     before="""
@@ -215,7 +215,7 @@ Output only the ordering without any other text.
 Query: {query}
 
 """, passage="[{label}] {text}", joiner="\n\n", after="\n"),
-    partial(parse_order, style="ties"), passages=PassageText(340), answer=16, each=6, thought=4000, temperature=0.7)
+    partial(parse_order, style="ties"), passages=PassageText(340), answer_tokens=16, tokens_per_document=6, thinking_tokens=4000, temperature=0.7)
 
 RANKING_SCHEMA = {"type": "object", "properties": {"ranking": {"type": "array", "items": {"type": "integer"}}}, "required": ["ranking"],
                   "additionalProperties": False}
@@ -225,7 +225,7 @@ structured = Recipe(ChatPrompt(
     before="Query: {query}\n\n{num} passages, each with its number in brackets:\n\n", passage="[{label}] {text}\n\n",
     after='Rank all {num} passages from the one that answers the query best to the one that answers it least. '
           'Reply with a JSON object and nothing else: {"ranking": [passage numbers, best first]}'),
-    partial(parse_order, style="json"), answer=32, each=4,
+    partial(parse_order, style="json"), answer_tokens=32, tokens_per_document=4,
     options={"response_format": {"type": "json_schema", "json_schema": {"name": "ranking", "strict": True, "schema": RANKING_SCHEMA}}})
 
 LISTWISE = {"rankgpt": rankgpt, "rankgpt-single": rankgpt_single, "rankgpt-completion": rankgpt_completion, "rankgpt-apeer": rankgpt_apeer,
@@ -249,7 +249,7 @@ SCORED = {"insertrank": insertrank}     # `messages(query, texts, score=["12.345
 # %% ../../nbs/llm/05_recipes.ipynb #f65abaad
 CHOOSING = ("You are RankGPT, an intelligent assistant specialized in selecting the most relevant passage from a %s of passages "
             "based on their relevance to the query.")
-LETTER: dict[str, Any] = dict(read=parse_label, passages=PassageText(hide=""), answer=8)
+LETTER: dict[str, Any] = dict(read=parse_label, passages=PassageText(hide=""), answer_tokens=8)
 LABELLED: dict[str, Any] = dict(passage='Passage {label}: "{text}"', joiner="\n\n", labels="letters")
 
 # github.com/ielab/llm-rankers llmrankers/setwise.py and pairwise.py
@@ -263,7 +263,7 @@ PRP_AFTER  = "\n\nOutput Passage A or Passage B:"
 prp        = Recipe(ChatPrompt(before=PRP_BEFORE + "\n", after=PRP_AFTER, **LABELLED), window=2, **LETTER)
 prp_openai = Recipe(ChatPrompt(system=CHOOSING % "pair", before=PRP_BEFORE + " " * 8 + "\n", after=PRP_AFTER, **LABELLED), window=2, **LETTER)
 
-NUMBER: dict[str, Any] = dict(read=partial(parse_label, style="numbers"), thought=2048)
+NUMBER: dict[str, Any] = dict(read=partial(parse_label, style="numbers"), thinking_tokens=2048)
 rank_r1 = Recipe(ChatPrompt(        # llm-rankers Rank-R1/README.md and create_dataset.py: `[1] text`, as trained
     system="A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant first thinks about the reasoning "
            "process in the mind and then provides the user with the answer. The reasoning process and answer are enclosed within <think> </think> and "
@@ -306,7 +306,8 @@ tourrank = Recipe(ChatPrompt(       # github.com/chenyiqun/TourRank TourRank_mul
     ready="Okay, please provide the documents.", passage="Document {label}: {text}", received="Received Document {label}.",
     after="The Query is: {query}.\nNow, you must output the top {most} documents that are most relevant to the Query using the following format strictly, and "
           "nothing else. Don't output any explanation, just the following format:\nDocument 3, ..., Document 1"),
-    parse_selection, passages=PassageText(hide=""), temperature=None, answer=16, each=4)     # the authors leave the temperature to the server
+    parse_selection, passages=PassageText(hide=""), answer_tokens=16, tokens_per_document=4,
+    temperature=None)     # the authors leave it to the server
 
 SELECT = {"tourrank": tourrank}
 
@@ -315,7 +316,7 @@ WHOLE = PassageText(hide="")
 ONE: dict[str, Any] = dict(passages=WHOLE, window=1)
 
 yes_no = Recipe(ChatPrompt(passage="Passage: {text}\nQuery: {query}\nDoes the passage answer the query? Answer 'Yes' or 'No'"),     # llm-rankers pointwise.py
-                parse_yes_no, answer=1, worth={"yes": 1.0, "no": 0.0}, **ONE)
+                parse_yes_no, answer_tokens=1, grades={"yes": 1.0, "no": 0.0}, **ONE)
 
 umbrela = Recipe(ChatPrompt(passage="""Given a query and a passage, you must provide a score on an integer scale of 0 to 3 with the following meanings:
 0 = represent that the passage has nothing to do with the query,\x20
@@ -336,7 +337,7 @@ Measure how well the content matches a likely intent of the query (M).
 Measure how trustworthy the passage is (T).
 Consider the aspects above and the relative importance of each, and decide on a final score (O). Final score must be an integer value only.
 Do not provide any code in result. Provide each score in the format of: ##final score: score without providing any reasoning."""),
-    partial(parse_score, most=3), answer=100, **ONE)      # github.com/castorini/umbrela qrel_zeroshot_bing.yaml
+    partial(parse_score, most=3), answer_tokens=100, **ONE)      # github.com/castorini/umbrela qrel_zeroshot_bing.yaml
 
 umbrela_basic = Recipe(ChatPrompt(passage="""You are an expert judge of a content. Using your internal knowledge and simple commonsense reasoning, try to """
 """verify if the passage is relevance category to the query.
@@ -355,13 +356,13 @@ Instructions: Think about the question. After explaining your reasoning, provide
 Query: {query}
 Passage: {text}
 
-Explanation:"""), partial(parse_score, most=3), answer=400, **ONE)     # qrel_zeroshot_basic.yaml
+Explanation:"""), partial(parse_score, most=3), answer_tokens=400, **ONE)     # qrel_zeroshot_basic.yaml
 
 graded_4 = Recipe(ChatPrompt(
     system="You judge how relevant search results are.",
     passage="Query: {query}\n\nPassage: {text}\n\nHow relevant is the passage to the query? 0: not at all. 1: it touches the topic. 2: it answers in part. "
             "3: it answers fully. Reply with one digit from 0 to 3 and nothing else."),
-    partial(parse_score, most=3), answer=1, worth={"0": 0.0, "1": 1.0, "2": 2.0, "3": 3.0}, **ONE)
+    partial(parse_score, most=3), answer_tokens=1, grades={"0": 0.0, "1": 1.0, "2": 2.0, "3": 3.0}, **ONE)
 
 rating_10 = Recipe(ChatPrompt(
     system="You judge how relevant search results are.",
@@ -372,7 +373,7 @@ rating_10 = Recipe(ChatPrompt(
 rank1 = Recipe(ChatPrompt(      # github.com/orionw/rank1 rank1.py
     passage="Determine if the following passage is relevant to the query. Answer only with 'true' or 'false'.\n"
             "Query: {query}\nPassage: {text}\n<think>"),
-               parse_yes_no, passages=PassageText(None, hide=""), window=1, thought=8192, worth={"true": 1.0, "false": 0.0}, chat=False)
+               parse_yes_no, passages=PassageText(None, hide=""), window=1, thinking_tokens=8192, grades={"true": 1.0, "false": 0.0}, chat=False)
 
 POINTWISE = {"yes-no": yes_no, "umbrela": umbrela, "umbrela-basic": umbrela_basic, "graded-4": graded_4, "rating-10": rating_10, "rank1": rank1}
 
@@ -424,6 +425,7 @@ Here is the query and documents:
 
 Analyse the above documents and provide your responses using the provided format. You must assign either the RELEVANT or NOT_RELEVANT label, no other """
 """option is permitted."""),
-    parse_verdicts, passages=PassageText(None, hide="tags"), answer=16, each=200)     # github.com/AnswerDotAI/rerankers llm_relevance_filter.py
+    parse_verdicts, passages=PassageText(None, hide="tags"), answer_tokens=16,
+    tokens_per_document=200)     # github.com/AnswerDotAI/rerankers llm_relevance_filter.py
 
 FILTER = {"relevance-filter": relevance_filter}

@@ -6,64 +6,79 @@
 from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from itertools import combinations, cycle, islice, permutations
 from math import fsum
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import InputError, UnusableAnswer
 from ..rankers import Ranking, check_positive
 
 # %% auto #0
-__all__ = ['Request', 'Strategy', 'Known', 'STAND_IN', 'Asked', 'Order', 'named', 'Repaired', 'repair', 'count_of',
-           'check_window', 'spans', 'sliding_window', 'all_pairs', 'filled', 'played', 'knockout', 'check_tournament',
-           'tournament', 'Game', 'result', 'play', 'lockstep', 'Oracle', 'started']
+__all__ = ['Wanted', 'Strategy', 'Known', 'STAND_IN', 'Asked', 'Request', 'Answer', 'repair', 'count_of', 'check_window', 'spans',
+           'sliding_window', 'all_pairs', 'filled', 'played', 'knockout', 'check_tournament', 'tournament', 'Game',
+           'result', 'play', 'lockstep', 'Oracle', 'started']
 
 # %% ../../nbs/strategies/00_basics.ipynb #be39196c
-Request  = tuple[int, ...]                                          # Positions of documents in their query's list; one may occur twice
-Strategy = Generator[list[Request], list[Sequence[Any]], Ranking]   # Yields what may run at once, is sent the answers in that order
+@dataclass(frozen=True)
+class Request(Sequence[int]):
+    "Documents to be judged together"
+    documents: tuple[int, ...]  # Positions in their query's list, as they are shown; one may occur twice
+    keep: int | None = None     # How many are to be selected, for methods that select some instead of ordering all
 
-# %% ../../nbs/strategies/00_basics.ipynb #c4c54b89
-class Order(list[int]):
-    "Positions, best first: some as they were named, the rest as they were"
-    named: int | None = None    # How many were named; None: all of them
+    def __len__(self) -> int: return len(self.documents)
+    def __getitem__(self, place): return self.documents[place]
 
     @classmethod
     def of(
         cls,
-        positions: Iterable[int],   # Best first
-        named: int,                 # The first so many were named, the others only follow
-    ) -> Order:
-        "An order of which the first were named"
-        made = cls(positions)
-        made.named = named
-        return made
+        wanted: Sequence[int],  # What a strategy yields: a tuple of positions, or a `Request`
+    ) -> Request:
+        "A request of any sequence of positions"
+        return wanted if isinstance(wanted, Request) else cls(tuple(wanted))
 
-def named(
-    answer: Sequence[Any],  # To one request
-) -> int:
-    "How many documents an answer speaks of; 0 where there was none, and the documents are as they were shown"
-    known = getattr(answer, "named", None)
-    return len(answer) if known is None else known
+Wanted   = Sequence[int]    # What a strategy yields: a tuple of positions, or a `Request` that says more
+Strategy = Generator[Sequence[Wanted], "list[Answer]", Ranking]     # Yields what may run at once, is sent the answers in that order
 
-class Repaired(NamedTuple):
-    "An answer made whole, and what was wrong with it"
-    order: list[int]    # A permutation of the window's positions, best first
-    status: str         # "ok", "missing", "repetition", "out_of_range" or "empty": the gravest fault; parsers of texts add "wrong_format"
+# %% ../../nbs/strategies/00_basics.ipynb #c4c54b89
+@dataclass
+class Answer(Sequence[Any]):
+    "What was said of a window's documents: positions, best first, or a number for each"
+    values: list[Any]                                           # Positions in the window, or shares, or scores
+    named: int = -1                                             # The first so many positions were named, the others only follow; -1: all
+    status: str = "ok"                                          # What was wrong with it, as `repair` has it
+    cut: Sequence[bool] | None = None                           # Which texts were too long; None where nobody looked
+    notes: Sequence[str | None] | None = None                   # What was said of each text
+
+    def __post_init__(self) -> None:
+        self.values = list(self.values)
+        if self.named < 0: self.named = len(self.values)
+
+    def __len__(self) -> int: return len(self.values)
+    def __getitem__(self, place): return self.values[place]
+
+    @classmethod
+    def of(
+        cls,
+        said: Iterable[Any],    # An `Answer`, or its values alone
+    ) -> Answer:
+        "An answer of any values"
+        return said if isinstance(said, Answer) else cls(list(said))
 
 def repair(
     answer: Iterable[Any] | None,   # What should be positions, best first
     n: int,                         # Documents in the window
-) -> Repaired:
+) -> Answer:
     "An order of `n` documents from any answer: the first mention of each counts, the unnamed follow in the window's order"
     given = list(answer or [])
     valid = [int(i) for i in given if isinstance(i, Integral) and not isinstance(i, bool) and 0 <= int(i) < n]
     kept = list(dict.fromkeys(valid))
     status = ("empty" if n and not kept else "out_of_range" if len(valid) < len(given) else "repetition" if len(kept) < len(valid)
               else "missing" if len(kept) < n else "ok")
-    return Repaired(Order.of([*kept, *(i for i in range(n) if i not in set(kept))], len(kept)), status)
+    return Answer([*kept, *(i for i in range(n) if i not in set(kept))], len(kept), status)
 
 # %% ../../nbs/strategies/00_basics.ipynb #0e48003b
 def count_of(
@@ -121,7 +136,7 @@ def all_pairs(
     both: bool = True,  # Ask (i, j) and (j, i), or i < j alone
 ) -> Strategy:
     "Scores from comparisons of two. Calls: n(n - 1), or half of it; at once: all"
-    pairs: list[Request] = list(permutations(range(n), 2) if both else combinations(range(n), 2))
+    pairs = list(permutations(range(n), 2) if both else combinations(range(n), 2))
     answers = yield pairs
     shares: list[list[float]] = [[] for _ in range(n)]
     for pair, preferred in zip(pairs, answers, strict=True):
@@ -133,7 +148,7 @@ def filled(
     members: Sequence[int],     # Fewer documents than a group has, or as many
     pool: Sequence[int],        # Who may join
     group: int,                 # Documents a group
-) -> Request:
+) -> tuple[int, ...]:
     "A whole group in the order of the documents; members join twice when the pool has nobody else"
     others = [i for i in pool if i not in members] or pool
     return tuple(sorted([*members, *islice(cycle(others), group - len(members))]))
@@ -141,11 +156,11 @@ def filled(
 Known = dict[frozenset[int], list[int]]     # A group's members -> its documents, best first
 
 def played(
-    groups: list[Request],  # That meet at the same time
-    known: Known,           # What was found before; grows
-) -> Generator[list[Request], list[Sequence[Any]], list[list[int]]]:
+    groups: list[tuple[int, ...]],  # That meet at the same time
+    known: Known,                   # What was found before; grows
+) -> Generator[Sequence[Wanted], list[Answer], list[list[int]]]:
     "Each group's documents, best first; asks only for groups that were not played yet, and for nothing where there is one contender"
-    new: dict[frozenset[int], Request] = {}
+    new: dict[frozenset[int], tuple[int, ...]] = {}
     for g in groups:
         if len(set(g)) > 1 and frozenset(g) not in known: new.setdefault(frozenset(g), g)
     if new:
@@ -158,7 +173,7 @@ def knockout(
     group: int,         # Documents shown at once
     keep: int,          # Who go on from a group
     known: Known,       # What was found before; grows
-) -> Generator[list[Request], list[Sequence[Any]], int]:
+) -> Generator[Sequence[Wanted], list[Answer], int]:
     "The document that wins against all others"
     below, level = slots, slots
     while len(level) > group:
@@ -216,12 +231,14 @@ class Game:
 
     def tell(
         self,
-        answers: list[Sequence[Any]] | None,    # One a request, in their order; None to begin
+        answers: Iterable[Sequence[Any]] | None,    # One a request, in their order; None to begin
     ) -> None:
         "Go on to the next questions, or to the end"
+        said = None if answers is None else list(map(Answer.of, answers))
         try:
-            self.requests = self.strategy.send(answers)     # type: ignore[arg-type]
-            while not self.requests: self.requests = self.strategy.send([])
+            wanted = self.strategy.send(said)     # type: ignore[arg-type]
+            while not wanted: wanted = self.strategy.send([])
+            self.requests = list(map(Request.of, wanted))
         except StopIteration as end: self.requests, self.ranking = [], end.value
 
 def result(
@@ -264,13 +281,13 @@ class Oracle:
 
     def __init__(
         self,
-        worth: Sequence[float],     # Of each document, higher is better
+        grades: Sequence[float],    # Of each document, higher is better
     ):
-        self.worth, self.calls, self.sizes = worth, 0, Counter[int]()
+        self.grades, self.calls, self.sizes = grades, 0, Counter[int]()
 
     def order(
         self,
-        request: Request,   # Positions of documents
+        request: Wanted,    # Positions of documents
     ) -> list[int]:
         "The window's positions, best first"
         self.calls += 1
@@ -279,7 +296,7 @@ class Oracle:
 
     def prefer(
         self,
-        request: Request,   # Positions of documents
+        request: Wanted,    # Positions of documents
     ) -> list[float]:
         "1 for the best of the few, 0 for the others"
         best = self.order(request)[0]
@@ -287,9 +304,9 @@ class Oracle:
 
     def ranking(self) -> list[int]:
         "The truth; does not count as a call"
-        return self._best(range(len(self.worth)))
+        return self._best(range(len(self.grades)))
 
-    def _best(self, request: Sequence[int]) -> list[int]: return sorted(range(len(request)), key=lambda i: -self.worth[request[i]])
+    def _best(self, request: Sequence[int]) -> list[int]: return sorted(range(len(request)), key=lambda i: -self.grades[request[i]])
 
 # %% ../../nbs/strategies/00_basics.ipynb #7be20d52
 def started(

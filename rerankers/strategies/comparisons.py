@@ -7,16 +7,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
-from .basics import Game, Request, Strategy, count_of
+from .basics import Answer, Game, Strategy, Wanted, count_of
 from ..rankers import Ranking
 
 # %% auto #0
-__all__ = ['T', 'Asking', 'Winner', 'together', 'by_question', 'by_duels', 'sink', 'levels', 'heap_top', 'first', 'setwise_heap',
-           'pairwise_sorting', 'bubble', 'setwise_bubble', 'pairwise_sliding']
+__all__ = ['T', 'Asking', 'Few', 'Winner', 'together', 'by_question', 'by_duels', 'sink', 'levels', 'heap_top', 'first',
+           'setwise_heap', 'pairwise_sorting', 'bubble', 'setwise_bubble', 'pairwise_sliding']
 
 # %% ../../nbs/strategies/02_comparisons.ipynb #be51ac16
 T = TypeVar("T")
-Asking = Generator[list[Request], list[Sequence[Any]], T]   # Part of a strategy: asks like one, finds out something smaller than a ranking
+Asking = Generator[Sequence[Wanted], list[Answer], T]   # Part of a strategy: asks like one, finds out something smaller than a ranking
 
 # %% ../../nbs/strategies/02_comparisons.ipynb #38ae10b5
 def together(
@@ -30,13 +30,14 @@ def together(
     return [game.ranking for game in games]
 
 # %% ../../nbs/strategies/02_comparisons.ipynb #0cb91d16
-Winner = Callable[[Request], Asking[int]]   # Documents -> the place of the best among them
+Few    = tuple[int, ...]                # Documents to choose from
+Winner = Callable[[Few], Asking[int]]   # Documents -> the place of the best among them
 
 def by_question() -> Winner:
     "The best of a few by one question about all of them"
     known: dict[frozenset[int], int] = {}
 
-    def winner(few: Request) -> Asking[int]:
+    def winner(few: Few) -> Asking[int]:
         if (key := frozenset(few)) not in known:
             [shares] = yield [few]
             known[key] = max(zip(shares, few), key=lambda s: (s[0], -s[1]))[1]     # of equal shares the one that the first stage had higher up
@@ -46,7 +47,7 @@ def by_question() -> Winner:
 # %% ../../nbs/strategies/02_comparisons.ipynb #191327f6
 def by_duels() -> Winner:
     "The best of a few by duels: whoever beats the best so far takes its place"
-    known: dict[Request, bool] = {}     # (i, j) -> i beats j
+    known: dict[Few, bool] = {}     # (i, j) -> i beats j
 
     def beats(i: int, j: int) -> Asking[bool]:
         if (i, j) not in known:
@@ -56,7 +57,7 @@ def by_duels() -> Winner:
             known[j, i] = not known[i, j]
         return known[i, j]
 
-    def winner(few: Request) -> Asking[int]:
+    def winner(few: Few) -> Asking[int]:
         best = 0
         for place in range(1, len(few)):
             if (yield from beats(few[place], few[best])): best = place

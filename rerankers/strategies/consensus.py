@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..errors import InputError, did_you_mean
 from .comparisons import Asking
-from .basics import Strategy, count_of, named, spans
+from .basics import Strategy, count_of, spans
 from ..rankers import Ranking
 
 # %% auto #0
@@ -136,7 +136,7 @@ def votes(
 ) -> Asking[list[list[int]]]:
     "An order a shuffle that was answered: those named, then the others as they stood in the line"
     answers = yield list(map(tuple, shuffles))
-    spoken = [[shuffle[place] for place in answer[:named(answer)]] for shuffle, answer in zip(shuffles, answers, strict=True)]
+    spoken = [[shuffle[place] for place in answer[:answer.named]] for shuffle, answer in zip(shuffles, answers, strict=True)]
     return [[*some, *(i for i in line if i not in some)] for some in spoken if some]
 
 def self_consistency(

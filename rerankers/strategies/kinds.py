@@ -7,18 +7,17 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..calls import Call, in_time
 from ..documents import readable
 from ..errors import OutOfTime, UnusableAnswer, logger
-from .basics import Asked, Strategy, all_pairs, lockstep, repair, sliding_window, started
+from .basics import Answer, Asked, Strategy, all_pairs, lockstep, repair, sliding_window, started
 from ..rankers import BaseRanker, Ranking, Task, unfinished
 
 # %% auto #0
-__all__ = ['Window', 'Answer', 'StrategyRanker', 'ListwiseRanker', 'ComparisonRanker', 'check_shares']
+__all__ = ['Window', 'StrategyRanker', 'ListwiseRanker', 'ComparisonRanker', 'check_shares']
 
 # %% ../../nbs/strategies/01_kinds.ipynb #4df011ec
 @dataclass(frozen=True)
@@ -27,34 +26,6 @@ class Window:
     query: str                  # Readable
     texts: tuple[str, ...]      # Readable, in the order in which they are shown
     keep: int | None = None     # How many are to be chosen, for methods that choose some instead of ordering all
-
-class Answer(list[Any]):
-    "A list that may say which of the window's texts were cut, what was wrong with it, what was said of each text, and how many it names"
-    cut: Sequence[bool] | None = None           # One a text; None where nothing was, or nobody looked
-    status: str = "ok"                          # As `repair` has it
-    notes: Sequence[str | None] | None = None   # One a text
-    named: int | None = None                    # As `Order` has it: the first so many were named; None: all
-
-    @classmethod
-    def of(
-        cls,
-        values: Iterable[Any],                          # Positions, best first, or preferences
-        cut: Sequence[bool] | None = None,              # One a text
-        status: str = "ok",                             # As `repair` has it
-        notes: Sequence[str | None] | None = None,      # One a text
-        named: int | None = None,                       # How many were named; as the values have it by default
-    ) -> Answer:
-        "An answer with all that is known of it; values that know how many are named pass it on"
-        made = cls(values)
-        made.cut, made.status, made.notes, made.named = cut, status, notes, getattr(values, "named", None) if named is None else named
-        return made
-
-    def marked(
-        self,
-        status: str,    # As `repair` has it
-    ) -> Answer:
-        "The same with another status"
-        return Answer.of(self, self.cut, status, self.notes)
 
 # %% ../../nbs/strategies/01_kinds.ipynb #eaccb308
 class StrategyRanker(BaseRanker):
@@ -83,7 +54,7 @@ class StrategyRanker(BaseRanker):
         cut, late, wanted = [[False] * len(t.documents) for t in tasks], Counter[int](), Counter[int]()
 
         def ask(asked: list[Asked]) -> list[Answer]:
-            windows = [Window(shown[i][0], tuple(shown[i][1][p] for p in request), getattr(request, "keep", None)) for i, request in asked]
+            windows = [Window(shown[i][0], tuple(shown[i][1][p] for p in request), request.keep) for i, request in asked]
             answers = self._judged(windows, call)
             for (i, request), answer in zip(asked, answers):
                 for p, lost in zip(request, answer.cut or ()): cut[i][p] = cut[i][p] or bool(lost)
@@ -123,11 +94,11 @@ class ListwiseRanker(StrategyRanker):
         answers = self.order_windows(windows, call)
         whole = [repair(answer, len(window.texts)) for answer, window in zip(answers, windows)]
         if faults := Counter(r.status for r in whole if r.status != "ok"): logger.info("%s: of %d answers, repaired %s", self, len(whole), dict(faults))
-        return [Answer.of(r.order, getattr(answer, "cut", None)) for r, answer in zip(whole, answers)]
+        return [replace(made, cut=Answer.of(answer).cut) for made, answer in zip(whole, answers)]
 
     def undecided(self, window: Window) -> Answer:
         "The documents as they were"
-        return Answer.of(range(len(window.texts)), named=0)
+        return Answer(list(range(len(window.texts))), named=0)
 
 # %% ../../nbs/strategies/01_kinds.ipynb #efa675fe
 class ComparisonRanker(StrategyRanker):
@@ -144,12 +115,12 @@ class ComparisonRanker(StrategyRanker):
 
     def judge(self, windows: list[Window], call: Call) -> list[Answer]:
         "Checked preferences"
-        found = self.compare(windows, call)
-        return [Answer.of(check_shares(shares, window), getattr(shares, "cut", None)) for shares, window in zip(found, windows)]
+        found = map(Answer.of, self.compare(windows, call))
+        return [replace(answer, values=check_shares(answer, window)) for answer, window in zip(found, windows)]
 
     def undecided(self, window: Window) -> Answer:
         "Nobody is preferred"
-        return Answer.of([1 / len(window.texts)] * len(window.texts))
+        return Answer([1 / len(window.texts)] * len(window.texts))
 
 def check_shares(
     shares: Sequence[float],    # What the backend said

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import InputError, did_you_mean
 from .comparisons import pairwise_sliding, pairwise_sorting, setwise_bubble, setwise_heap
 from .consensus import self_consistency
-from .basics import Game, Order, Request, Strategy, all_pairs, named, result, sliding_window, tournament
+from .basics import Answer, Game, Request, Strategy, all_pairs, result, sliding_window, tournament
 from .tournaments import blitz, partition, tourrank
 from ..rankers import Ranking
 
@@ -96,27 +96,27 @@ def plan(
 # %% ../../nbs/strategies/05_plans.ipynb #1774c89e
 def as_shares(
     order: Sequence[int],   # Positions, best first
-) -> list[float]:
+) -> Answer:
     "1 for the best and 0 for the others; equal shares where nobody answered"
-    if not named(order): return [1 / len(order) for _ in order]
-    return [float(i == order[0]) for i in range(len(order))]
+    if not Answer.of(order).named: return Answer([1 / len(order) for _ in order])
+    return Answer([float(i == order[0]) for i in range(len(order))])
 
 def as_order(
     shares: Sequence[float],    # One a document
-) -> Order:
+) -> Answer:
     "Positions by falling share; equal ones stay as they are, and those with the least share are not named"
     least = min(shares, default=0.0)
-    return Order.of(sorted(range(len(shares)), key=lambda i: -shares[i]), sum(share > least for share in shares))
+    return Answer(sorted(range(len(shares)), key=lambda i: -shares[i]), named=sum(share > least for share in shares))
 
-ADAPTERS: dict[tuple[str, str], Callable[[Sequence[Any]], list[Any]]] = {("order", "shares"): as_shares, ("shares", "order"): as_order}
+ADAPTERS: dict[tuple[str, str], Callable[[Sequence[Any]], Answer]] = {("order", "shares"): as_shares, ("shares", "order"): as_order}
 
 def adapt(
     answer: Sequence[Any],  # To one request
     given: str,             # What it is: "order" or "shares"
     wanted: str,            # What the strategy takes
-) -> Sequence[Any]:
+) -> Answer:
     "The answer in the form that is wanted"
-    return answer if given == wanted else ADAPTERS[given, wanted](answer)
+    return Answer.of(answer) if given == wanted else ADAPTERS[given, wanted](answer)
 
 # %% ../../nbs/strategies/05_plans.ipynb #64c681a1
 class Rehearsal(NamedTuple):
@@ -141,4 +141,4 @@ def best_first(
     ranking: Ranking,   # Of a strategy
 ) -> list[int]:
     "Positions of documents, by order or by scores; of equal scores the earlier one first"
-    return as_order([s for s in ranking.scores or () if s is not None]) if ranking.order is None else list(ranking.order)
+    return as_order([s for s in ranking.scores or () if s is not None]).values if ranking.order is None else list(ranking.order)

@@ -11,22 +11,12 @@ from random import Random
 
 from ..errors import InputError
 from .comparisons import Asking, together
-from .basics import Request, Strategy, check_window, count_of, named
+from .basics import Request, Strategy, check_window, count_of
 from ..rankers import Ranking
 
 # %% auto #0
-__all__ = ['Pick', 'next_size', 'group_count', 'stages', 'one_cup', 'tourrank', 'ordered', 'interleave', 'split', 'partition',
+__all__ = ['next_size', 'group_count', 'stages', 'one_cup', 'tourrank', 'ordered', 'interleave', 'split', 'partition',
            'Standings', 'next_window', 'blitz']
-
-# %% ../../nbs/strategies/03_tournaments.ipynb #c3646f15
-class Pick(tuple[int, ...]):
-    "A request for the best `keep` of some documents; in the answer, an order, only that many count, and of these only who was named"
-    keep: int   # Documents to select
-
-    def __new__(cls, documents: Iterable[int], keep: int) -> Pick:
-        made = super().__new__(cls, documents)
-        made.keep = keep
-        return made
 
 # %% ../../nbs/strategies/03_tournaments.ipynb #4a844565
 def next_size(
@@ -67,10 +57,10 @@ def one_cup(
         field = sorted(range(n), key=lambda i: -points[i])[:size]
         groups = [field[i::count] for i in range(count)]
         for members in groups: random.shuffle(members)
-        picks = [Pick(members, target // count + (i < target % count)) for i, members in enumerate(groups)]
-        answers = yield list[Request](picks)
+        picks = [Request(tuple(members), target // count + (i < target % count)) for i, members in enumerate(groups)]
+        answers = yield picks
         for pick, answer in zip(picks, answers, strict=True):
-            selected = [pick[place] for place in answer[:named(answer)]] or sorted(pick)    # no answer: as the first stage had them
+            selected = [pick[place] for place in answer[:answer.named]] or sorted(pick)    # no answer: as the first stage had them
             for i in selected[:pick.keep]: points[i] += 1
     return points
 
@@ -94,7 +84,7 @@ def ordered(
 ) -> Asking[list[list[int]]]:
     "The documents of each window, best first, all asked at once; none where there was no answer"
     answers = yield list(map(tuple, windows))
-    return [[window[place] for place in answer if named(answer)] for window, answer in zip(windows, answers, strict=True)]
+    return [[window[place] for place in answer if answer.named] for window, answer in zip(windows, answers, strict=True)]
 
 def interleave(
     lists: Iterable[Sequence[int]],     # Of different lengths

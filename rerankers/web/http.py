@@ -33,10 +33,10 @@ if TYPE_CHECKING: import httpx
 # %% auto #0
 __all__ = ['Found', 'BACKGROUND', 'WHOLE', 'HEADER', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'TOO_LONG', 'TAGS', 'SPOKEN',
            'NAMED', 'STATUSES', 'CODES', 'TOLD', 'DEEP', 'LISTS', 'LARGEST_REFUSAL', 'PACKING', 'TRUST', 'Background',
-           'here', 'wait_for', 'join', 'checked_headers', 'WebOptions', 'seconds_asked', 'Limit', 'spent', 'settled',
-           'worth_it', 'patiently', 'failure', 'spoken', 'parsed', 'words_of', 'plainly', 'status_of', 'has_list',
-           'innermost', 'hidden_error', 'disguised', 'Posted', 'close_client', 'login_header', 'refused_certificate',
-           'Server']
+           'here', 'wait_for', 'join', 'checked_headers', 'WebOptions', 'seconds_asked', 'Limit', 'out_of_credit',
+           'settled', 'worth_it', 'with_retries', 'failure', 'spoken', 'parsed', 'words_of', 'plainly', 'status_of',
+           'has_list', 'innermost', 'hidden_error', 'error_in_200', 'Posted', 'close_client', 'login_header',
+           'refused_certificate', 'Server']
 
 # %% ../../nbs/web/03_http.ipynb #f082447c
 Found = TypeVar("Found")
@@ -174,7 +174,7 @@ class Limit:
 
     place: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None
 
-def spent(
+def out_of_credit(
     error: ProviderError,   # Of an attempt
 ) -> bool:
     "Is it the account that is empty? Neither waiting nor another question fills it"
@@ -193,9 +193,9 @@ def worth_it(
 ) -> bool:
     "Is another attempt worth it?"
     patient = attempt < options.retries and (error.retry_after or 0) <= options.longest_wait
-    return patient and error.status in PASSING and not (spent(error) or settled(error))
+    return patient and error.status in PASSING and not (out_of_credit(error) or settled(error))
 
-async def patiently(
+async def with_retries(
     once: Callable[[], Awaitable[Found]],   # One attempt; raises a `ProviderError`
     options: WebOptions,                    # How often, how long
     limit: Limit,                           # Shared by all requests to the same server
@@ -332,7 +332,7 @@ def hidden_error(
     if plainly(body).get("error") or plainly(body).get("errors"): return told
     return told if not choices and status_of(told) and (spoken(told) or told is not body) else {}
 
-def disguised(
+def error_in_200(
     body: Any,                          # JSON that came with status 200
     who: str,                           # For the error
     hide: Callable[[str], str] = str,   # Takes the key out of what the server says
@@ -445,7 +445,7 @@ class Server:
         except (TypeError, ValueError, RecursionError) as error:        # of ValueErrors: half a character, a field that holds itself
             raise InputError(f"{self.name}: a field of the request is nothing that JSON can hold: {self.key.hide(str(error))}") from None
         client = self._connected()
-        return Posted(*await patiently(lambda: self._once(client, path, content, about), self.options, self.limit))
+        return Posted(*await with_retries(lambda: self._once(client, path, content, about), self.options, self.limit))
 
     async def _exchange(self, client: httpx.AsyncClient, path: str, content: bytes) -> httpx.Response:
         "One request, and of its answer as much as is wanted, unpacked"
@@ -472,7 +472,7 @@ class Server:
         try: body = response.json()
         except (ValueError, RecursionError):
             raise UnusableAnswer(f"{who}: {url} answered with something that is no JSON: {words_of(response.text, self.key.hide)!r}") from None
-        wrong = disguised(body, who, self.key.hide, seconds_asked(response.headers))
+        wrong = error_in_200(body, who, self.key.hide, seconds_asked(response.headers))
         if wrong and wrong.status != 200: raise wrong     # otherwise the caller knows better whether it is an answer
         return body
 

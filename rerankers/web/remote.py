@@ -55,8 +55,8 @@ def can_go_on(
     error: Exception,   # That ended a request
 ) -> bool:
     "Is there something to be hoped for from other requests?"
-    from rerankers.web.http import spent
-    if isinstance(error, HOPELESS) or isinstance(error, ProviderError) and spent(error): return False
+    from rerankers.web.http import out_of_credit
+    if isinstance(error, HOPELESS) or isinstance(error, ProviderError) and out_of_credit(error): return False
     return isinstance(error, (ProviderError, UnusableAnswer))
 
 # %% ../../nbs/web/04_remote.ipynb #33e4effd
@@ -86,7 +86,7 @@ class Stopped(Exception):
 # %% ../../nbs/web/04_remote.ipynb #26300646
 class RemoteRanker(BaseRanker):
     "A method whose work is done elsewhere"
-    stays: bool = False     # Must a coroutine's work stay in the coroutine's own loop? Where a function of the caller's does it
+    in_callers_loop: bool = False   # Must a coroutine's work stay in the coroutine's own loop? Where a function of the caller's does it
 
     @abstractmethod
     async def rank_task(
@@ -108,7 +108,7 @@ class RemoteRanker(BaseRanker):
         "The same without blocking anybody, threads included"
         from rerankers.web.http import join
         work = self._play(tasks, call)
-        try: return await (work if self.stays else join(work))
+        try: return await (work if self.in_callers_loop else join(work))
         except Stopped as parcel: raise parcel.stop from None
 
     async def _play(self, tasks: list[Task], call: Call) -> list[Ranking]:

@@ -19,7 +19,7 @@ MUTATIONS = [
              "tests/test_secrets.py -k shows_its_address", "the host of an address keeps its capitals, and a key is not found for it"),
     Mutation("rerankers/web/http.py", "if refused_certificate(error): return CertificateError", "if False: return CertificateError",
              "tests/test_services.py -k refused_certificate", "a refused certificate is tried four times and names no remedy"),
-    Mutation("rerankers/web/http.py", "not (spent(error) or settled(error))", "not spent(error)",
+    Mutation("rerankers/web/http.py", "not (out_of_credit(error) or settled(error))", "not out_of_credit(error)",
              "tests/test_services.py -k too_long", "a text that is too long is sent again and again"),
     Mutation("rerankers/web/http.py", "PASSING = {None, 408, 409, 425,", "PASSING = {None, 408, 425,",
              "tests/test_services.py -k which_statuses", "409 is not tried again"),
@@ -53,6 +53,6 @@ MUTATIONS = [
              "tests/test_on_error.py -k 'nothing_hangs and SystemExit'", "an interrupt in a function ends the loop of all calls"),
     Mutation("rerankers/llm/chat.py", "if self.on_error == \"raise\" or not self.client.theirs: raise", "raise",
              "tests/test_on_error.py -k whatever_a_function", "an error of a function ends the call although windows may stay"),
-    Mutation("rerankers/web/remote.py", "if isinstance(error, HOPELESS) or isinstance(error, ProviderError) and spent(error): return False", "",
+    Mutation("rerankers/web/remote.py", "if isinstance(error, HOPELESS) or isinstance(error, ProviderError) and out_of_credit(error): return False", "",
              "tests/test_on_error.py -k no_other_request", "a wrong key is a ranking in the caller's order"),
 ]
