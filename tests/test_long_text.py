@@ -170,7 +170,7 @@ def test_pairs_are_what_transformers_makes_of_them(name, pairs, length):
     official = fast(name)
     theirs = official([q for q, _ in pairs], [t for _, t in pairs], truncation="longest_first", max_length=length)
     ours = TextEncoder(from_transformers(official), length).pairs(pairs)
-    assert all(ours[n] == theirs[n] for n in ours)
+    assert all(ours[n] == theirs[n] for n in ours.ids)
     whole = official([q for q, _ in pairs], [t for _, t in pairs])["input_ids"]
     assert ours.cut == [len(ids) > length for ids in whole]
 
@@ -183,7 +183,7 @@ def test_documents_alone_are_cut_as_transformers_cuts_them(name, pairs, length):
     pairs = [(" ".join(q.split()[:5])[:20], t) for q, t in pairs]      # transformers refuses a query that leaves no room
     theirs = official([q for q, _ in pairs], [t for _, t in pairs], truncation="only_second", max_length=length)
     ours = TextEncoder(from_transformers(official), length, truncation="only_second").pairs(pairs)
-    assert all(ours[n] == theirs[n] for n in ours)
+    assert all(ours[n] == theirs[n] for n in ours.ids)
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -192,7 +192,7 @@ def test_documents_alone_are_cut_as_transformers_cuts_them(name, pairs, length):
 def test_texts_are_what_transformers_makes_of_them(name, texts, length):
     official = fast(name)
     ours, theirs = TextEncoder(from_transformers(official), length).texts(texts), official(texts, truncation=True, max_length=length)
-    assert all(ours[n] == theirs[n] for n in ours)
+    assert all(ours[n] == theirs[n] for n in ours.ids)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -238,7 +238,7 @@ def test_any_template_of_two_texts_is_followed(order):
     pairs = [("who wrote", "hamlet " * n) for n in (0, 3, 40)]
     theirs = official([q for q, _ in pairs], [t for _, t in pairs], truncation="longest_first", max_length=16)
     ours = TextEncoder(from_transformers(official), 16).pairs(pairs)
-    assert all(ours[n] == theirs[n] for n in ours)
+    assert all(ours[n] == theirs[n] for n in ours.ids)
 
 
 @settings(max_examples=30)

@@ -225,7 +225,7 @@ class BGEM3Ranker(PointwiseRanker):
         runtime, budget = self.runtime, self.max_tokens or self.runtime.max_tokens
         lengths = list(map(len, tokens["input_ids"]))
         for chosen in token_batches(lengths, max_tokens=None if batch_size else budget, max_items=batch_size, padding=runtime.padding):
-            yield chosen, read_batch(runtime, make_batch(tokens, chosen, self.pad))     # padded on the right, the first token is read
+            yield chosen, read_batch(runtime, make_batch(tokens.ids, chosen, self.pad))     # padded on the right, the first token is read
             done(len(chosen))
 
     def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
@@ -237,8 +237,7 @@ class BGEM3Ranker(PointwiseRanker):
         with progress_bar(len(queries) + len(texts), call.progress, "text") as done:
             parts = self.compare(asked, shown, places, call.batch_size, done)
         sets = {name: scores.tolist() for name, scores in score_sets(parts, self.weights).items()}
-        query_cut, text_cut = asked.cut or [False] * len(queries), shown.cut or [False] * len(texts)
-        return Ranking(sets[self.mode], truncated=[query_cut[q] or text_cut[d] for q, d in places], sets=sets)
+        return Ranking(sets[self.mode], truncated=[asked.cut[q] or shown.cut[d] for q, d in places], sets=sets)
 
     @computes
     def compare(self, asked: Tokens, shown: Tokens, places: Sequence[tuple[int, int]], batch_size: int | None,

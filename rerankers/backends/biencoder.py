@@ -105,8 +105,8 @@ def text_encoders(
 def joined(parts: list[Tokens]) -> Tokens:
     "The tokens of several encoders, one after the other"
     from rerankers.engine.batching import Tokens
-    cut = [lost for part in parts for lost in part.cut or [False] * len(part["input_ids"])]
-    return Tokens.of({name: [ids for part in parts for ids in part[name]] for name in parts[0]}, cut)
+    cut = [lost for part in parts for lost in part.cut]
+    return Tokens({name: [ids for part in parts for ids in part[name]] for name in parts[0].ids}, cut)
 
 # %% ../../nbs/backends/biencoder.ipynb #9df30cf5
 class BiEncoderRanker(LocalModel, PointwiseRanker):
@@ -164,11 +164,11 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         from rerankers.engine.batching import Tokens
         from rerankers.engine.modules import UNPOOLED
         lengths = {prompt: self.prompt_length(prompt, kind) for prompt in dict.fromkeys(prompts)}
-        return Tokens.of({**made, UNPOOLED: pooled_rows(made["input_ids"], [lengths[p] for p in prompts])}, made.cut or [])
+        return Tokens({**made.ids, UNPOOLED: pooled_rows(made["input_ids"], [lengths[p] for p in prompts])}, made.cut)
 
     def vectors(self, tokens: Tokens, call: Call) -> np.ndarray:
         "A vector for each text, cut to `truncate_dim`"
-        return self.run(tokens, call, unit="text")[:, :self.truncate_dim]                                                  # (texts, dim)
+        return self.run(tokens.ids, call, unit="text")[:, :self.truncate_dim]                                                  # (texts, dim)
 
     def embed(self, texts: Sequence[str], *, prompt: str = "", kind: str = "", batch_size: int | None = None, progress: bool | None = None) -> np.ndarray:
         "Texts as vectors, (texts, dim); prompt and `kind` ('query', 'document', or neither) are the caller's business"
@@ -183,5 +183,4 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         tokens = joined([self.tokens([text for _, _, text in group], [prompt for _, prompt, _ in group], kind) for kind, group in groups.items()])
         vectors: Any = self.vectors(tokens, call).astype("float64")   # (texts, dim)
         queries, documents = ([place[pair[i]] for pair in sides] for i in range(2))
-        lost = tokens.cut or [False] * len(place)
-        return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=[lost[q] or lost[d] for q, d in zip(queries, documents)])
+        return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=[tokens.cut[q] or tokens.cut[d] for q, d in zip(queries, documents)])

@@ -75,9 +75,9 @@ class LateEncoder:
         more = [max((self.fill_to or 0) - len(ids), 0) for ids in rows]
         found = {"input_ids": [ids + [self.filling] * n for ids, n in zip(rows, more)],
                  "attention_mask": [[1] * len(ids) + [int(self.attend)] * n for ids, n in zip(rows, more)]}
-        if "token_type_ids" in made: found["token_type_ids"] = [[0] * len(ids) for ids in found["input_ids"]]
+        if "token_type_ids" in made.ids: found["token_type_ids"] = [[0] * len(ids) for ids in found["input_ids"]]
         scored = [[self._counts(i) for i in ids] + [self.fill_scores and self._counts(self.filling)] * n for ids, n in zip(rows, more)]
-        return Tokens.of(found, made.cut or []), scored
+        return Tokens(found, made.cut), scored
 
     def _prompted(self, text: str) -> str: return (self.prompt + text).strip() if self.strip else self.prompt + text
     def _counts(self, i: int) -> bool: return i not in self.skipped and (not self.only or i in self.only)
@@ -219,10 +219,10 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         import numpy as np
         tokens, scored = encoder(texts)
         full = [i for i, ids in enumerate(tokens["input_ids"]) if ids]      # a text may have no token, where the tokenizer adds none
-        made = self.run_rows({name: [ids[i] for i in full] for name, ids in tokens.items()}, call, unit="text")
+        made = self.run_rows({name: [ids[i] for i in full] for name, ids in tokens.ids.items()}, call, unit="text")
         found = [np.empty((0, self.dim), dtype=np.float32)] * len(texts)
         for i, row in zip(full, made): found[i] = np.ascontiguousarray(row[:len(scored[i])][scored[i]])     # (tokens and padding, dim) -> (tokens, dim)
-        return found, list(tokens.cut or [])
+        return found, tokens.cut
 
     def encode(
         self,

@@ -211,7 +211,7 @@ class JinaV3Ranker(SetwiseRanker):
         "Texts of at most so many tokens, their lengths, and which of them lost something"
         made = self.parts[most].texts(texts)
         shown = [text if len(row) < most else self.tokenizer.decode(row) for text, row in zip(texts, made["input_ids"])]
-        return shown, list(map(len, made["input_ids"])), made.cut or []
+        return shown, list(map(len, made["input_ids"])), made.cut
 
     def vectors(self, query: str, texts: list[str]) -> np.ndarray:
         "One block's vectors, (documents + 1, dim), the query's last; raises `UnusableAnswer` should the prompt have lost a marker"

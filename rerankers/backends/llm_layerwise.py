@@ -359,8 +359,9 @@ class LayerwiseRanker(LocalRanker):
     def encode(self, pairs: Sequence[Pair]) -> Tokens:
         "The prompt of each pair; where passages are compressed, also how many tokens come before each"
         tokens = self.encoder.pairs(pairs)
-        if self.compresses: tokens["query_tokens"] = [[len(ids)] for ids in self.before.pairs([(query, "") for query, _ in pairs])["input_ids"]]
-        return tokens
+        if not self.compresses: return tokens
+        before = self.before.pairs([(query, "") for query, _ in pairs])["input_ids"]
+        return replace(tokens, ids={**tokens.ids, "query_tokens": [[len(ids)] for ids in before]})
 
     def read(self, rows: np.ndarray) -> list[float] | dict[str, list[float]]:
         "(pairs, layers) -> scores, or several sets of them by layer, of which the last ranks"

@@ -181,7 +181,7 @@ class LLMPointwiseRanker(LocalRanker):
         if self.activation is not identity: score = (score - self.recipe.shift(self.model)) / self.recipe.temperature
         return self.activation(score).tolist()
 
-    def groups(self, pairs: Sequence[Pair], tokens: dict[str, list[list[int]]]) -> list[list[int]]:
+    def groups(self, pairs: Sequence[Pair], tokens: Tokens) -> list[list[int]]:
         "Each query's pairs by themselves where their prompts share enough, the others together"
         from rerankers.engine.answers import shared_length
         queries = by_query(pairs)

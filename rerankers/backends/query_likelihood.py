@@ -99,7 +99,7 @@ class UPRRanker(LocalRanker):
         "The passage in its prompt, and the query as what is to be written"
         from rerankers.engine.batching import Tokens
         passages, queries = self.passages.pairs(pairs), self.queries.pairs(pairs)
-        return Tokens.of({"input_ids": passages["input_ids"], "labels": queries["input_ids"]}, either(passages, queries))
+        return Tokens({"input_ids": passages["input_ids"], "labels": queries["input_ids"]}, either(passages, queries))
 
     def read(self, rows: np.ndarray) -> list[float]:
         "(pairs, [sum, tokens]) -> (pairs,)"
@@ -108,7 +108,7 @@ class UPRRanker(LocalRanker):
 
 def either(one: Tokens, other: Tokens) -> list[bool]:
     "Which items were cut in one or the other"
-    return [a or b for a, b in zip(one.cut or [], other.cut or [])]
+    return [a or b for a, b in zip(one.cut, other.cut)]
 
 # %% ../../nbs/backends/query_likelihood.ipynb #a1f21a48
 class QLMT5Ranker(UPRRanker):
@@ -152,4 +152,4 @@ class QueryLikelihoodRanker(UPRRanker):
         from rerankers.engine.batching import Tokens
         parts = super().encode(pairs)
         texts = [passage + query for passage, query in zip(parts["input_ids"], parts["labels"])]
-        return Tokens.of({"input_ids": texts, "labels": parts["labels"]}, parts.cut or [])
+        return Tokens({"input_ids": texts, "labels": parts["labels"]}, parts.cut)

@@ -265,8 +265,8 @@ class SpladeRanker(LocalModel, PointwiseRanker):
     ) -> dict[str, Terms]:
         "Distinct texts through the model; prompts are the caller's business"
         tokens = self.encoders[kind].texts(texts)
-        found: list[Any] = self.run_rows(tokens, call, unit="text")
-        return {text: terms._replace(cut=cut) for text, terms, cut in zip(texts, found, tokens.cut or [False] * len(texts))}
+        found: list[Any] = self.run_rows(tokens.ids, call, unit="text")
+        return {text: terms._replace(cut=cut) for text, terms, cut in zip(texts, found, tokens.cut)}
 
     def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
         "Weigh each distinct text once, multiply the weights of each pair"

@@ -5,13 +5,14 @@
 # %% ../../nbs/engine/04_batching.ipynb #12838fae
 from __future__ import annotations
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 import numpy as np
 
 from .progress import progress_bar
 from ..errors import UnusableAnswer
 
 # %% auto #0
-__all__ = ['MAX_TOKENS', 'Batch', 'token_batches', 'Tokens', 'padded', 'make_batch', 'run_rows']
+__all__ = ['MAX_TOKENS', 'Ids', 'Batch', 'token_batches', 'Tokens', 'padded', 'make_batch', 'run_rows']
 
 # %% ../../nbs/engine/04_batching.ipynb #571e55fc
 MAX_TOKENS = 16_384   # token slots a batch on an accelerator
@@ -36,18 +37,21 @@ def token_batches(
     return batches
 
 # %% ../../nbs/engine/04_batching.ipynb #dacbaff2
-class Tokens(dict[str, list[list[int]]]):
-    "Input name -> ids of each item"
-    cut: list[bool] | None = None       # Was text of an item cut? `None` where nobody looked
+Ids   = dict[str, list[list[int]]]      # input name -> ids of each item
+Batch = dict[str, np.ndarray]           # input name -> (items, tokens)
+
+@dataclass(frozen=True)
+class Tokens:
+    "Texts as a model reads them"
+    ids: Ids            # For each of the model's inputs
+    cut: list[bool]     # Was text of an item cut to fit?
 
     @classmethod
-    def of(cls, ids: dict[str, list[list[int]]], cut: list[bool]) -> Tokens:
-        "Ids with word of which items were cut"
-        made = cls(ids)
-        made.cut = cut
-        return made
+    def of(cls, found: Tokens | Ids) -> Tokens:
+        "From what a method returns; ids alone say that nothing was cut"
+        return found if isinstance(found, Tokens) else cls(found, [False] * len(found["input_ids"]))
 
-Batch  = dict[str, np.ndarray]          # input name -> (items, tokens)
+    def __getitem__(self, name: str) -> list[list[int]]: return self.ids[name]
 
 def padded(
     rows: Sequence[Sequence[int]],  # Ids of the batch's items
@@ -62,7 +66,7 @@ def padded(
     return out
 
 def make_batch(
-    tokens: dict[str, list[list[int]]],     # All items
+    tokens: Ids,                # All items
     chosen: list[int],          # Positions of this batch's items
     pad: dict[str, int],        # Padding value by input name; 0 where not given
     side: str = "right",        # Padding side
@@ -76,7 +80,7 @@ def make_batch(
 # %% ../../nbs/engine/04_batching.ipynb #05dac917
 def run_rows(
     step: Callable[[Batch], np.ndarray],    # Batch -> (items, …)
-    tokens: dict[str, list[list[int]]],     # All items, by input name
+    tokens: Ids,                            # All items, by input name
     *,
     pad: dict[str, int],                    # Padding value by input name
     side: str = "right",                    # Padding side

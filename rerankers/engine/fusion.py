@@ -106,7 +106,7 @@ class Fusion:
     def tokens(self, windows: Sequence[Sequence[str]]) -> tuple[list[Rows], list[list[bool]]]:
         "Token ids of each window's passages, and which of them were cut"
         made = self.encoder.texts([text for texts in windows for text in texts])
-        ids, cut = iter(made["input_ids"]), iter(made.cut or [])
+        ids, cut = iter(made["input_ids"]), iter(made.cut)
         return [[next(ids) for _ in texts] for texts in windows], [[next(cut) for _ in texts] for texts in windows]
 
     def batches(self, windows: Sequence[Rows], batch_size: int | None) -> list[list[int]]:

@@ -13,7 +13,7 @@ from ..calls import Call
 from ..rankers import Pair, PointwiseRanker, Ranking
 if TYPE_CHECKING:
     import numpy as np
-    from rerankers.engine.batching import Batch, Tokens
+    from rerankers.engine.batching import Batch, Ids, Tokens
 
 # %% auto #0
 __all__ = ['Runtime', 'LocalModel', 'LocalRanker', 'by_query']
@@ -41,14 +41,14 @@ class LocalModel:
     max_tokens: int | None = None           # Token slots a batch; the runtime's own figure when None
     pool_queries: bool = True               # Mix pairs of different queries in a batch
 
-    def run(self, tokens: dict[str, list[list[int]]], call: Call | None = None, *, unit: str = "pair",
+    def run(self, tokens: Ids, call: Call | None = None, *, unit: str = "pair",
             runtime: Runtime | None = None) -> np.ndarray:
         "Rows of the model (or of another runtime) for tokenised items, in their order"
         import numpy as np  # comes with the method, not with the import
         rows = self.run_rows(tokens, call, unit=unit, runtime=runtime)
         return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
 
-    def run_rows(self, tokens: dict[str, list[list[int]]], call: Call | None = None, *, unit: str = "pair",
+    def run_rows(self, tokens: Ids, call: Call | None = None, *, unit: str = "pair",
                  runtime: Runtime | None = None) -> list[np.ndarray]:
         "`run` for models that give a row a token: an item's array is as long as its batch"
         from rerankers.engine.batching import run_rows
@@ -60,7 +60,7 @@ class LocalRanker(LocalModel, PointwiseRanker):
     "A pointwise method whose model runs here, on pairs"
 
     @abstractmethod
-    def encode(self, pairs: Sequence[Pair]) -> Tokens | dict[str, list[list[int]]]:
+    def encode(self, pairs: Sequence[Pair]) -> Tokens | Ids:
         "Token ids of each pair, truncated as the method truncates; `Tokens` can say which pairs were cut"
 
     @abstractmethod
@@ -69,15 +69,16 @@ class LocalRanker(LocalModel, PointwiseRanker):
 
     def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
         "Tokenise once, run in length-sorted batches, read the scores"
-        tokens = self.encode(pairs)
+        import numpy as np
+        from rerankers.engine.batching import Tokens
+        tokens = Tokens.of(self.encode(pairs))
         rows: list[Any] = [None] * len(pairs)
         for group in self.groups(pairs, tokens):
-            own = {name: [ids[i] for i in group] for name, ids in tokens.items()}
+            own = {name: [ids[i] for i in group] for name, ids in tokens.ids.items()}
             for i, row in zip(group, self.run(own, call)): rows[i] = row
-        import numpy as np
-        return replace(Ranking.of(self.read(np.stack(rows))), truncated=getattr(tokens, "cut", None))
+        return replace(Ranking.of(self.read(np.stack(rows))), truncated=tokens.cut)
 
-    def groups(self, pairs: Sequence[Pair], tokens: dict[str, list[list[int]]]) -> list[list[int]]:
+    def groups(self, pairs: Sequence[Pair], tokens: Tokens) -> list[list[int]]:
         "Positions of the pairs that run together"
         return [list(range(len(pairs)))] if self.pool_queries else by_query(pairs)
 

@@ -102,7 +102,7 @@ class MessageEncoder:
         for text, read in found.items(): self.vocabulary.check(text, read.ids)
         ids = [self._ended(found[prompt]) for prompt in prompts]
         types = {"token_type_ids": [[0] * len(row) for row in ids]} if "token_type_ids" in self.vocabulary.inputs else {}
-        return Tokens.of({"input_ids": ids, **types}, [found[prompt].more for prompt in prompts])
+        return Tokens({"input_ids": ids, **types}, [found[prompt].more for prompt in prompts])
 
     def _ended(self, read: Read) -> list[int]:
         "The tokens that fit, with the template's end"

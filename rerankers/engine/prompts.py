@@ -102,7 +102,7 @@ class PromptEncoder:
         rows = [self._row(asked[p], r, b, v) for p, r, b, v in zip(pieces, read, bodies, values)]
         for (row, _), v in zip(rows, values): self._check(row, v)
         shortened = [any(map(self._too_long, pair, self.prompt.characters)) for pair in pairs]
-        return Tokens.of({"input_ids": [row for row, _ in rows]}, [cut or short for (_, cut), short in zip(rows, shortened)])
+        return Tokens({"input_ids": [row for row, _ in rows]}, [cut or short for (_, cut), short in zip(rows, shortened)])
 
     @property
     def room(self) -> int | None:

@@ -351,7 +351,7 @@ class TextEncoder:
         for texts, ids, row in zip(items, parts, rows): self._check(texts, ids, row["input_ids"])
         if self.vocabulary.kinds == 1: rows = [row | {"token_type_ids": [0] * len(row["input_ids"])} for row in rows]
         if not self.vocabulary.fast: cut = [room is not None and sum(map(len, ids)) > room for ids in parts]
-        return Tokens.of({name: [row[name] for row in rows] for name in self.vocabulary.inputs}, cut)
+        return Tokens({name: [row[name] for row in rows] for name in self.vocabulary.inputs}, cut)
 
     def _prepared(self, parts: Sequence[Parts]) -> list[dict[str, list[int]]]:
         "Rows by a tokenizer written in Python"

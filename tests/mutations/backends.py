@@ -121,7 +121,7 @@ MUTATIONS = [
              "tests/test_parity.py tests/test_language_models.py -k 'upr or likelihood or qlm'", "queries are cut at another length"),
     Mutation(LIKELIHOOD, 'asked    = Prompt("{query}", eos=True) ', 'asked    = Prompt("{query}") ', "tests/test_parity.py -k 'upr and 7'",
              "the end of the query does not count"),
-    Mutation(LIKELIHOOD, "[a or b for a, b in zip(one.cut or [], other.cut or [])]", "[a for a, b in zip(one.cut or [], other.cut or [])]",
+    Mutation(LIKELIHOOD, "[a or b for a, b in zip(one.cut, other.cut)]", "[a for a, b in zip(one.cut, other.cut)]",
              DECODERS + " -k 'upr or likelihood or qlm'", "a query that was cut is not marked"),
     Mutation(LLAMA, "max_length=196", "max_length=512", notebook("rankllama"), "texts are cut at another length"),
     Mutation(LLAMA, 'f"query:  {q} document:  {t}".strip()', 'f"query: {q} document: {t}".strip()', notebook("rankllama"),
