@@ -183,4 +183,5 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         tokens = joined([self.tokens([text for _, _, text in group], [prompt for _, prompt, _ in group], kind) for kind, group in groups.items()])
         vectors: Any = self.vectors(tokens, call).astype("float64")   # (texts, dim)
         queries, documents = ([place[pair[i]] for pair in sides] for i in range(2))
-        return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=[tokens.cut[q] or tokens.cut[d] for q, d in zip(queries, documents)])
+        cut = [tokens.cut[q] or tokens.cut[d] for q, d in zip(queries, documents)]
+        return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=cut)
