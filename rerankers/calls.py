@@ -16,8 +16,8 @@ from typing import TypeVar
 from .errors import InputError, OutOfTime, Stopped
 
 # %% auto #0
-__all__ = ['Found', 'Item', 'STOP', 'FIRST', 'Stop', 'check_wanted', 'while_wanted', 'new_stop', 'under', 'in_thread', 'Call',
-           'due_in', 'in_time']
+__all__ = ['Found', 'Item', 'STOP', 'FIRST_PART', 'Stop', 'check_wanted', 'while_wanted', 'new_stop', 'under', 'in_thread',
+           'Call', 'due_in', 'in_time']
 
 # %% ../nbs/02_calls.ipynb #0c0237ed
 class Stop:
@@ -128,14 +128,14 @@ def due_in(
         raise InputError(f"deadline={deadline!r}: give seconds from now, such as 0.2, or None")
     return monotonic() + deadline
 
-FIRST = 8   # items that a call in a hurry begins with
+FIRST_PART = 8   # items that a call in a hurry begins with
 
 def in_time(
     n: int,         # Items, the most promising first
     call: Call,     # In a hurry or not
 ) -> Iterator[slice]:
     "Which items to work on next: all at once, or, where an answer is due, as many as should take a quarter of the time that is left"
-    at, size = 0, call.batch_size or FIRST if call.hurried else n
+    at, size = 0, call.batch_size or FIRST_PART if call.hurried else n
     while at < n and call.stop.left != 0:
         began = monotonic()
         yield slice(at, min(at + size, n))

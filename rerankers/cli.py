@@ -31,13 +31,13 @@ from .reranker import Reranker
 from .results import RankedResults, as_json
 
 # %% auto #0
-__all__ = ['STDIN', 'Row', 'READERS', 'SUFFIXES', 'CONTROL', 'Fit', 'DEFAULT', 'EXAMPLES', 'read_bytes', 'decode', 'lines',
-           'plain_rows', 'parsed', 'jsonl_rows', 'json_rows', 'csv_rows', 'column_names', 'fields_of', 'guess_format',
-           'renamed', 'row_document', 'visible_files', 'file_document', 'read_documents', 'flat', 'char_width',
-           'text_width', 'cut', 'wrap', 'padded', 'row_lines', 'table', 'results_table', 'default_word', 'named_value',
-           'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row', 'model_cells',
-           'models_command', 'add_source', 'add_model', 'add_output', 'add_rank', 'add_models', 'make_parser', 'emit',
-           'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
+__all__ = ['STDIN', 'FileRow', 'READERS', 'SUFFIXES', 'CONTROL', 'Fit', 'DEFAULT', 'EXAMPLE_COMMANDS', 'read_bytes', 'decode',
+           'lines', 'plain_rows', 'parsed_json', 'jsonl_rows', 'json_rows', 'csv_rows', 'csv_header', 'fields_of',
+           'guess_format', 'renamed_fields', 'row_document', 'visible_files', 'file_document', 'read_documents', 'flat',
+           'char_width', 'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table',
+           'default_word', 'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row',
+           'model_cells', 'models_command', 'add_source', 'add_model', 'add_output', 'add_rank', 'add_models',
+           'make_parser', 'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
 
 # %% ../nbs/cli.ipynb #bbee6e7b
 STDIN = "-"
@@ -60,18 +60,18 @@ def decode(
                          "name the encoding, such as --encoding latin-1") from None
 
 # %% ../nbs/cli.ipynb #b5a112f4
-Row = tuple[str, Any]   # where in the file, in words; a text or a dictionary
+FileRow = tuple[str, Any]   # where in the file, in words; a text or a dictionary
 
 def lines(text: str) -> Iterator[tuple[int, str]]:
     "Lines that are not blank, with their numbers from 1"
     return ((n, line.rstrip("\n")) for n, line in enumerate(io.StringIO(text, newline=None), start=1) if line.strip())
 
-def plain_rows(text: str) -> Iterator[Row]:
+def plain_rows(text: str) -> Iterator[FileRow]:
     "A document a line"
     return ((f"line {n}", line) for n, line in lines(text))
 
 # %% ../nbs/cli.ipynb #c12c4715
-def parsed(
+def parsed_json(
     text: str,      # A line, or a whole file
     first: int,     # Number of its first line
 ) -> Any:
@@ -81,30 +81,30 @@ def parsed(
         raise InputError(f"line {first + error.lineno - 1} is not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error: raise InputError(f"line {first} is JSON that cannot be read: {error}") from None
 
-def jsonl_rows(text: str) -> Iterator[Row]:
+def jsonl_rows(text: str) -> Iterator[FileRow]:
     "A dictionary or a string a line"
-    return ((f"line {n}", parsed(line, n)) for n, line in lines(text))
+    return ((f"line {n}", parsed_json(line, n)) for n, line in lines(text))
 
-def json_rows(text: str) -> Iterator[Row]:
+def json_rows(text: str) -> Iterator[FileRow]:
     "A list of dictionaries or strings"
-    items = parsed(text, 1)
+    items = parsed_json(text, 1)
     if not isinstance(items, list):
         raise InputError(f"not a JSON list but a {type(items).__name__}: for a document a line say --format jsonl")
     return ((f"entry {n}", item) for n, item in enumerate(items, start=1))
 
 # %% ../nbs/cli.ipynb #327d1ea4
-def csv_rows(text: str) -> Iterator[Row]:
+def csv_rows(text: str) -> Iterator[FileRow]:
     "A dictionary a row, under the names of the header"
     csv.field_size_limit(2**31 - 1)   # the module refuses texts of more than 128 KiB
     first = next((line for _, line in lines(text)), "")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     rows = filter(None, reader)   # an empty line is an empty row
     try:
-        header = column_names(next(rows, []))
+        header = csv_header(next(rows, []))
         for row in rows: yield f"line {reader.line_num}", fields_of(row, header, reader.line_num)
     except csv.Error as error: raise InputError(f"line {reader.line_num} is not CSV: {error}") from None
 
-def column_names(row: list[str]) -> list[str]:
+def csv_header(row: list[str]) -> list[str]:
     "The header; a name that stands there twice is an `InputError`, since one of the two columns would be lost"
     names = [name.strip() for name in row]
     twice = next((name for name in names if name and names.count(name) > 1), None)
@@ -117,7 +117,7 @@ def fields_of(row: list[str], header: list[str], line: int) -> dict[str, str]:
     raise InputError(f"line {line} has {len(row)} fields, the header has {len(header)}: a text with a separator in it needs quotes")
 
 # %% ../nbs/cli.ipynb #2ee4fd5b
-READERS: dict[str, Callable[[str], Iterator[Row]]] = {"lines": plain_rows, "jsonl": jsonl_rows, "json": json_rows, "csv": csv_rows}
+READERS: dict[str, Callable[[str], Iterator[FileRow]]] = {"lines": plain_rows, "jsonl": jsonl_rows, "json": json_rows, "csv": csv_rows}
 SUFFIXES = {".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
 
 def guess_format(
@@ -130,7 +130,7 @@ def guess_format(
     return SUFFIXES.get(suffix) or ("jsonl" if start == "{" else "lines")
 
 # %% ../nbs/cli.ipynb #2e1340b4
-def renamed(
+def renamed_fields(
     row: dict[str, Any],    # As it stands in the file
     text: str | None,       # The caller's field for the text
     ident: str | None,      # The caller's field for the id
@@ -144,10 +144,10 @@ def renamed(
         raise InputError(f"none of the fields {list(row)} is called 'text': name the one to use with --text-field")
     return row
 
-def row_document(row: Row, text: str | None, ident: str | None) -> Document:
+def row_document(row: FileRow, text: str | None, ident: str | None) -> Document:
     "One row as a document; an `InputError` names the place"
     place, item = row
-    try: return to_document(renamed(item, text, ident) if isinstance(item, dict) else item)
+    try: return to_document(renamed_fields(item, text, ident) if isinstance(item, dict) else item)
     except InputError as error: raise InputError(f"{place}: {error}") from None
 
 # %% ../nbs/cli.ipynb #5a305b8a
@@ -219,14 +219,14 @@ def wrap(text: str, room: int) -> list[str]:
     return [piece for line in text.split("\n") for piece in textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)]
 
 # %% ../nbs/cli.ipynb #ec2c86ec
-def padded(cell: str, width: int, right: bool) -> str:
+def padded_cell(cell: str, width: int, right: bool) -> str:
     "A cell as wide as its column"
     space = " " * (width - text_width(cell))
     return space + cell if right else cell + space
 
 def row_lines(row: Sequence[str], widths: list[int], room: int, fit: Fit, numbers: int) -> Iterator[str]:
     "The lines of one row: the last cell may take several"
-    cells = [padded(cell, width, i < numbers) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]   # all but the last
+    cells = [padded_cell(cell, width, i < numbers) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]   # all but the last
     blanks = [" " * width for width in widths]
     for i, line in enumerate(fit(row[-1], room) or [""]): yield "  ".join([*(blanks if i else cells), line]).rstrip() + "\n"
 
@@ -338,7 +338,7 @@ def models_command(args: Namespace) -> str:
     return table(("word", "ready", "what it is"), list(map(model_cells, rows)), fit=wrap)
 
 # %% ../nbs/cli.ipynb #7048fe04
-EXAMPLES = """\
+EXAMPLE_COMMANDS = """\
 examples:
   rerankers rank "who wrote Hamlet?" --docs plays.txt             a document a line
   rerankers rank "who wrote Hamlet?" --docs plays.csv --top-k 3   columns text, id, title ...
@@ -385,7 +385,7 @@ def add_output(parser: ArgumentParser) -> None:
 def add_rank(commands: Any) -> None:
     "The command `rank`"
     parser = commands.add_parser("rank", help="rank documents for a query", description="Rank documents for a query, best first.",
-                                 epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+                                 epilog=EXAMPLE_COMMANDS, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("query", metavar="QUERY", help="the question")
     for add in (add_source, add_model, add_output): add(parser)
     parser.set_defaults(run=rank_command)
@@ -399,7 +399,7 @@ def add_models(commands: Any) -> None:
 
 def make_parser() -> ArgumentParser:
     "The whole command line"
-    parser = ArgumentParser(prog="rerankers", description="One interface to every way of re-ranking documents.", epilog=EXAMPLES,
+    parser = ArgumentParser(prog="rerankers", description="One interface to every way of re-ranking documents.", epilog=EXAMPLE_COMMANDS,
                             formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rerankers {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -14,26 +14,26 @@ from typing import Any
 from .errors import MissingDependency
 
 # %% auto #0
-__all__ = ['Options', 'FORMER', 'FIRST', 'renamed', 't5_options', 'upr_options', 'Former', 'former_named', 'former_of',
-           'translated', 'the_model', 'spoken']
+__all__ = ['Options', 'FORMER', 'FORMER_MODEL_NAMES', 'other_names', 't5_options', 'upr_options', 'Former', 'former_named',
+           'former_of', 'translated', 'the_model', 'also_verbose']
 
 # %% ../nbs/compat.ipynb #a76cc081
 Options = dict[str, Any]
 
-def renamed(**names: str) -> Callable[[Options], Options]:
+def other_names(**names: str) -> Callable[[Options], Options]:
     "A translation that gives options other names; `auto` was 0.10's word for the default"
     return lambda options: {names.get(name, name): value for name, value in options.items() if not (name in names and (value is None or value == "auto"))}
 
 def t5_options(options: Options) -> Options:
     "T5: `{text}` is `{document}` now; `return_logits=True` has no counterpart, `activation=\"identity\"` is the difference of both logits"
-    found = renamed(token_true="true_token", token_false="false_token", inputs_template="template")(options)
+    found = other_names(token_true="true_token", token_false="false_token", inputs_template="template")(options)
     if not found.get("return_logits", True): del found["return_logits"]
     if "inputs_template" in options: found["template"] = str(found["template"]).replace("{text}", "{document}")
     return found
 
 def upr_options(options: Options) -> Options:
     "UPR: the words before and after the passage are one template now"
-    found, head, tail = renamed(max_input_length="max_length")(options), options.get("verbalizer_head"), options.get("verbalizer")
+    found, head, tail = other_names(max_input_length="max_length")(options), options.get("verbalizer_head"), options.get("verbalizer")
     for name in ("verbalizer_head", "verbalizer"): found.pop(name, None)
     if head is None and tail is None: return found
     return {**found, "template": f"{head or 'Passage:'} {{document}}. {tail or 'Please write a question based on this passage.'}"}
@@ -46,7 +46,7 @@ class Former:
     module: str                                         # Below `rerankers.models`; "" where it was a name only
     word: str                                           # Who does its work now; "" for nobody
     order: str = ""                                     # Options that could follow the model by position
-    translate: Callable[[Options], Options] = renamed() # Its options -> ours
+    translate: Callable[[Options], Options] = other_names() # Its options -> ours
     model: str = ""                                     # What it took when no model was named; "" where one had to be
 
 FORMER = (
@@ -61,7 +61,7 @@ FORMER = (
     Former("FlashRankRanker", "flashrank_ranker", "flashrank", "verbose cache_dir"),
     Former("LLMLayerWiseRanker", "llm_layerwise_ranker", "llm-layerwise",
            "max_sequence_length dtype device batch_size verbose prompt cutoff_layers compress_ratio compress_layer",
-           renamed(max_sequence_length="max_length", compress_layer="compress_layers"), "BAAI/bge-reranker-v2.5-gemma2-lightweight"),
+           other_names(max_sequence_length="max_length", compress_layer="compress_layers"), "BAAI/bge-reranker-v2.5-gemma2-lightweight"),
     Former("LLMRelevanceFilter", "llm_relevance_filter", "llm-relevance-filter", "backend prompt_template temperature verbose default_label"),
     Former("UPRRanker", "upr", "upr", "verbose device dtype batch_size verbalizer_head verbalizer max_input_length max_query_length", upr_options),
     Former("MxBaiV2Ranker", "mxbai_v2", "mxbaiv2", "device dtype batch_size verbose max_length", model="mixedbread-ai/mxbai-rerank-base-v2"),
@@ -85,7 +85,7 @@ def translated(cls: type, options: Options) -> Options:
     return options if row is None else row.translate(options)
 
 # %% ../nbs/compat.ipynb #dd659c14
-FIRST = ("model", "model_name_or_path", "model_name")   # what constructors of 0.10 called the model
+FORMER_MODEL_NAMES = ("model", "model_name_or_path", "model_name")   # what constructors of 0.10 called the model
 
 def the_model(
     row: Former,                # The class as it was
@@ -93,11 +93,11 @@ def the_model(
     options: Options,           # By name: perhaps the model, which is taken out
 ) -> tuple[Any, ...]:
     "The model alone, whatever it was called; raises `TypeError` where it is named twice"
-    models = (*args, *(os.fspath(m) if isinstance(m := options.pop(name), os.PathLike) else m for name in FIRST if name in options))
+    models = (*args, *(os.fspath(m) if isinstance(m := options.pop(name), os.PathLike) else m for name in FORMER_MODEL_NAMES if name in options))
     if len(models) > 1: raise TypeError(f"{row.name} got several models: {', '.join(map(repr, models))}")
     return models or (row.model,) * bool(row.model)
 
-def spoken(
+def also_verbose(
     init: Callable[..., None],  # A constructor: the model, then options by name
 ) -> Callable[..., None]:
     "The same, which also takes `verbose`, and for a class of 0.10 its model and its options by the names and in the order of then"

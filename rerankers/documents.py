@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from .errors import InputError, did_you_mean
 
 # %% auto #0
-__all__ = ['TEXT_KEYS', 'ID_KEYS', 'WRAPPERS', 'Read', 'TUPLES', 'OBJECT_IDS', 'METADATA', 'OTHERWISE', 'NOTHING', 'CONVERTERS',
-           'LISTINGS', 'Document', 'first_key', 'missing', 'as_row', 'as_metadata', 'unwrapped', 'without',
-           'from_mapping', 'from_tuple', 'id_of', 'from_object', 'from_record', 'Shape', 'is_a', 'holds', 'copied',
-           'shape_of', 'is_one', 'read', 'checked', 'to_document', 'written', 'chosen', 'check_fields', 'listing',
-           'listed', 'as_items', 'is_label', 'as_list', 'check_ordered', 'check_id', 'labelled', 'numbered', 'each',
-           'taken', 'to_documents', 'readable', 'Picture', 'Content', 'shown_fields', 'written_value']
+__all__ = ['TEXT_KEYS', 'ID_KEYS', 'WRAPPERS', 'ReadDocument', 'TUPLES', 'OBJECT_IDS', 'METADATA', 'OTHERWISE', 'NOTHING',
+           'CONVERTERS', 'LISTINGS', 'Document', 'first_key', 'missing', 'as_row', 'as_metadata', 'unwrapped',
+           'without_keys', 'from_mapping', 'from_tuple', 'id_of', 'from_object', 'from_record', 'Shape', 'is_a',
+           'holds', 'copied', 'shape_of', 'is_one', 'read', 'checked_document', 'to_document', 'written', 'chosen',
+           'check_fields', 'listing', 'listed', 'as_items', 'is_label', 'as_list', 'check_ordered', 'check_id',
+           'labelled', 'numbered', 'each', 'taken', 'to_documents', 'readable', 'Picture', 'Content', 'shown_fields',
+           'written_value']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
 @dataclass(repr=False)
@@ -50,7 +51,7 @@ TEXT_KEYS = ("text", "content", "page_content", "contents", "body", "passage", "
 ID_KEYS   = ("doc_id", "_id", "id", "docid", "docno", "pid")
 WRAPPERS  = ("_source", "payload", "entity", "fields", "properties", "metadata")     # where stores put the record that was put into them
 
-Read = tuple["Document", Mapping[str, Any]]     # a document, and everything of it by the names that the caller knows
+ReadDocument = tuple["Document", Mapping[str, Any]]     # a document, and everything of it by the names that the caller knows
 
 def first_key(row: Mapping, keys: Sequence[str]) -> str | None:
     "The first of `keys` that `row` has"
@@ -84,11 +85,11 @@ def unwrapped(row: Mapping, names: Sequence[str]) -> tuple[Mapping, Mapping]:
     if first_key(row, names) or not inside: return {}, row
     return {k: v for k, v in row.items() if k != inside[0]}, row[inside[0]]
 
-def without(row: Mapping, *keys: str | None) -> dict[str, Any]:
+def without_keys(row: Mapping, *keys: str | None) -> dict[str, Any]:
     "All but some keys"
     return {k: v for k, v in row.items() if k not in keys}
 
-def from_mapping(row: Mapping, names: Sequence[str] = TEXT_KEYS) -> Read:
+def from_mapping(row: Mapping, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
     "A dictionary with a text, and perhaps an id, a title and metadata; raises `InputError`"
     hit, record = unwrapped(row, names)
     text = first_key(record, names)
@@ -98,16 +99,16 @@ def from_mapping(row: Mapping, names: Sequence[str] = TEXT_KEYS) -> Read:
                          f"or name its fields with rank_fields=")
     ids = [(part, key) for part in (hit, record) for key in ID_KEYS if key in part]
     part, key = next(((part, key) for part, key in ids if not missing(part[key])), ids[0] if ids else (record, None))
-    hit, record = (without(p, key) if p is part else p for p in (hit, record))
-    metadata = {**hit, **without(record, text, "title", "metadata"), **as_metadata(record.get("metadata"))}
+    hit, record = (without_keys(p, key) if p is part else p for p in (hit, record))
+    metadata = {**hit, **without_keys(record, text, "title", "metadata"), **as_metadata(record.get("metadata"))}
     doc = Document(record[text], doc_id=part[key] if key else None, title=record.get("title"), metadata=metadata)
-    return doc, {**metadata, **without(record, "metadata")}
+    return doc, {**metadata, **without_keys(record, "metadata")}
 
 # %% ../nbs/01_documents.ipynb #539b98b6
 TUPLES = ("a tuple is (id, text), (id, text, metadata), (id, document) or (document, score); rows of a data frame bring the names of their columns with "
           "frame.iter_rows(named=True) in polars, frame.to_dict('records') in pandas")
 
-def from_tuple(row: tuple, names: Sequence[str] = TEXT_KEYS) -> Read:
+def from_tuple(row: tuple, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
     "`(id, text)`, `(id, text, metadata)`, `(id, document)` or `(document, score)`; raises `InputError`"
     if len(row) not in (2, 3): raise InputError(f"a tuple of {len(row)}: {TUPLES}")
     first, second = row[:2]
@@ -127,7 +128,7 @@ def id_of(thing: Any) -> Any:
     "An object's id, or None"
     return next((i for name in OBJECT_IDS if not missing(i := getattr(thing, name, None))), None)
 
-def from_object(thing: Any, names: Sequence[str] = TEXT_KEYS, *, text: str) -> Read:
+def from_object(thing: Any, names: Sequence[str] = TEXT_KEYS, *, text: str) -> ReadDocument:
     "An object with its text under the attribute `text`; raises `InputError` where that is None"
     found = getattr(thing, text)
     if found is None:
@@ -136,7 +137,7 @@ def from_object(thing: Any, names: Sequence[str] = TEXT_KEYS, *, text: str) -> R
     metadata = as_metadata(next((getattr(thing, name) for name in METADATA if hasattr(thing, name)), None))
     return Document(str(found), doc_id=id_of(thing), metadata=metadata), {**metadata, "text": found, text: found}
 
-def from_record(thing: Any, names: Sequence[str] = TEXT_KEYS, *, record: str) -> Read:
+def from_record(thing: Any, names: Sequence[str] = TEXT_KEYS, *, record: str) -> ReadDocument:
     "A store's object, whose record is under the attribute `record`; raises `InputError` where that is None"
     row = getattr(thing, record)
     if row is None: raise InputError(f"its {record} is None: have the store send it along with the hit")
@@ -147,7 +148,7 @@ class Shape(NamedTuple):
     "A kind of thing that is a document"
     name: str                           # For people
     fits: Callable[..., bool]           # (thing, names of texts) -> is it one?
-    read: Callable[..., Read]           # (thing, names of texts) -> document; raises `InputError`
+    read: Callable[..., ReadDocument]           # (thing, names of texts) -> document; raises `InputError`
 
 def is_a(kind: type) -> Callable[..., bool]:
     "Told by its type"
@@ -157,7 +158,7 @@ def holds(kinds: type | tuple[type, ...], *attributes: str) -> Callable[..., boo
     "Told by its attributes; the first holds one of `kinds`"
     return lambda thing, names: not isinstance(thing, type) and all(hasattr(thing, a) for a in attributes) and isinstance(getattr(thing, attributes[0]), kinds)
 
-def copied(doc: Document, names: Sequence[str] = TEXT_KEYS) -> Read:
+def copied(doc: Document, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
     "The caller's stays as it is"
     metadata = as_metadata(doc.metadata)
     return replace(doc, metadata=metadata), {**metadata, "text": doc.text, **({} if missing(doc.title) else {"title": doc.title})}
@@ -190,7 +191,7 @@ def is_one(thing: Any, names: Sequence[str] = TEXT_KEYS) -> bool:
     shape = shape_of(thing, names)
     return isinstance(thing, bytes) or shape is not None and shape.read is not from_tuple
 
-def read(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Read:
+def read(thing: Any, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
     "One thing of the caller's as a `Document` of ours, and its fields by name; raises `InputError`"
     shape = shape_of(thing, names)
     if shape is None:
@@ -198,7 +199,7 @@ def read(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Read:
                          f"All that is read: {', '.join(shape.name for shape in CONVERTERS)}")
     return shape.read(thing, names)
 
-def checked(doc: Document) -> Document:
+def checked_document(doc: Document) -> Document:
     "A document that can be ranked, or `InputError`"
     if missing(doc.title): doc.title = None         # data frames write NaN where there is none
     elif not isinstance(doc.title, str): raise InputError(f"its title is not a string: {doc.title!r}")
@@ -210,7 +211,7 @@ def to_document(
     thing: Any,  # A string, `Document`, dictionary, tuple or another framework's document
 ) -> Document:
     "One thing of the caller's as a `Document` of ours; raises `InputError` when it has no text"
-    return checked(read(thing)[0])
+    return checked_document(read(thing)[0])
 
 # %% ../nbs/01_documents.ipynb #0c1b9b9b
 def written(value: Any) -> str:
@@ -315,7 +316,7 @@ def each(items: Iterable[Any], make: Callable[[int, Any], Any]) -> list[Any]:
         except InputError as error: raise InputError(f"document {i}: {error}") from None
     return made
 
-def taken(item: Any, i: int, doc_id: Any, metadata: Any, names: Sequence[str]) -> Read:
+def taken(item: Any, i: int, doc_id: Any, metadata: Any, names: Sequence[str]) -> ReadDocument:
     "One document of the caller's with what was given beside it"
     doc, record = read(item, names)
     doc = labelled(doc, i, doc_id, metadata)
@@ -336,7 +337,7 @@ def to_documents(
     metas = as_list(metadata, "metadata", len(items)) if metadata is not None else [None] * len(items)
     found = each(items, lambda i, item: taken(item, i, ids[i], metas[i], names))
     check_fields(fields, [record for _, record in found])
-    return numbered(each(found, lambda i, pair: checked(chosen(pair[0], pair[1], fields) if fields else pair[0])))
+    return numbered(each(found, lambda i, pair: checked_document(chosen(pair[0], pair[1], fields) if fields else pair[0])))
 
 # %% ../nbs/01_documents.ipynb #7f93d167
 def readable(

@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from typing import Any
 
 # %% auto #0
-__all__ = ['SILENT', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'UnknownToken', 'UnknownDocument', 'UnknownModel',
-           'MissingDependency', 'ModelLoadError', 'Stopped', 'OutOfTime', 'UnusableAnswer', 'ForkedError',
-           'ProviderError', 'AuthenticationError', 'NotFoundError', 'BadRequestError', 'RateLimitError',
+__all__ = ['TELEMETRY_OFF', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'UnknownToken', 'UnknownDocument',
+           'UnknownModel', 'MissingDependency', 'ModelLoadError', 'Stopped', 'OutOfTime', 'UnusableAnswer',
+           'ForkedError', 'ProviderError', 'AuthenticationError', 'NotFoundError', 'BadRequestError', 'RateLimitError',
            'ProviderTimeoutError', 'ServerError', 'CertificateError', 'installed', 'Silence', 'need', 'did_you_mean']
 
 # %% ../nbs/00_errors.ipynb #cfbf40e2
@@ -110,7 +110,7 @@ def installed(
     return find_spec(module) is not None
 
 # %% ../nbs/00_errors.ipynb #9f684412
-SILENT = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}    # variables that packages read while they are imported
+TELEMETRY_OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}    # variables that packages read while they are imported
 
 class Silence:
     "A context in which the variables of `SILENT` are set, but for those that the caller has set; any number of threads may be in it"
@@ -123,8 +123,8 @@ class Silence:
 
     def __enter__(self) -> None:
         with self.lock:
-            if not self.inside: self.ours = [name for name in SILENT if name not in os.environ]
-            os.environ.update({name: SILENT[name] for name in self.ours})
+            if not self.inside: self.ours = [name for name in TELEMETRY_OFF if name not in os.environ]
+            os.environ.update({name: TELEMETRY_OFF[name] for name in self.ours})
             self.inside += 1
 
     def __exit__(self, *error: object) -> None:

@@ -17,26 +17,26 @@ from .rankers import BaseRanker
 from .registry import backend_named, is_ready
 
 # %% auto #0
-__all__ = ['SHARED', 'ranker_class', 'available', 'found_in', 'open_modules']
+__all__ = ['SHARED_NAMES', 'former_class', 'available', 'found_in', 'open_modules']
 
 # %% ../nbs/old_modules.ipynb #1a161a71
-SHARED = {"BaseRanker": "rerankers.rankers", "RankedResults": "rerankers.results", "Result": "rerankers.results", "Document": "rerankers.documents",
+SHARED_NAMES = {"BaseRanker": "rerankers.rankers", "RankedResults": "rerankers.results", "Result": "rerankers.results", "Document": "rerankers.documents",
           **dict.fromkeys(("prep_docs", "get_device", "get_dtype", "get_chunks", "vprint"), "rerankers.utils")}    # what every module of 0.10 had imported
 
-def ranker_class(row: Former) -> type[BaseRanker]:
+def former_class(row: Former) -> type[BaseRanker]:
     "The class that does a row's work"
     return backend_named(row.word)
 
 def available() -> dict[str, type[BaseRanker]]:
     "Classes by their names in 0.10, those whose packages are installed"
-    return {row.name: cls for row in FORMER if row.word and is_ready(cls := ranker_class(row))}
+    return {row.name: cls for row in FORMER if row.word and is_ready(cls := former_class(row))}
 
 def found_in(module: str, name: str) -> Any:
     "What a name means in a module of 0.10; raises `AttributeError`"
-    if name in SHARED: return getattr(import_module(SHARED[name]), name)
+    if name in SHARED_NAMES: return getattr(import_module(SHARED_NAMES[name]), name)
     here = module.rpartition("rerankers.models")[2].removeprefix(".")
     if not here and name == "AVAILABLE_RANKERS": return available()
-    if any(row.name == name and row.module and here in ("", row.module) for row in FORMER) and (row := former_named(name)): return ranker_class(row)
+    if any(row.name == name and row.module and here in ("", row.module) for row in FORMER) and (row := former_named(name)): return former_class(row)
     raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 def open_modules(

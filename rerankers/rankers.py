@@ -17,18 +17,18 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .calls import Call, check_wanted, due_in, in_thread, in_time, new_stop, while_wanted
-from .compat import spoken
+from .compat import also_verbose
 from .documents import TEXT_KEYS, Content, Document, Picture, as_items, check_ordered, is_label, is_one, listed, listing, readable, shown_fields, to_documents
 from .errors import InputError, OutOfTime, UnknownToken, UnusableAnswer, did_you_mean, need
 from .claims import Choice, Claims, register
-from .results import RankedResults, Result, Stage, Usage, split
+from .results import RankedResults, Result, Stage, Usage, split_fields
 from .specs import SECRETS, Spec, Unwritable, writable
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
 __all__ = ['COMPLETE', 'MERGES', 'Pair', 'Task', 'unfinished', 'Ranking', 'check_query', 'check_positive', 'is_collection',
            'per_query', 'make_calls', 'make_tasks', 'check_scores', 'check_order', 'to_results', 'owner', 'in_parts',
-           'naming', 'remembering', 'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank', 'PointwiseRanker',
+           'naming_documents', 'remembering', 'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank', 'PointwiseRanker',
            'SetwiseRanker']
 
 # %% ../nbs/05_rankers.ipynb #1fd95050
@@ -134,7 +134,7 @@ class Ranking:
         "`pick` for several queries that were answered at once; each is charged for its number of items, and all charges sum to the whole"
         sizes = list(map(len, parts))
         usages = [None] * len(parts) if self.usage is None else self.usage.split(sizes)
-        faults = {what: split(n, sizes) for what, n in self.faults.items()}
+        faults = {what: split_fields(n, sizes) for what, n in self.faults.items()}
         return [replace(self.pick(positions), usage=usage, faults={what: n[i] for what, n in faults.items() if n[i]})
                 for i, (positions, usage) in enumerate(zip(parts, usages))]
 
@@ -258,7 +258,7 @@ def in_parts(
     return [Ranking.joined(parts, [len(p.scores or ()) for p in parts], len(t.documents)) for t, parts in zip(tasks, found)]
 
 @contextmanager
-def naming(tasks: Sequence[Task], shown: Callable[[Document], str]) -> Iterator[None]:
+def naming_documents(tasks: Sequence[Task], shown: Callable[[Document], str]) -> Iterator[None]:
     "Let an error about a text say whose it is"
     try: yield
     except UnknownToken as error: raise UnknownToken(f"{owner(error.text, tasks, shown)}: {error}", error.text) from error
@@ -304,7 +304,7 @@ class BaseRanker(ABC):
 
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
-        if "__init__" in vars(cls): cls.__init__ = remembering(spoken(cls.__init__))  # type: ignore[method-assign]
+        if "__init__" in vars(cls): cls.__init__ = remembering(also_verbose(cls.__init__))  # type: ignore[method-assign]
         follow_rank(cls)
         if "words" in vars(cls): register(cls)
 
@@ -426,14 +426,14 @@ class BaseRanker(ABC):
     def rankings(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "`rank_many` before its results are made, for rankers that ask others; a part of the caller's wishes may be missing"
         full, call = self._full(tasks), self._own(call)
-        with naming(full, self.view), call.running():
+        with naming_documents(full, self.view), call.running():
             try: return self._spread(tasks, self.answer(full, call) if full else [])
             except OutOfTime: return [Ranking.unreached(len(t.documents)) for t in tasks]
 
     async def rankings_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "`rankings` without blocking the event loop"
         full, call = self._full(tasks), self._own(call)
-        with naming(full, self.view), call.running():
+        with naming_documents(full, self.view), call.running():
             try: return self._spread(tasks, await self.answer_async(full, call) if full else [])
             except OutOfTime: return [Ranking.unreached(len(t.documents)) for t in tasks]
 

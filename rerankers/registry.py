@@ -18,10 +18,10 @@ from .errors import ModelLoadError, UnknownModel, did_you_mean, installed
 from .rankers import BaseRanker
 
 # %% auto #0
-__all__ = ['SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED', 'FALLBACK', 'Shortcut', 'register_shortcut', 'module_names', 'load_entry',
-           'load_backends', 'class_named', 'backend_named', 'default_model', 'choose_typed', 'choose_shortcut',
-           'check_shortcut', 'choose_by_option', 'at_home', 'choose_by_evidence', 'path_fault', 'choose_fallback',
-           'choose', 'is_ready']
+__all__ = ['SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED_MODULES', 'FALLBACK', 'Shortcut', 'register_shortcut', 'module_names',
+           'load_entry', 'load_backends', 'class_named', 'backend_named', 'default_model', 'choose_typed',
+           'choose_shortcut', 'check_shortcut', 'choose_by_option', 'at_home', 'choose_by_evidence', 'path_fault',
+           'choose_fallback', 'choose', 'is_ready']
 
 # %% ../nbs/06_registry.ipynb #e86ce169
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def register_shortcut(shortcut: Shortcut) -> None:
 
 # %% ../nbs/06_registry.ipynb #a5cf3dd0
 GROUP, BUILTIN = "rerankers.backends", "rerankers.backends"
-LOADED: set[str] = set()
+LOADED_MODULES: set[str] = set()
 
 def module_names(name: str) -> list[str]:
     "A module's name, and for a package the names of its modules too"
@@ -64,9 +64,9 @@ def load_backends() -> None:
     from importlib.metadata import entry_points   # here, since importing it costs as much as the library
     names = [BUILTIN, *(e.module for e in entry_points(group=GROUP))]
     for name in dict.fromkeys(names):
-        if name in LOADED: continue
+        if name in LOADED_MODULES: continue
         load_entry(name)
-        LOADED.add(name)
+        LOADED_MODULES.add(name)
 
 # %% ../nbs/06_registry.ipynb #0c61cf59
 def class_named(name: str) -> type[BaseRanker] | None:

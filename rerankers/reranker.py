@@ -19,7 +19,7 @@ from .registry import backend_named, choose, is_ready
 from .specs import SECRETS, Spec, is_line, writable
 
 # %% auto #0
-__all__ = ['UNIVERSAL', 'EXAMPLES', 'Given', 'options_of', 'check_model', 'check_installed', 'others_with', 'misplaced',
+__all__ = ['UNIVERSAL', 'EXAMPLE_VALUES', 'Given', 'options_of', 'check_model', 'check_installed', 'others_with', 'misplaced',
            'check_options', 'check_names', 'build', 'as_name', 'check_word', 'set_log_level', 'is_described',
            'described', 'from_spec', 'Reranker']
 
@@ -76,7 +76,7 @@ def check_options(
 
 # %% ../nbs/08_reranker.ipynb #5dd61b6d
 UNIVERSAL = ("device", "dtype", "batch_size")   # 0.10 accepts these for every method
-EXAMPLES  = {"lang": "en", "model_type": "cross-encoder"}
+EXAMPLE_VALUES  = {"lang": "en", "model_type": "cross-encoder"}
 
 def check_names(name: str, value: Any) -> tuple[str, ...] | None:
     "Several names or None, or `InputError`"
@@ -114,7 +114,7 @@ def as_name(model_name: Any) -> str:
 
 def check_word(name: str, value: Any) -> None:
     "Raise `InputError` for a value that is no word"
-    if not isinstance(value, str) or not value.strip(): raise InputError(f"{name}={value!r}: give a word, such as {EXAMPLES[name]!r}")
+    if not isinstance(value, str) or not value.strip(): raise InputError(f"{name}={value!r}: give a word, such as {EXAMPLE_VALUES[name]!r}")
 
 def set_log_level(verbose: int | None) -> None:
     "2 shows what was chosen and loaded, more shows everything; 0 and 1 leave the log as it is"

@@ -18,8 +18,9 @@ from .documents import Document, readable
 from .errors import InputError, UnknownDocument, did_you_mean, need
 
 # %% auto #0
-__all__ = ['FIELDS', 'BAR', 'ROW', 'TABLE', 'Result', 'field_of', 'split', 'Usage', 'Stage', 'finite', 'as_json', 'in_order',
-           'RankedResults', 'results_frame', 'column_names', 'trec_lines', 'bar_width', 'row_html', 'results_html']
+__all__ = ['DOCUMENT_FIELDS', 'BAR', 'ROW', 'TABLE', 'Result', 'field_of', 'split_fields', 'Usage', 'Stage', 'finite', 'as_json',
+           'in_rank_order', 'RankedResults', 'results_frame', 'column_names', 'trec_lines', 'bar_width', 'row_html',
+           'results_html']
 
 # %% ../nbs/03_results.ipynb #b7dba218
 @dataclass
@@ -86,16 +87,16 @@ class Result:
         return cls(Document(**{k: v for k, v in row.items() if k not in own}), **own)
 
 # %% ../nbs/03_results.ipynb #6bc57e6a
-FIELDS = tuple(f.name for f in fields(Document))
+DOCUMENT_FIELDS = tuple(f.name for f in fields(Document))
 
 def field_of(document: Document, name: str) -> Any:
     "A field of a document or an entry of its metadata; raises `AttributeError` with the nearest name"
-    if name in FIELDS: return getattr(document, name)
+    if name in DOCUMENT_FIELDS: return getattr(document, name)
     if name in document.metadata: return document.metadata[name]
     raise AttributeError(f"a result has no attribute {name!r}, and its document's metadata no such key. {did_you_mean(name, map(str, document.metadata))}")
 
 # %% ../nbs/03_results.ipynb #1bd1ff1c
-def split(
+def split_fields(
     total: float,           # What all parts have together
     sizes: Sequence[int],   # Of the parts
 ) -> list[Any]:
@@ -127,7 +128,8 @@ class Usage:
 
     def split(self, sizes: Sequence[int]) -> list[Usage]:
         "Shares of several queries that were answered at once, in proportion to the sizes"
-        parts: dict[str, list[Any]] = {f.name: [None] * len(sizes) if (total := getattr(self, f.name)) is None else split(total, sizes) for f in fields(self)}
+        parts: dict[str, list[Any]] = {f.name: [None] * len(sizes) if (total := getattr(self, f.name)) is None else split_fields(total, sizes)
+                                       for f in fields(self)}
         return [replace(self, **{name: values[i] for name, values in parts.items()}) for i in range(len(sizes))]
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def as_json(
         raise InputError(f"ids or metadata cannot be written as JSON ({error}); {remedy}") from None
 
 # %% ../nbs/03_results.ipynb #ba291ce9
-def in_order(results: list[Result]) -> list[Result]:
+def in_rank_order(results: list[Result]) -> list[Result]:
     "Best first: by rank where every result has one, else by score, those without a score last"
     if all(r.rank is not None for r in results): return sorted(results, key=lambda r: r.rank or 0)
     return sorted(results, key=lambda r: (r.score is None or isnan(r.score), -(r.score or 0)))
@@ -197,7 +199,7 @@ class RankedResults(Sequence):
     def top_k(self, k: int | None) -> list[Result]:
         "The `k` best results (fewer if there are fewer, all for `None`); raises `InputError`"
         if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 0): raise InputError(f"k={k!r}: give a whole number of at least 0")
-        return in_order(self.results)[:k]
+        return in_rank_order(self.results)[:k]
 
     def get_result_by_docid(self, doc_id: Hashable) -> Result:
         "The best-ranked result with this id; raises `UnknownDocument`"

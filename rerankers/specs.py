@@ -14,8 +14,8 @@ from typing import Any
 from .errors import InputError, MissingDependency
 
 # %% auto #0
-__all__ = ['SECRETS', 'TOLD', 'DEEPEST', 'WORD', 'SPECIAL', 'Unwritable', 'writable', 'unwritable', 'quoted', 'bare', 'shown',
-           'Reader', 'Spec', 'is_line', 'toml']
+__all__ = ['SECRETS', 'PRIVATE_ADDRESS', 'DEEPEST', 'BARE_WORD', 'SPECIAL_WORDS', 'Unwritable', 'writable', 'unwritable',
+           'quoted', 'bare_value', 'shown', 'Reader', 'Spec', 'is_line', 'toml']
 
 # %% ../nbs/07_specs.ipynb #4975e4ec
 SECRETS = {"api_key", "token", "headers", "default_headers", "extra_headers"}   # options that are left out
@@ -25,13 +25,13 @@ class Unwritable:
     "Stands for an option's value that has no text"
     kind: str   # Of the value
 
-TOLD    = re.compile(r"://\S*[@?]")      # an address with somebody's name and password, or with a question that may hold a key
+PRIVATE_ADDRESS    = re.compile(r"://\S*[@?]")      # an address with somebody's name and password, or with a question that may hold a key
 DEEPEST = 50    # levels of lists and dictionaries; some contain themselves
 
 def writable(value: Any, depth: int = 0) -> Any:
     "A value as it is written, `Unwritable` for what has no text; paths become strings, tuples lists"
     if depth > DEEPEST: return Unwritable("value without an end")
-    if isinstance(value, str) and TOLD.search(value): return Unwritable("address with a key or a password in it")
+    if isinstance(value, str) and PRIVATE_ADDRESS.search(value): return Unwritable("address with a key or a password in it")
     if value is None or isinstance(value, (str, bool, int, float, Unwritable)): return value
     if isinstance(value, PathLike): return fspath(value)
     if isinstance(value, Mapping): return {str(k): writable(v, depth + 1) for k, v in value.items()}
@@ -45,16 +45,16 @@ def unwritable(value: Any) -> Unwritable | None:
     return next((found for part in inner if (found := unwritable(part)) is not None), None)
 
 # %% ../nbs/07_specs.ipynb #99369d57
-WORD    = re.compile(r"[^\s(),=\[\]{}\"']+")           # needs no quotes
-SPECIAL = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
+BARE_WORD    = re.compile(r"[^\s(),=\[\]{}\"']+")           # needs no quotes
+SPECIAL_WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 
 def quoted(text: str) -> str:
     "A text as it stands on the line"
-    return text if WORD.fullmatch(text) and bare(text) == text else json.dumps(text, ensure_ascii=False)
+    return text if BARE_WORD.fullmatch(text) and bare_value(text) == text else json.dumps(text, ensure_ascii=False)
 
-def bare(word: str) -> Any:
+def bare_value(word: str) -> Any:
     "What a word without quotes means: a truth value, nothing, a number, else itself"
-    if word in SPECIAL: return SPECIAL[word]
+    if word in SPECIAL_WORDS: return SPECIAL_WORDS[word]
     for number in (int, float):
         try: return number(word)
         except ValueError: pass
@@ -83,9 +83,9 @@ class Reader:
             try: found, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
             except json.JSONDecodeError as error: raise self.wrong(f"this is no JSON: {error.msg}") from None
             return found
-        if (word := WORD.match(self.text, self.at)) is None: raise self.wrong("a name or a value is missing")
+        if (word := BARE_WORD.match(self.text, self.at)) is None: raise self.wrong("a name or a value is missing")
         self.at = word.end()
-        return bare(word[0])
+        return bare_value(word[0])
 
     def spec(self) -> Spec:
         "A name, and what stands in brackets after it"

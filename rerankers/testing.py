@@ -21,24 +21,25 @@ from .rankers import BaseRanker
 from .results import RankedResults
 
 # %% auto #0
-__all__ = ['QUERY', 'TEXTS', 'ROUNDING', 'CHECKS', 'WORDS', 'Layer', 'TURNS', 'ANSWERS', 'SIZES', 'LATE_LENGTHS', 'LATE_FILES',
-           'LATE_CHAINS', 'LATE_MODULES', 'candidates', 'scores_of', 'assert_close', 'check_permutation',
-           'check_unchanged', 'check_nothing_printed', 'check_shapes', 'check_repeatable', 'check_order_free',
-           'check_batches', 'check_many', 'check_async', 'check_threads', 'check_pickling', 'check_bad_input',
-           'check_ranker', 'tiny_tokenizer', 'tiny_bert', 'one_of', 'save_quietly', 'write_module', 'write_chain',
-           'score_layers', 'export_onnx', 'tiny_checkpoint', 'tiny_pieces', 'tiny_language_model', 'tiny_late']
+__all__ = ['QUERY', 'SAMPLE_TEXTS', 'ROUNDING', 'CHECKS', 'VOCABULARY', 'Layer', 'TURNS', 'ANSWERS', 'TINY_SHAPES',
+           'LATE_LENGTHS', 'LATE_FILES', 'LATE_CHAINS', 'LATE_MODULES', 'candidates', 'scores_of', 'assert_close',
+           'check_permutation', 'check_unchanged', 'check_nothing_printed', 'check_shapes', 'check_repeatable',
+           'check_order_free', 'check_batches', 'check_many', 'check_async', 'check_threads', 'check_pickling',
+           'check_bad_input', 'check_ranker', 'tiny_tokenizer', 'tiny_bert', 'known_value', 'save_quietly',
+           'write_module', 'write_chain', 'score_layers', 'export_onnx', 'tiny_checkpoint', 'tiny_pieces',
+           'tiny_language_model', 'tiny_late']
 
 # %% ../nbs/testing.ipynb #bf94f433
 QUERY = "who wrote the play hamlet?"
-TEXTS = ("Hamlet was written by William Shakespeare.", "Goethe wrote Faust.", "The play was first performed in London.",
+SAMPLE_TEXTS = ("Hamlet was written by William Shakespeare.", "Goethe wrote Faust.", "The play was first performed in London.",
          "Hamlet was written by William Shakespeare.", "", " ", "a", "哈姆雷特是莎士比亚写的剧本。", "مسرحية هاملت كتبها شكسبير", "हैमलेट शेक्सपियर ने लिखा था",
          "hamlet 🎭 {query} %s \\n <b>",
          "lone \ud800 surrogate", "Hamlet " * 400)
 
 def candidates() -> list[Document]:
     "Fresh documents with ids of several kinds and metadata"
-    ids = [f"doc-{i}" if i % 3 else ("tuple", i) for i in range(len(TEXTS))]
-    return [Document(text, doc_id=i, metadata={"n": n}) for n, (text, i) in enumerate(zip(TEXTS, ids))]
+    ids = [f"doc-{i}" if i % 3 else ("tuple", i) for i in range(len(SAMPLE_TEXTS))]
+    return [Document(text, doc_id=i, metadata={"n": n}) for n, (text, i) in enumerate(zip(SAMPLE_TEXTS, ids))]
 
 # %% ../nbs/testing.ipynb #c56bcffc
 def scores_of(results: RankedResults) -> list[float]:
@@ -68,7 +69,7 @@ def check_permutation(ranker: BaseRanker) -> None:
 
 def check_unchanged(ranker: BaseRanker) -> None:
     "What the caller passed is as it was"
-    docs, ids, metadata = candidates(), list(range(len(TEXTS))), [{"m": i} for i in range(len(TEXTS))]
+    docs, ids, metadata = candidates(), list(range(len(SAMPLE_TEXTS))), [{"m": i} for i in range(len(SAMPLE_TEXTS))]
     before = copy.deepcopy((docs, ids, metadata))
     ranker.rank(QUERY, docs, doc_ids=ids, metadata=metadata)[0].metadata["new"] = 1
     assert (docs, ids, metadata) == before, "the caller's documents, ids or metadata were changed"
@@ -81,7 +82,7 @@ def check_nothing_printed(ranker: BaseRanker) -> None:
 def check_shapes(ranker: BaseRanker) -> None:
     "No documents, one document, top_k, a generator"
     assert len(ranker.rank(QUERY, [])) == 0, "no documents must give an empty result"
-    assert ranker.rank(QUERY, TEXTS[0])[0].rank == 1, "one string is one document of rank 1"
+    assert ranker.rank(QUERY, SAMPLE_TEXTS[0])[0].rank == 1, "one string is one document of rank 1"
     whole = ranker.rank(QUERY, candidates())
     top = ranker.rank(QUERY, (d for d in candidates()), top_k=2)
     assert len(top) == 2, "top_k=2 must give two results"
@@ -170,7 +171,7 @@ def check_ranker(
             raise AssertionError(f"{type(ranker).__name__} breaks the contract, {check.__name__}: {said}") from error
 
 # %% ../nbs/testing.ipynb #4ac9ca9e
-WORDS = ("hamlet was written by william shakespeare who wrote the play faust goethe is of a an in and or to for on it not be that question "
+VOCABULARY = ("hamlet was written by william shakespeare who wrote the play faust goethe is of a an in and or to for on it not be that question "
          "london city year new this with from are as at his her first second other many time people what where when which ? . , ! - 1 2 3").split()
 
 def tiny_tokenizer():
@@ -178,7 +179,7 @@ def tiny_tokenizer():
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
     letters = [chr(c) for c in range(97, 123)] + [str(d) for d in range(10)]
-    pieces = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *("##" + c for c in letters)]))
+    pieces = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *VOCABULARY, *letters, *("##" + c for c in letters)]))
     made = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     made.decoder = decoders.WordPiece()
@@ -198,7 +199,7 @@ def tiny_bert(labels: int, headless: bool):
         torch.manual_seed(7)
         return (BertModel if headless else BertForSequenceClassification)(config).eval()
 
-def one_of(name: str, value: Any, known: Iterable[str]) -> Any:
+def known_value(name: str, value: Any, known: Iterable[str]) -> Any:
     "The value; raises `InputError` for one that is not known"
     if value not in (known := list(known)): raise InputError(f"{name}={value!r}: choose one of {', '.join(map(repr, known))}")
     return value
@@ -267,7 +268,7 @@ def tiny_checkpoint(
 ) -> str:
     "Folder of a tiny checkpoint with random weights, by its kind 'bert', 'chain' or 'biencoder'; made once a process. Raises `InputError`"
     import tempfile
-    one_of("kind", kind, ("bert", "chain", "biencoder"))
+    known_value("kind", kind, ("bert", "chain", "biencoder"))
     folder = Path(tempfile.mkdtemp(prefix=f"tiny-{kind}-"))
     model = tiny_bert(labels, headless or kind != "bert")
     save_quietly(model, folder)
@@ -288,7 +289,7 @@ def tiny_pieces(template: str = "$A"):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
     letters = [chr(c) for c in range(33, 127)] + ["\n", "▁"]
-    words = [f"▁{w}" for w in (*WORDS, *ANSWERS, "query", "document", "relevant", "Query", "Document", "Relevant")]
+    words = [f"▁{w}" for w in (*VOCABULARY, *ANSWERS, "query", "document", "relevant", "Query", "Document", "Relevant")]
     pieces = dict.fromkeys(["<pad>", "</s>", "<unk>", "<s>", *words, *ANSWERS, *letters])
     made = Tokenizer(models.Unigram([(p, -1.0 - 9.0 * (len(p) < 2) - i / 1e4) for i, p in enumerate(pieces)], unk_id=2, byte_fallback=False))
     made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(prepend_scheme="first"), decoders.Metaspace(prepend_scheme="first")
@@ -299,7 +300,7 @@ def tiny_pieces(template: str = "$A"):
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", pad_token="<pad>", bos_token="<s>", eos_token="</s>",
                                    model_max_length=512, model_input_names=["input_ids", "attention_mask"])
 
-SIZES: dict[str, dict[str, Any]] = {    # small shapes by architecture; what is not listed has the shape of a Llama
+TINY_SHAPES: dict[str, dict[str, Any]] = {    # small shapes by architecture; what is not listed has the shape of a Llama
     "t5": {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0, "feed_forward_proj": "gated-gelu",
            "tie_word_embeddings": False, "initializer_factor": 1.0},
     "": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
@@ -318,9 +319,9 @@ def tiny_language_model(
     import tempfile
     import torch
     import transformers
-    one_of("architecture", architecture, transformers.CONFIG_MAPPING)
+    known_value("architecture", architecture, transformers.CONFIG_MAPPING)
     tokenizer = tiny_pieces(template or ("$A </s>" if architecture == "t5" else "<s> $A" if architecture in ("llama", "gemma", "mistral") else "$A"))
-    settings = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, **SIZES.get(architecture, SIZES[""]), **shape}
+    settings = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, **TINY_SHAPES.get(architecture, TINY_SHAPES[""]), **shape}
     config = transformers.AutoConfig.for_model(architecture, **settings)
     if labels: config.num_labels = labels
     head = "SequenceClassification" if labels else "Seq2SeqLM" if architecture == "t5" else "CausalLM"
@@ -353,7 +354,7 @@ def tiny_late(
 ) -> str:
     "Folder of a tiny late-interaction model with random weights, formatted as 'stanford', 'pylate' or 'multi-vector'; made once. Raises `InputError`"
     import json
-    one_of("kind", kind, LATE_FILES)
+    known_value("kind", kind, LATE_FILES)
     import tempfile
     import torch
     from safetensors.torch import load_file, save_file

@@ -18,8 +18,8 @@ from servers import Say, need_litellm
 from servers import Scripted as Loopback
 
 from rerankers import Document, InputError, Reranker, UnknownModel, UnusableAnswer
-from rerankers.backends.api import BY_WORD, LITELLM, PROVIDERS, APIRanker, evenly
-from rerankers.web.providers import LOWEST, Provider, address_of, joined, read_scores, request_body
+from rerankers.backends.api import BY_WORD, LITELLM_ROW, PROVIDERS, APIRanker, evenly
+from rerankers.web.providers import LOWEST, Provider, address_of, joined_paths, read_scores, request_body
 from rerankers.web.services import find_key, same_owner
 from rerankers.errors import AuthenticationError, ProviderError
 from rerankers.claims import BACKENDS
@@ -587,7 +587,7 @@ JOINED |= {("http://h/v1", "/v2/rerank"): "http://h/v2/rerank", ("http://h/reran
 
 
 @pytest.mark.parametrize(("parts", "whole"), JOINED.items(), ids=str)
-def test_addresses(parts, whole): assert joined(*parts) == whole
+def test_addresses(parts, whole): assert joined_paths(*parts) == whole
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -684,7 +684,7 @@ def test_litellms_answers_are_checked_like_the_others(monkeypatch):
     with pytest.raises(UnusableAnswer, match="litellm: vertex_ai/.*: 1 results for 3"): found.rank(QUERY, DOCS)
     script[:] = [litellm.AuthenticationError(f"no {KEY}", "vertex_ai", "m")]
     with pytest.raises(AuthenticationError, match="no \\*\\*\\*"): found.rank(QUERY, DOCS)
-    assert "return_documents" not in request_body(LITELLM, "cohere/rerank-v3.5", QUERY, DOCS)
+    assert "return_documents" not in request_body(LITELLM_ROW, "cohere/rerank-v3.5", QUERY, DOCS)
 
 
 # ---- the whole contract

@@ -293,15 +293,15 @@ NO_PREFIX = {
 def test_every_chat_provider_of_litellm_is_known():
     "A name with another prefix is taken for a model of the hub"
     litellm = need_litellm()
-    from rerankers.llm.clients import LITELLM
+    from rerankers.llm.clients import LITELLM_PREFIXES
 
     name = lambda provider: str(getattr(provider, "value", provider))
     known = set(map(name, litellm.provider_list))
     priced = {row.get("litellm_provider") for row in litellm.model_cost.values() if row.get("mode") in ("chat", "completion", "responses")}
     chats = (set(map(name, litellm.LITELLM_CHAT_PROVIDERS)) | priced) & known
     left_out = {word for words in NO_PREFIX.values() for word in words.split()}
-    assert not chats - LITELLM - left_out, "add these to the table, or to those left out with a reason"
-    assert not LITELLM & left_out and not LITELLM - known, "these are left out, or litellm has given them up"
+    assert not chats - LITELLM_PREFIXES - left_out, "add these to the table, or to those left out with a reason"
+    assert not LITELLM_PREFIXES & left_out and not LITELLM_PREFIXES - known, "these are left out, or litellm has given them up"
 
 
 # ---- a model in this process

@@ -740,8 +740,8 @@ def jina_tokenizer():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    from rerankers.testing import WORDS
-    pieces = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", *(f"▁{w}" for w in WORDS), "▁", *(chr(c) for c in range(33, 127))])
+    from rerankers.testing import VOCABULARY
+    pieces = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", *(f"▁{w}" for w in VOCABULARY), "▁", *(chr(c) for c in range(33, 127))])
     made = Tokenizer(models.Unigram([(p, -1.0 - 9.0 * (len(p) < 2) - i / 1e4) for i, p in enumerate(pieces)], unk_id=3, byte_fallback=False))
     made.pre_tokenizer, made.decoder = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]), decoders.Metaspace()
     made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])

@@ -25,9 +25,9 @@ from hypothesis import strategies as st  # noqa: E402
 from closeness import near  # noqa: E402
 from rerankers import InputError, ModelLoadError, Reranker, RerankersError, UnusableAnswer  # noqa: E402
 from rerankers.engine.batching import make_batch, padded, run_rows, token_batches  # noqa: E402
-from rerankers.engine.onnx import FILES, find_onnx  # noqa: E402
+from rerankers.engine.onnx import GRAPH_FILES, find_onnx  # noqa: E402
 from rerankers.engine.tokens import TextEncoder, from_folder, from_transformers, usable_length  # noqa: E402
-from rerankers.testing import WORDS, tiny_checkpoint, tiny_tokenizer  # noqa: E402
+from rerankers.testing import VOCABULARY, tiny_checkpoint, tiny_tokenizer  # noqa: E402
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,7 +113,7 @@ def test_a_model_with_too_many_or_too_few_rows_is_unusable(extra):
 
 # ---- tokens
 
-TEXTS = st.lists(st.sampled_from([*WORDS, "zebra", "哈", "🎭", "\n"]), max_size=24).map(" ".join)
+TEXTS = st.lists(st.sampled_from([*VOCABULARY, "zebra", "哈", "🎭", "\n"]), max_size=24).map(" ".join)
 SHARED = st.tuples(st.lists(TEXTS, min_size=1, max_size=3), st.lists(TEXTS, min_size=1, max_size=3))     # queries that share documents
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4) | SHARED.map(lambda both: list(product(*both)))
 
@@ -230,7 +230,7 @@ def test_the_callers_tokenizer_is_not_changed():
 def test_encoding_from_many_threads(official, truncation):
     "No 'Already borrowed', and each thread gets its own answer"
     encoder = TextEncoder(from_transformers(official), 24, truncation=truncation)
-    jobs = [[(f"who wrote {a} ?", "hamlet " * n) for n in range(1, 12)] for a in WORDS[:24]]
+    jobs = [[(f"who wrote {a} ?", "hamlet " * n) for n in range(1, 12)] for a in VOCABULARY[:24]]
     alone = [encoder.pairs(job) for job in jobs]
     with ThreadPoolExecutor(6) as pool: assert list(pool.map(encoder.pairs, jobs * 4)) == alone * 4
 
@@ -632,7 +632,7 @@ def test_ten_thousand_documents(rankers, name):
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_calls_from_threads_and_tasks_give_what_single_calls_give(rankers, name):
     ranker = shared(rankers, name)
-    jobs = [(f"who wrote {word} ?", [f"{word} {n}" for n in range(1, 9)] + DOCS) for word in WORDS[:12]]
+    jobs = [(f"who wrote {word} ?", [f"{word} {n}" for n in range(1, 9)] + DOCS) for word in VOCABULARY[:12]]
     alone = [ranker.rank(*job) for job in jobs]
     with ThreadPoolExecutor(4) as pool: threads = list(pool.map(lambda job: ranker.rank(*job), jobs))
     async def together(): return await asyncio.gather(*[ranker.rank_async(*job) for job in jobs])
@@ -660,11 +660,11 @@ def test_full_precision_comes_before_optimised_before_quantised_before_half(tmp_
     assert find_onnx(tmp_path) == tmp_path / better
 
 
-@pytest.mark.parametrize("first", range(len(FILES)), ids=FILES)
+@pytest.mark.parametrize("first", range(len(GRAPH_FILES)), ids=GRAPH_FILES)
 def test_the_onnx_file_is_the_first_of_the_usual_names(tmp_path, first):
     (tmp_path / "onnx").mkdir()
-    for name in (*FILES[first:], "onnx/other.onnx"): (tmp_path / name).touch()
-    assert find_onnx(tmp_path) == tmp_path / FILES[first]
+    for name in (*GRAPH_FILES[first:], "onnx/other.onnx"): (tmp_path / name).touch()
+    assert find_onnx(tmp_path) == tmp_path / GRAPH_FILES[first]
 
 
 def test_a_named_onnx_file_wins(copied):

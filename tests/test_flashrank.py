@@ -19,12 +19,12 @@ from rerankers import InputError, Reranker  # noqa: E402
 from rerankers.backends import flashrank as ours  # noqa: E402
 from rerankers.errors import ModelLoadError, UnknownModel  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
-from rerankers.testing import QUERY, TEXTS, check_ranker  # noqa: E402
+from rerankers.testing import QUERY, SAMPLE_TEXTS, check_ranker  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 PARITY = ROOT.parent / "shared" / "parity"
 KITS = ["flashrank_onnx", "flashrank_onnx_2out"]
-READABLE = [t for t in TEXTS if "\ud800" not in t]      # the official library cannot read half a character
+READABLE = [t for t in SAMPLE_TEXTS if "\ud800" not in t]      # the official library cannot read half a character
 needs_kits = pytest.mark.usefixtures("shared_dir")
 
 

@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from closeness import distance  # noqa: E402
 from rerankers import InputError, Reranker  # noqa: E402
-from rerankers.backends.jina_v3 import SYSTEM, blocks, list_prompt, without_marks  # noqa: E402
+from rerankers.backends.jina_v3 import SYSTEM, document_blocks, list_prompt, without_marks  # noqa: E402
 from rerankers.errors import ModelLoadError  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
-from rerankers.testing import CHECKS, QUERY, TEXTS, check_order_free, tiny_language_model  # noqa: E402
+from rerankers.testing import CHECKS, QUERY, SAMPLE_TEXTS, check_order_free, tiny_language_model  # noqa: E402
 
-READABLE = [t for t in TEXTS if "\ud800" not in t]
+READABLE = [t for t in SAMPLE_TEXTS if "\ud800" not in t]
 FP32 = {"device": "cpu", "dtype": "float32"}
 CONFIG = {"architectures": ["JinaForRanking"], "auto_map": {"AutoModel": "modeling.JinaForRanking"}, "max_position_embeddings": 131072}
 
@@ -218,7 +218,7 @@ def test_truncated(folder):
 def test_blocks_hold_every_document_once():
     lengths = [(i * 37) % 50 + 1 for i in range(200)]
     for room, longest, most in ((10, 50, 7), (200, 50, 7), (200, 50, 500), (5000, 50, 125)):
-        found = blocks(lengths, 4, max_tokens=room, longest=longest, most=most)
+        found = document_blocks(lengths, 4, max_tokens=room, longest=longest, most=most)
         assert [i for part in found for i in range(200)[part]] == list(range(200))
         assert all(part.stop - part.start <= most for part in found)
 

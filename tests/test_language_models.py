@@ -202,8 +202,8 @@ def test_prompts_are_encoded_from_many_threads():
 
 def test_a_sentencepiece_word_is_looked_up_with_its_blank():
     "After 'Relevant:' a SentencePiece model writes '▁yes', not 'yes'"
-    from rerankers.backends.llm_pointwise import spoken
-    assert PIECES.convert_ids_to_tokens(spoken(PIECES, "yes", True, "it")) == "▁yes"
+    from rerankers.backends.llm_pointwise import spoken_id
+    assert PIECES.convert_ids_to_tokens(spoken_id(PIECES, "yes", True, "it")) == "▁yes"
 
 
 def test_a_gguf_file_that_is_not_there():

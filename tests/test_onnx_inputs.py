@@ -15,12 +15,12 @@ from hypothesis import strategies as st  # noqa: E402
 
 from rerankers import InputError, ModelLoadError, Reranker, RerankersError, UnusableAnswer  # noqa: E402
 from rerankers.engine.batching import run_rows  # noqa: E402
-from rerankers.engine.graphs import NUMBERS, as_rows, positions  # noqa: E402
+from rerankers.engine.graphs import NUMPY_TYPES, as_rows, positions  # noqa: E402
 from rerankers.engine.onnx import OnnxRuntime  # noqa: E402
 from rerankers.testing import tiny_checkpoint  # noqa: E402
 
 QUERY, DOCS = "who wrote the play hamlet?", ["Hamlet was written by William Shakespeare.", "Goethe wrote Faust.", "", "a " * 300]
-TYPES = {kind: getattr(onnx.TensorProto, kind.upper().replace("FLOAT32", "FLOAT").replace("FLOAT64", "DOUBLE")) for kind in NUMBERS.values()}
+TYPES = {kind: getattr(onnx.TensorProto, kind.upper().replace("FLOAT32", "FLOAT").replace("FLOAT64", "DOUBLE")) for kind in NUMPY_TYPES.values()}
 FACTORS = {"input_ids": 1.0, "token_type_ids": 100.0, "position_ids": 0.01}     # what a token of the toy graph adds to the score
 make = onnx.helper
 

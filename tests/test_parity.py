@@ -188,7 +188,7 @@ def test_other_architectures(tmp_path, architecture):
     "Classifiers without a kit, random weights, against sentence-transformers on the same folder"
     st, transformers = pytest.importorskip("sentence_transformers"), pytest.importorskip("transformers")
     import torch
-    from rerankers.testing import TEXTS, tiny_tokenizer
+    from rerankers.testing import SAMPLE_TEXTS, tiny_tokenizer
     tokenizer = tiny_tokenizer()
     torch.manual_seed(3)
     config = transformers.AutoConfig.for_model(architecture, vocab_size=len(tokenizer), pad_token_id=0, num_labels=1, initializer_range=0.3,
@@ -197,7 +197,7 @@ def test_other_architectures(tmp_path, architecture):
     if architecture in ("roberta", "camembert", "mpnet"): config.type_vocab_size = 1
     transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    docs = [t for t in TEXTS if "\ud800" not in t]
+    docs = [t for t in SAMPLE_TEXTS if "\ud800" not in t]
     expected = st.CrossEncoder(str(tmp_path), device="cpu").predict([("who wrote hamlet ?", d) for d in docs], batch_size=1).tolist()
     ranker = Reranker(str(tmp_path), **FP32)
     assert len(set(expected)) > 3

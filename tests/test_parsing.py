@@ -12,7 +12,7 @@ from official import pulled, wheel
 
 from rerankers.errors import InputError
 from rerankers.llm.parsing import (
-    LONGEST, STYLES, Verdict, after_thought, answer_in, parse_label, parse_order, parse_score, parse_selection, parse_verdicts, parse_yes_no)
+    MOST_CHARACTERS, STYLES, Verdict, after_thought, answer_in, parse_label, parse_order, parse_score, parse_selection, parse_verdicts, parse_yes_no)
 from rerankers.strategies.basics import repair
 
 PIECES = ["[1]", "[2]", "[40]", "[0]", " > ", " = ", "3", "1.5", "99999", "\n", "1. ", "2) ", "A", "[b]", "PASSAGE2", "PASSAGE 1", "<think>", "</think>",
@@ -86,7 +86,7 @@ def test_hostile_texts_take_no_time(hostile):
         parse_label(text, 20), parse_label(text, 20, style="numbers"), parse_selection(text, 20, 10)
         parse_yes_no(text), parse_score(text), parse_verdicts(text, 20)
         return time.process_time() - began
-    little, much = (min(read(size) for _ in range(2)) for size in (LONGEST // 8, LONGEST // 2))
+    little, much = (min(read(size) for _ in range(2)) for size in (MOST_CHARACTERS // 8, MOST_CHARACTERS // 2))
     assert much < 9 * little + 0.1
 
 
@@ -371,6 +371,6 @@ def test_a_verdict_that_is_none(label): assert parse_verdicts(block(0, label), 1
 @pytest.mark.parametrize("unit", ["[1] > ", "| 1 | 2 |\n|---|---|\n", "Passage 1 is about Faust. ", '{"a": 1} '])
 def test_of_an_endless_answer_the_end_is_read(unit):
     endless = unit * 50_000 + "\n\nFinal ranking:\n[2] > [3] > [1]"
-    assert after_thought(endless) == endless[-LONGEST:] and len(after_thought("<think>" + endless + "</think>" + endless)) == LONGEST
-    assert parse_order(endless, 3).values == [1, 2, 0] and parse_order(endless, 3) == parse_order(endless[-LONGEST:], 3)
+    assert after_thought(endless) == endless[-MOST_CHARACTERS:] and len(after_thought("<think>" + endless + "</think>" + endless)) == MOST_CHARACTERS
+    assert parse_order(endless, 3).values == [1, 2, 0] and parse_order(endless, 3) == parse_order(endless[-MOST_CHARACTERS:], 3)
     assert after_thought("<think>" + endless) is None       # a thought that began before what is read

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rerankers import Reranker
 from rerankers.errors import InputError
 from rerankers.llm.parsing import parse_order
-from rerankers.llm.passages import LONGEST, PassageText, estimate_tokens, fit
+from rerankers.llm.passages import LONGEST_WORD, PassageText, estimate_tokens, fit
 from rerankers.llm.recipes import LISTWISE
 
 SENTENCES = {"Chinese": "莎士比亚于1600年前后写了《哈姆雷特》，这是一部悲剧。", "Japanese": "シェイクスピアは1600年ごろに『ハムレット』を書いた。",
@@ -40,7 +40,7 @@ def test_korean_has_words():
 def test_only_long_runs_are_cut_inside(text, most):
     shown, cut = PassageText(most, hide="").shorten(text)
     words = text.split()
-    if all(sum(c in "字かก" for c in w) <= LONGEST for w in words): assert (shown, cut) == (" ".join(words[:most]), len(words) > most)
+    if all(sum(c in "字かก" for c in w) <= LONGEST_WORD for w in words): assert (shown, cut) == (" ".join(words[:most]), len(words) > most)
     else: assert " ".join(words).startswith(shown) and cut == (shown != " ".join(words))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import every_kind
-from rerankers.errors import SILENCE, SILENT, need
+from rerankers.errors import SILENCE, TELEMETRY_OFF, need
 from rerankers.llm.litellm import BUNDLED
 from servers import Say, Scripted, chat
 
@@ -18,7 +18,7 @@ TESTS = Path(__file__).resolve().parent
 GROUPS = {"graphs": every_kind.GRAPHS, "torch": every_kind.TORCH | every_kind.LISTWISE, "plain": every_kind.PLAINER}
 NEEDS = {"graphs": ("onnxruntime", "torch", "transformers"), "torch": ("torch", "transformers"), "plain": ("safetensors", "tokenizers")}
 FOR_TESTS = ("TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS", "XDG_CACHE_HOME", "HF_HOME", "DO_NOT_TRACK", "DISABLE_TELEMETRY",
-             *SILENT)
+             *TELEMETRY_OFF)
 
 
 def driven(home, what, given, **settings):
@@ -122,28 +122,28 @@ def test_whoever_wants_the_reports_has_them(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["0", "", "1", "no"])
-@pytest.mark.parametrize("name", SILENT)
+@pytest.mark.parametrize("name", TELEMETRY_OFF)
 def test_what_is_set_stays(monkeypatch, name, value):
-    for other in SILENT: monkeypatch.delenv(other, raising=False)
+    for other in TELEMETRY_OFF: monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, value)
-    with SILENCE: assert os.environ[name] == value and all(os.environ[other] == "1" for other in SILENT if other != name)
-    assert {other: os.environ.get(other) for other in SILENT} == {name: value} | {other: None for other in SILENT if other != name}
+    with SILENCE: assert os.environ[name] == value and all(os.environ[other] == "1" for other in TELEMETRY_OFF if other != name)
+    assert {other: os.environ.get(other) for other in TELEMETRY_OFF} == {name: value} | {other: None for other in TELEMETRY_OFF if other != name}
 
 
 def test_what_is_imported_is_imported_in_silence(monkeypatch, tmp_path):
     (tmp_path / "asks_the_environment.py").write_text("import os\nfound = dict(os.environ)")
     (tmp_path / "fails_at_once.py").write_text("raise RuntimeError('no')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in SILENT: monkeypatch.delenv(name, raising=False)
-    assert {name: need("asks_the_environment", extra="x").found.get(name) for name in SILENT} == SILENT
+    for name in TELEMETRY_OFF: monkeypatch.delenv(name, raising=False)
+    assert {name: need("asks_the_environment", extra="x").found.get(name) for name in TELEMETRY_OFF} == TELEMETRY_OFF
     with pytest.raises(RuntimeError): need("fails_at_once", extra="x")
-    assert not SILENT.keys() & os.environ.keys()
+    assert not TELEMETRY_OFF.keys() & os.environ.keys()
     monkeypatch.delitem(sys.modules, "asks_the_environment")
 
 
 def test_silence_ends_with_the_last_who_wants_it(monkeypatch):
     "Several threads import at once; none may lift it for another"
-    for name in SILENT: monkeypatch.delenv(name, raising=False)
+    for name in TELEMETRY_OFF: monkeypatch.delenv(name, raising=False)
     inside, first, second = threading.Barrier(3), threading.Event(), threading.Event()
     def stay(until):
         with SILENCE:
@@ -154,10 +154,10 @@ def test_silence_ends_with_the_last_who_wants_it(monkeypatch):
     inside.wait(60)
     first.set()
     threads[0].join(60)
-    assert SILENT.keys() <= os.environ.keys()
+    assert TELEMETRY_OFF.keys() <= os.environ.keys()
     second.set()
     threads[1].join(60)
-    assert not SILENT.keys() & os.environ.keys()
+    assert not TELEMETRY_OFF.keys() & os.environ.keys()
 
 
 LITELLM = dict.fromkeys(BUNDLED, "False")

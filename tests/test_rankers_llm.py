@@ -18,7 +18,7 @@ from servers import need_litellm  # noqa: E402
 
 from rerankers import InputError, Reranker  # noqa: E402
 from rerankers.backends import rank_llm_package  # noqa: E402
-from rerankers.backends.rankllm import MISTRAL, SETTINGS, VICUNA, ZEPHYR  # noqa: E402
+from rerankers.backends.rankllm import MISTRAL, CLIENT_SETTINGS, VICUNA, ZEPHYR  # noqa: E402
 from rerankers.errors import AuthenticationError, MissingDependency, NotFoundError, ServerError, UnusableAnswer, installed  # noqa: E402
 from rerankers.llm.chat import ChatClient, Reply  # noqa: E402
 from rerankers.strategies.kinds import Window  # noqa: E402
@@ -301,7 +301,7 @@ def test_context_size_is_the_context():
     assert Reranker("gpt-4o", model_type="rankllm", api_key="sk-mine", context_size=3000).client.context == 3000
     assert Reranker("gpt-4o", model_type="rankllm", api_key="sk-mine").client.context is None
     served = Reranker("rank_zephyr", base_url="http://127.0.0.1:8000/v1")
-    assert (served.client.context, served.client.model) == (SETTINGS["rankzephyr"]["context"], ZEPHYR_7B) == (4096, ZEPHYR_7B)
+    assert (served.client.context, served.client.model) == (CLIENT_SETTINGS["rankzephyr"]["context"], ZEPHYR_7B) == (4096, ZEPHYR_7B)
 
 
 @pytest.mark.parametrize("lang, by", [("en", "words"), ("de", "words"), ("ja", "characters"), ("zh", "characters")])

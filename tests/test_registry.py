@@ -28,7 +28,7 @@ def tables(monkeypatch):
         kept = getattr(registry, name).copy()
         for module in (claims, registry): monkeypatch.setattr(module, name, kept)
     monkeypatch.setattr(registry, "SHORTCUTS", dict(registry.SHORTCUTS))
-    monkeypatch.setattr(registry, "LOADED", set(registry.LOADED))
+    monkeypatch.setattr(registry, "LOADED_MODULES", set(registry.LOADED_MODULES))
 
 
 def backend(name, module="somebody.module", **declaration):

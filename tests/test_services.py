@@ -17,7 +17,7 @@ from servers import Say, Scripted, chat, need_litellm
 
 from rerankers import InputError, Reranker, UnusableAnswer
 from rerankers.backends.api import PROVIDERS, too_much
-from rerankers.web.http import WebOptions, error_in_200, failure, worth_it
+from rerankers.web.http import WebOptions, error_in_200, status_error, worth_it
 from rerankers.web.lines import checked_address, excepts, is_loopback, new_line, proxy_for
 from rerankers.web.services import SERVICES, find_key
 from rerankers.errors import (AuthenticationError, BadRequestError, CertificateError, MissingDependency, NotFoundError, ProviderError, RateLimitError,
@@ -346,7 +346,7 @@ def test_an_input_that_is_too_long_is_no_passing_fault(kind, said, raised, statu
 
 
 @pytest.mark.parametrize("said", SHORT)
-def test_what_a_server_says_of_itself_is_its_own_fault(said): assert failure(500, said) is failure(503, said) is ServerError
+def test_what_a_server_says_of_itself_is_its_own_fault(said): assert status_error(500, said) is status_error(503, said) is ServerError
 
 
 # ---- an error in the clothes of a success

@@ -14,12 +14,12 @@ from rerankers import InputError, Reranker  # noqa: E402
 from rerankers.backends import static as ours  # noqa: E402
 from rerankers.errors import ModelLoadError  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
-from rerankers.testing import CHECKS, TEXTS, WORDS  # noqa: E402
+from rerankers.testing import CHECKS, SAMPLE_TEXTS, VOCABULARY  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-6
 QUERIES = ["who wrote hamlet ?", "goethe 2 faust and the city of london", "hamlet 哈姆雷特", "unheard-of"]
-READABLE = [t for t in TEXTS if "\ud800" not in t] + [     # the official libraries cannot read half a character
+READABLE = [t for t in SAMPLE_TEXTS if "\ud800" not in t] + [     # the official libraries cannot read half a character
     "哈姆雷特 " * 600 + "hamlet", "a " * 511 + "faust hamlet", "the " * 5000, "hamlet", "who wrote hamlet ?"]
 
 
@@ -42,7 +42,7 @@ def cosines(queries, documents):
 def wordpieces():
     "Unknown scripts become [UNK], unknown words become letters; a post-processor stands ready to add special tokens"
     letters = [chr(c) for c in range(97, 123)] + list("0123456789")
-    pieces = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *letters, *("##" + c for c in letters)]))
+    pieces = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *VOCABULARY, *letters, *("##" + c for c in letters)]))
     made = tokenizers.Tokenizer(tokenizers.models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = tokenizers.normalizers.BertNormalizer(), tokenizers.pre_tokenizers.BertPreTokenizer()
     made.post_processor = tokenizers.processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
@@ -52,7 +52,7 @@ def wordpieces():
 
 def unigram():
     "A vocabulary whose unknown token is a number in the file"
-    pieces = dict.fromkeys(["<pad>", "</s>", "<unk>", *(f"▁{w}" for w in WORDS), *map(chr, range(97, 123)), "▁"])
+    pieces = dict.fromkeys(["<pad>", "</s>", "<unk>", *(f"▁{w}" for w in VOCABULARY), *map(chr, range(97, 123)), "▁"])
     made = tokenizers.Tokenizer(tokenizers.models.Unigram([(p, -1.0 - 9.0 * (len(p) < 2) - i / 1e4) for i, p in enumerate(pieces)], unk_id=2))
     made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
     return made

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..calls import Call
 from ..documents import readable
 from ..web.lines import checked_address
-from ..web.providers import COMMON, COUNTED, LOWEST, Provider, address_of, read_scores, read_usage, request_body
-from ..web.remote import RemoteRanker, can_go_on, check_on_error, together, within
+from ..web.providers import COMMON, REQUEST_WITH_COUNT, LOWEST, Provider, address_of, read_scores, read_usage, request_body
+from ..web.remote import RemoteRanker, can_go_on, check_on_error, gathered, within_time
 from ..web.services import find_key, of
 from ..errors import BadRequestError, InputError, OutOfTime, ProviderError, UnusableAnswer, did_you_mean, logger
 from ..llm.litellm import Where, as_ours, litellm_module
-from ..llm.openai import words_in
+from ..llm.openai import server_text
 from ..llm.passages import estimate_tokens
 from ..rankers import Ranking, Task, check_positive, unfinished
 from ..claims import Claims
@@ -29,16 +29,16 @@ from ..results import Usage
 if TYPE_CHECKING: from rerankers.web.http import WebOptions
 
 # %% auto #0
-__all__ = ['SILENT', 'TOP_K', 'TEXTS', 'NVIDIA', 'COHERE_UNITS', 'TOGETHER_READ', 'BGE', 'PINECONE', 'NATIVE', 'DASHSCOPE',
-           'TOLD', 'HOSTED', 'OWN', 'PROVIDERS', 'BY_WORD', 'SAFETY', 'TOO_MUCH', 'OF_WHAT', 'APART', 'HUB', 'LITELLM',
-           'evenly', 'fitting', 'too_much', 'Tally', 'ranked', 'HostedRanker', 'provider_of', 'model_of', 'APIRanker',
-           'ranker_class', 'LiteLLMRanker']
+__all__ = ['REQUEST_WITHOUT_TEXTS', 'TOP_K', 'NVIDIA_REQUEST', 'NVIDIA', 'COHERE_UNITS', 'TOGETHER_READ', 'BGE', 'PINECONE',
+           'NATIVE', 'DASHSCOPE', 'DASHSCOPE_INSTRUCTED', 'HOSTED', 'OWN', 'PROVIDERS', 'BY_WORD', 'SAFETY', 'TOO_MUCH',
+           'OF_WHAT', 'APART', 'HUB', 'LITELLM_ROW', 'evenly', 'fitting', 'too_much', 'Tally', 'ranked', 'HostedRanker',
+           'provider_of', 'model_of', 'APIRanker', 'hosted_class', 'LiteLLMRanker']
 
 # %% ../../nbs/backends/api.ipynb #aa7da754
-SILENT = {**COUNTED, "return_documents": False}         # where the default is to return them
+REQUEST_WITHOUT_TEXTS = {**REQUEST_WITH_COUNT, "return_documents": False}         # where the default is to return them
 TOP_K = {"top_k": "{count}"}                            # what Voyage and Mixedbread call the number of results
-TEXTS = {"query": {"text": "{query}"}, "passages": [{"text": "{text}"}]}
-NVIDIA = {"model": "{model}", **TEXTS, "truncate": "END"}
+NVIDIA_REQUEST = {"query": {"text": "{query}"}, "passages": [{"text": "{text}"}]}
+NVIDIA = {"model": "{model}", **NVIDIA_REQUEST, "truncate": "END"}
 COHERE_UNITS = ("meta.billed_units.search_units",)
 TOGETHER_READ = ("*jina-reranker-v3*", {"listwise": True})      # reads the documents of a request together, whoever serves it
 BGE = {"parameters": {"truncate": "END"}}                       # Pinecone's default for these models refuses long texts
@@ -47,13 +47,13 @@ PINECONE = {"model": "{model}", "query": "{query}", "documents": [{"text": "{tex
 NATIVE = {"return_documents": False, "top_n": "{count}"}
 DASHSCOPE: dict[str, Any] = {"path": "/api/v1/services/rerank/text-rerank/text-rerank", "results": "output.results", "request": {
     "model": "{model}", "input": {"query": "{query}", "documents": ["{text}"]}, "parameters": NATIVE}}
-TOLD = {**DASHSCOPE, "request": {**DASHSCOPE["request"], "parameters": {**NATIVE, "instruct": "{instruction}"}}}
+DASHSCOPE_INSTRUCTED = {**DASHSCOPE, "request": {**DASHSCOPE["request"], "parameters": {**NATIVE, "instruct": "{instruction}"}}}
 
 HOSTED = (
     Provider(**of("cohere"), path="/v2/rerank", limit=1000, units=COHERE_UNITS, defaults={"other": "rerank-v5.0-pro"},
              tokens=("meta.billed_units.input_tokens", "meta.tokens.input_tokens"),
              prefixes=("cohere/",), begins=("rerank-v", "rerank-english-v", "rerank-multilingual-v")),
-    Provider(**of("jina"), path="/v1/rerank", request=SILENT, scale="cosine", variants=(TOGETHER_READ,), defaults={"other": "jina-reranker-v3"},
+    Provider(**of("jina"), path="/v1/rerank", request=REQUEST_WITHOUT_TEXTS, scale="cosine", variants=(TOGETHER_READ,), defaults={"other": "jina-reranker-v3"},
              prefixes=("jina/", "jina_ai/"), begins=("jina-reranker-",)),
     Provider(**of("voyage"), path="/v1/rerank", request=COMMON | TOP_K, results="data", limit=1000, room=600_000,
              variants=(("rerank-2.5*", {"prepend": "{instruction}\n{query}"}),), defaults={"other": "rerank-2.5"}, prefixes=("voyage/",),
@@ -68,23 +68,24 @@ HOSTED = (
              request={"model": "{model}", "query": "{query}", "texts": ["{text}"], "top_n": "{count}"}, defaults={"other": "kanon-2-reranker"},
              prefixes=("isaacus/",), begins=("isaacus/kanon-", "kanon-")),
     Provider(**of("zeroentropy"), path="/v1/models/rerank", tokens=("total_tokens",), room=1_500_000, defaults={"other": "zerank-2"}, begins=("zerank-",)),
-    Provider(**of("contextual"), path="/v1/rerank", request={**COUNTED, "instruction": "{instruction}"},
+    Provider(**of("contextual"), path="/v1/rerank", request={**REQUEST_WITH_COUNT, "instruction": "{instruction}"},
              defaults={"other": "ctxl-rerank-v2-instruct-multilingual"}, also=("contextual.ai", "contextual-ai"), prefixes=("contextual/",),
              begins=("ctxl-rerank-",)),
-    Provider(**of("together"), path="/v1/rerank", request=SILENT, also=("together.ai",), prefixes=("together/",)),
+    Provider(**of("together"), path="/v1/rerank", request=REQUEST_WITHOUT_TEXTS, also=("together.ai",), prefixes=("together/",)),
     Provider(**of("deepinfra"), path="/v1/inference/{model}", tokens=("input_tokens",),
              request={"queries": ["{query}"], "documents": ["{text}"], "instruction": "{instruction}"}, results="scores", index="", score="",
              defaults={"other": "Qwen/Qwen3-Reranker-8B"}, prefixes=("deepinfra/",)),
-    Provider(**of("fireworks"), path="/inference/v1/rerank", request={**SILENT, "task": "{instruction}"}, results="data",
+    Provider(**of("fireworks"), path="/inference/v1/rerank", request={**REQUEST_WITHOUT_TEXTS, "task": "{instruction}"}, results="data",
              defaults={"other": "accounts/fireworks/models/qwen3-reranker-8b"}, prefixes=("fireworks_ai/",),
              begins=("fireworks/", "accounts/fireworks/models/")),
     Provider(**of("nvidia"), path="/v1/retrieval/{model}/reranking", spelled=((".", "_"),), request=NVIDIA, results="rankings", score="logit", scale="logit",
              limit=32, defaults={"other": "nvidia/llama-nemotron-rerank-1b-v2"}, prefixes=("nvidia_nim/",)),
-    Provider(**of("siliconflow"), path="/v1/rerank", request=SILENT,
-             variants=(("Qwen/Qwen3-*Reranker*", {"request": {**SILENT, "instruction": "{instruction}"}}),),
+    Provider(**of("siliconflow"), path="/v1/rerank", request=REQUEST_WITHOUT_TEXTS,
+             variants=(("Qwen/Qwen3-*Reranker*", {"request": {**REQUEST_WITHOUT_TEXTS, "instruction": "{instruction}"}}),),
              tokens=("tokens.input_tokens", "meta.tokens.input_tokens"), defaults={"other": "BAAI/bge-reranker-v2-m3"}, prefixes=("siliconflow/",)),
-    Provider(**of("dashscope"), path="/compatible-api/v1/reranks", limit=500, room=120_000, request={**COUNTED, "instruct": "{instruction}"},
-             variants=(("qwen3-rerank", {}), ("gte-rerank*", {**DASHSCOPE, "room": 30_000}), ("*-vl-*", {**TOLD, "limit": 100}), ("*", TOLD)),
+    Provider(**of("dashscope"), path="/compatible-api/v1/reranks", limit=500, room=120_000, request={**REQUEST_WITH_COUNT, "instruct": "{instruction}"},
+             variants=(("qwen3-rerank", {}), ("gte-rerank*", {**DASHSCOPE, "room": 30_000}),
+                       ("*-vl-*", {**DASHSCOPE_INSTRUCTED, "limit": 100}), ("*", DASHSCOPE_INSTRUCTED)),
              defaults={"other": "qwen3-rerank"}, prefixes=("dashscope/",)),
     Provider(**of("scaleway"), path="/v1/rerank", prefixes=("scaleway/",)),
     Provider(**of("azure", auth=Provider.auth), path="/providers/cohere/v2/rerank", limit=1000, units=COHERE_UNITS,     # as Cohere is asked
@@ -97,10 +98,10 @@ HOSTED = (
 OWN = (
     Provider(**of("text-embeddings-inference"), request={"query": "{query}", "texts": ["{text}"], "truncate": True},
              results="", score="score", limit=32, variants=(TOGETHER_READ,), also=("tei",), prefixes=("tei/",)),
-    Provider(**of("vllm"), path="/v1/rerank", request={**COUNTED, "instruction": "{instruction}"}, variants=(TOGETHER_READ,), prefixes=("vllm/",)),
-    Provider(**of("sglang"), path="/v1/rerank", request={**SILENT, "instruct": "{instruction}"}, results="", score="score", scale="logit",
+    Provider(**of("vllm"), path="/v1/rerank", request={**REQUEST_WITH_COUNT, "instruction": "{instruction}"}, variants=(TOGETHER_READ,), prefixes=("vllm/",)),
+    Provider(**of("sglang"), path="/v1/rerank", request={**REQUEST_WITHOUT_TEXTS, "instruct": "{instruction}"}, results="", score="score", scale="logit",
              variants=(TOGETHER_READ,), prefixes=("sglang/",)),
-    Provider(**of("infinity"), request=SILENT, variants=(TOGETHER_READ,), prefixes=("infinity/",)),
+    Provider(**of("infinity"), request=REQUEST_WITHOUT_TEXTS, variants=(TOGETHER_READ,), prefixes=("infinity/",)),
     Provider(**of("llama.cpp"), path="/v1/rerank", scale="logit", variants=(TOGETHER_READ,), also=("llama-cpp", "llamacpp"), prefixes=("llama.cpp/",)),
     Provider(**of("nim"), path="/v1/ranking", request=NVIDIA, results="rankings", score="logit", scale="logit", limit=32,
              defaults={"other": "nvidia/llama-nemotron-rerank-1b-v2"}, also=("nvidia-nim",), prefixes=("nim/",)),
@@ -144,7 +145,7 @@ def too_much(
     error: BadRequestError,     # Of a request with several documents
 ) -> bool:
     "Does the server say that a request is too large, or has too many documents or tokens?"
-    said = words_in(error)
+    said = server_text(error)
     one = error.status in (200, 500)    # llama.cpp says so of one text that is too long
     return error.status == 413 or not one and bool(TOO_MUCH.search(said) and OF_WHAT.search(said))
 
@@ -248,7 +249,7 @@ class HostedRanker(RemoteRanker):
         query, tally = readable(task.query), Tally()
 
         async def one(texts: list[str]) -> None:
-            try: await within(call, self._asked(query, texts, call.top_k or len(texts), limit, tally))
+            try: await within_time(call, self._asked(query, texts, call.top_k or len(texts), limit, tally))
             except OutOfTime: tally.late += 1
             except (ProviderError, UnusableAnswer) as error:
                 if self.on_error == "raise" or not can_go_on(error): raise
@@ -257,7 +258,7 @@ class HostedRanker(RemoteRanker):
                 tally.usage += Usage.failed(error)
             done(1)
 
-        await together(map(one, self.pieces(task)))
+        await gathered(map(one, self.pieces(task)))
         return ranked([self.view(d) for d in task.documents], tally, LOWEST[self.provider.scale])
 
     async def _asked(self, query: str, texts: list[str], most: int, limit: Any, tally: Tally) -> None:
@@ -358,7 +359,7 @@ class APIRanker(HostedRanker):
 # %% ../../nbs/backends/api.ipynb #02e71196
 HUB = ("isaacus/", "pinecone/")     # prefixes that are organisations of the hub too: only some names of theirs are claimed
 
-def ranker_class(
+def hosted_class(
     row: Provider,      # A row of the table
 ) -> type[APIRanker]:
     "The class of its rankers"
@@ -367,12 +368,12 @@ def ranker_class(
         "__module__": __name__, "__doc__": f"Documents ranked by {row.name}", "row": row, "words": (row.name, *row.also),
         "defaults": dict(row.defaults), "claims": Claims(prefixes=begins)})
 
-for made in map(ranker_class, PROVIDERS.values()): globals()[made.__name__] = made     # where pickle looks for them
+for made in map(hosted_class, PROVIDERS.values()): globals()[made.__name__] = made     # where pickle looks for them
 
 # %% ../../nbs/backends/api.ipynb #02bbf7fa
-LITELLM = Provider("litellm", limit=200, prefixes=("litellm/",), units=COHERE_UNITS,        # Vertex AI takes 200
+LITELLM_ROW = Provider("litellm", limit=200, prefixes=("litellm/",), units=COHERE_UNITS,        # Vertex AI takes 200
                    tokens=("meta.tokens.input_tokens", "meta.billed_units.total_tokens"),
-                   variants=(*((name, {"request": {**COUNTED, "return_documents": True}}) for name in ("vertex_ai/*", "infinity/*")), TOGETHER_READ))
+                   variants=(*((name, {"request": {**REQUEST_WITH_COUNT, "return_documents": True}}) for name in ("vertex_ai/*", "infinity/*")), TOGETHER_READ))
 # without the documents litellm finds no scores of these two
 
 class LiteLLMRanker(HostedRanker):
@@ -401,7 +402,7 @@ class LiteLLMRanker(HostedRanker):
         from rerankers.web.http import Limit, WebOptions
         from rerankers.web.secrets import HiddenHeaders
         litellm_module()
-        self._settle(LITELLM, model, None, chunk_size, batch_size, on_error)
+        self._settle(LITELLM_ROW, model, None, chunk_size, batch_size, on_error)
         if "/" not in self.model: raise InputError("litellm: name a model with its prefix, such as 'bedrock/cohere.rerank-v3-5:0'")
         self.options = WebOptions(timeout, min(timeout, 10.0), retries, backoff, longest_wait, concurrency, headers or {})
         self.where, self.extra = Where(base_url, api_key, HiddenHeaders(self.options.headers)), dict(extra_body or {})

@@ -18,17 +18,17 @@ from ..errors import InputError
 from ..rankers import SetwiseRanker
 
 # %% auto #0
-__all__ = ['MARKS', 'UNSPACED', 'RUN', 'PAIRED', 'words_of_run', 'tokenize', 'CorpusStats', 'bm25_score', 'BM25Ranker']
+__all__ = ['MARKS', 'UNSPACED_SCRIPTS', 'RUN', 'PAIRED', 'words_of_run', 'tokenize', 'CorpusStats', 'bm25_score', 'BM25Ranker']
 
 # %% ../../nbs/backends/bm25.ipynb #885c71cd
 MARKS = ("\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0711\u0730-\u074a"
          "\u0900-\u0963\u0966-\u0df3\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ebc\u0ec8-\u0ece\u0f18-\u0fbc\u102b-\u103e\u1056-\u109d\u17b4-\u17d3"
          "\u1ab0-\u1ace\u1dc0-\u1dff\u20d0-\u20f0\u3099\u309a\ufe20-\ufe2f")
-UNSPACED = ("\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"                                       # Thai, Lao, Burmese, Khmer
+UNSPACED_SCRIPTS = ("\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"                                       # Thai, Lao, Burmese, Khmer
             "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"  # kana, Han, Hangul
             "\U00020000-\U0003ffff")
-RUN = re.compile(f"[{UNSPACED}]+|(?:(?![{UNSPACED}_])[\\w{MARKS}])+")
-PAIRED = re.compile(f"[{UNSPACED}]")
+RUN = re.compile(f"[{UNSPACED_SCRIPTS}]+|(?:(?![{UNSPACED_SCRIPTS}_])[\\w{MARKS}])+")
+PAIRED = re.compile(f"[{UNSPACED_SCRIPTS}]")
 
 def words_of_run(run: str) -> list[str]:
     "A run of letters as it is, or as overlapping pairs where the script has no spaces"

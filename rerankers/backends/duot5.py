@@ -19,11 +19,11 @@ from ..rankers import check_positive
 from ..claims import Claims
 
 # %% auto #0
-__all__ = ['TEMPLATE', 'SPARE', 'PAIRS', 'DuoEncoder', 'DuoT5Ranker']
+__all__ = ['TEMPLATE', 'SPARE_TOKENS', 'PAIRS', 'DuoEncoder', 'DuoT5Ranker']
 
 # %% ../../nbs/backends/duot5.ipynb #3e6e8be0
 TEMPLATE = "Query: {} Document0: {} Document1: {} Relevant:"
-SPARE    = 64   # tokens that rank_llm leaves free
+SPARE_TOKENS    = 64   # tokens that rank_llm leaves free
 
 class DuoEncoder:
     "Two documents and their query to token ids, and which of the two were cut"
@@ -47,14 +47,14 @@ class DuoEncoder:
         shown = self._halved(pairs) if self.balanced else [(p, [False, False]) for p in pairs]
         made = self.texts.texts([TEMPLATE.format(*pair) for pair, _ in shown])
         beginnings = list(dict.fromkeys(f"Query: {q} Document0: {first}" for q, first, _ in pairs))
-        full = dict(zip(beginnings, self.texts.texts(beginnings).cut or []))    # does the cut reach back into the first?
-        reached = [cut and full[f"Query: {q} Document0: {first}"] for (q, first, _), cut in zip(pairs, made.cut or [])]
-        return made, [[a or back, b or cut] for (_, (a, b)), back, cut in zip(shown, reached, made.cut or [])]
+        full = dict(zip(beginnings, self.texts.texts(beginnings).cut))    # does the cut reach back into the first?
+        reached = [cut and full[f"Query: {q} Document0: {first}"] for (q, first, _), cut in zip(pairs, made.cut)]
+        return made.ids, [[a or back, b or cut] for (_, (a, b)), back, cut in zip(shown, reached, made.cut)]
 
     def _halved(self, pairs: Sequence[tuple[str, str, str]]) -> list[tuple[tuple[str, str, str], list[bool]]]:
         "Each document cut to half of the room, as text, and whether it was"
         around = {q: len(self.texts.texts([TEMPLATE.format(q, "", "")])["input_ids"][0]) for q in dict.fromkeys(q for q, _, _ in pairs)}
-        rooms = {q: max((self.max_length - SPARE - n) // 2 - 1, 0) for q, n in around.items()}      # rank_llm counts an end token in each half
+        rooms = {q: max((self.max_length - SPARE_TOKENS - n) // 2 - 1, 0) for q, n in around.items()}      # rank_llm counts an end token in each half
         wanted = list(dict.fromkeys((text, rooms[q]) for q, *both in pairs for text in both))
         read = {(text, room): self.reader.first([text], room)[0] for text, room in wanted}
 

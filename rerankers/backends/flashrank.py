@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from rerankers.engine.tokens import TextEncoder
 
 # %% auto #0
-__all__ = ['MODELS', 'GRAPHS', 'FLASHRANK_HOME', 'REPOSITORY', 'RANKZEPHYR', 'FIELDS', 'FlashModel', 'model_named', 'user_home',
-           'is_mine', 'find_folder', 'safe_names', 'move', 'unpack', 'download', 'graph_in', 'graph_for', 'find_gguf',
-           'gguf_ready', 'relevance', 'register_special', 'folder_encoder', 'FlashRankRanker']
+__all__ = ['FLASH_MODELS', 'GRAPHS', 'FLASHRANK_HOME', 'REPOSITORY', 'RANKZEPHYR', 'SPECIAL_TOKEN_FIELDS', 'FlashModel',
+           'model_named', 'user_home', 'is_mine', 'find_folder', 'safe_names', 'move', 'unpack', 'download', 'graph_in',
+           'graph_for', 'find_gguf', 'gguf_ready', 'relevance', 'register_special', 'folder_encoder', 'FlashRankRanker']
 
 # %% ../../nbs/backends/flashrank.ipynb #dd3a20eb
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class FlashModel:
     file: str               # Its graph in that folder
     about: str              # What it is for
 
-MODELS = (
+FLASH_MODELS = (
     FlashModel("ms-marco-TinyBERT-L-2-v2", "flashrank-TinyBERT-L-2-v2.onnx", "English, the smallest, about 4 MB"),
     FlashModel("ms-marco-MiniLM-L-12-v2", "flashrank-MiniLM-L-12-v2_Q.onnx", "English, 8 bit, about 34 MB"),
     FlashModel("ms-marco-MultiBERT-L-12", "flashrank-MultiBERT-L12_Q.onnx", "a hundred languages, 8 bit, about 150 MB"),
@@ -49,11 +49,11 @@ MODELS = (
     FlashModel("miniReranker_arabic_v1", "miniReranker_arabic_v1.onnx", "Arabic"),
     FlashModel("rank_zephyr_7b_v1_full", "rank_zephyr_7b_v1_full.Q4_K_M.gguf", "a language model that writes an order, about 4 GB"))
 
-GRAPHS = tuple(m for m in MODELS if m.file.endswith(".onnx"))
+GRAPHS = tuple(m for m in FLASH_MODELS if m.file.endswith(".onnx"))
 
 def model_named(name: str) -> FlashModel:
     "The row of a name, in any case; raises `UnknownModel` with the nearest names, and `ModelLoadError` for the one that is no graph"
-    found = next((m for m in MODELS if m.name.lower() == name.lower()), None)
+    found = next((m for m in FLASH_MODELS if m.name.lower() == name.lower()), None)
     if found is None: raise UnknownModel(f"{name!r} is no folder here and no model of FlashRank. {did_you_mean(name, [m.name for m in GRAPHS])}")
     if found not in GRAPHS:
         raise ModelLoadError(f"{found.name} is a language model in GGUF that writes an order, and this backend runs cross-encoders in ONNX: "
@@ -142,7 +142,7 @@ def graph_for(
     return graph_in(found or download(model, user_home() if cache_dir is None else Path(cache_dir).expanduser()))
 
 # %% ../../nbs/backends/flashrank.ipynb #60bc8da6
-RANKZEPHYR = MODELS[-1]
+RANKZEPHYR = FLASH_MODELS[-1]
 
 def find_gguf() -> tuple[str, dict[str, Any]]:
     "RankZephyr's folder, fetched when it is not on this machine, and how it is loaded; raises `ModelLoadError`"
@@ -164,12 +164,13 @@ def relevance(
     return sigmoid(logits[:, 0]) if logits.shape[1] == 1 else softmax(logits)[:, column]
 
 # %% ../../nbs/backends/flashrank.ipynb #ac6843a5
-FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized")      # of a special token that is written as a dictionary
+SPECIAL_TOKEN_FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized")      # of a special token that is written as a dictionary
 
 def register_special(tokenizer: Any, entries: dict[str, Any]) -> None:
     "Make the tokens of special_tokens_map.json special; the given tokenizer is changed"
     token = need("tokenizers", extra="onnx", purpose="A FlashRank model").AddedToken
-    made = [token(**{k: v for k, v in e.items() if k in FIELDS}) if isinstance(e, dict) else e for e in entries.values() if isinstance(e, (str, dict))]
+    made = [token(**{k: v for k, v in e.items() if k in SPECIAL_TOKEN_FIELDS}) if isinstance(e, dict) else e
+            for e in entries.values() if isinstance(e, (str, dict))]
     tokenizer.add_special_tokens(made)
 
 def folder_encoder(

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from rerankers.engine.pytorch import TorchRuntime
 
 # %% auto #0
-__all__ = ['TEXT_END', 'QUERY_END', 'SYSTEM', 'without_marks', 'list_prompt', 'blocks', 'cosines', 'fused', 'projector_weights',
-           'load_projector', 'quiet_projector', 'check_version', 'ReadMarks', 'call_trunk', 'open_jina', 'prompt_room',
-           'JinaV3Ranker']
+__all__ = ['TEXT_END', 'QUERY_END', 'SYSTEM', 'without_marks', 'list_prompt', 'document_blocks', 'cosines', 'fused',
+           'projector_weights', 'load_projector', 'quiet_projector', 'check_jina_version', 'ReadMarks', 'call_jina',
+           'open_jina', 'prompt_room', 'JinaV3Ranker']
 
 # %% ../../nbs/backends/jina_v3.ipynb #18de4188
 TEXT_END, QUERY_END = "<|embed_token|>", "<|rerank_token|>"
@@ -54,7 +54,7 @@ def list_prompt(
             "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 # %% ../../nbs/backends/jina_v3.ipynb #c8496ef0
-def blocks(
+def document_blocks(
     lengths: Sequence[int],     # Tokens of each document
     query_length: int,          # Tokens of the query
     *,
@@ -123,7 +123,7 @@ def quiet_projector() -> Iterator[None]:
     finally: log.removeFilter(worth_saying)
 
 # %% ../../nbs/backends/jina_v3.ipynb #6f409946
-def check_version(source: str, config: Any) -> None:
+def check_jina_version(source: str, config: Any) -> None:
     "Raise `ModelLoadError` for a relative of v3 whose prompt is not known here"
     windows = "sliding_attention" in (getattr(config, "layer_types", None) or [])
     if windows or re.search(r"jina-reranker-v3[.][0-9]", Path(source).name.lower()):
@@ -145,7 +145,7 @@ class ReadMarks:
         marked = sum(inputs["input_ids"] == i for i in self.ids) > 0        # (1, tokens)
         return self.projector(output.last_hidden_state[marked])             # (documents + 1, dim), in the order of the prompt
 
-def call_trunk(model: Any, inputs: dict[str, Any]) -> Any:
+def call_jina(model: Any, inputs: dict[str, Any]) -> Any:
     "The transformer's output for one prompt, which needs neither mask nor cache"
     return model(**inputs, use_cache=False)
 
@@ -153,14 +153,14 @@ def open_jina(source: str, options: LoadOptions) -> tuple[TorchRuntime, Any]:
     "The runtime and the tokenizer of a checkpoint; raises `ModelLoadError`"
     from rerankers.engine.answers import answer_id
     from rerankers.engine.pytorch import TorchRuntime, load_config, load_model, load_tokenizer
-    check_version(source, None)                         # before a gigabyte is fetched
+    check_jina_version(source, None)                         # before a gigabyte is fetched
     config = load_config(source, options)
-    check_version(source, config)
+    check_jina_version(source, config)
     projector = load_projector(checkpoint_folder(source, options, ("*.json", "*.safetensors")), source)
     tokenizer = load_tokenizer(source, options)
     ids = [answer_id(tokenizer, mark, source) for mark in (TEXT_END, QUERY_END)]
     with quiet_projector(): model = load_model(source, "Qwen3Model", options, config=config)
-    return TorchRuntime(model, ReadMarks(projector.to(model.device, model.dtype).eval(), ids), ask=call_trunk), tokenizer
+    return TorchRuntime(model, ReadMarks(projector.to(model.device, model.dtype).eval(), ids), ask=call_jina), tokenizer
 
 # %% ../../nbs/backends/jina_v3.ipynb #5a8bb3e9
 def prompt_room(wanted: int | None, usable: int) -> int:
@@ -203,7 +203,7 @@ class JinaV3Ranker(SetwiseRanker):
         "Cosines of the documents with the query, block by block"
         (asked,), (query_length,), (query_cut,) = self.shortened([query], self.query_length)
         shown, lengths, cut = self.shortened(texts, self.document_length)
-        parts = blocks(lengths, query_length, max_tokens=self.max_tokens, longest=self.document_length, most=self.max_documents)
+        parts = document_blocks(lengths, query_length, max_tokens=self.max_tokens, longest=self.document_length, most=self.max_documents)
         scores = fused([self.vectors(asked, shown[part]) for part in parts])
         return Ranking(scores.tolist(), truncated=[query_cut or c for c in cut])
 

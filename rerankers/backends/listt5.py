@@ -18,16 +18,16 @@ from ..rankers import check_positive
 from ..claims import Claims
 
 # %% auto #0
-__all__ = ['NUMBER', 'read_increasing', 'ListT5Ranker']
+__all__ = ['IDENTIFIER', 'read_increasing', 'ListT5Ranker']
 
 # %% ../../nbs/backends/listt5.ipynb #2dae526d
-NUMBER = re.compile(r"(?<!\d)\d{1,4}(?!\d)")
+IDENTIFIER = re.compile(r"(?<!\d)\d{1,4}(?!\d)")
 
 def read_increasing(
     text: str,  # As "3 1 4 2 5": numbers from 1, the best one last
 ) -> list[int]:
     "Positions from 0, best first"
-    return [int(number) - 1 for number in NUMBER.findall(text)][::-1]
+    return [int(number) - 1 for number in IDENTIFIER.findall(text)][::-1]
 
 # %% ../../nbs/backends/listt5.ipynb #cb2a84f4
 class ListT5Ranker(ListwiseRanker):

@@ -22,9 +22,9 @@ from ..claims import Claims
 if TYPE_CHECKING: from rerankers.engine.fusion import Fused
 
 # %% auto #0
-__all__ = ['DISTILL', 'WINDOWS', 'BRACKET', 'BARE', 'HEARD', 'SCORE', 'NORMAL', 'WRITTEN', 'read_brackets', 'longest_answer',
-           'usual_window', 'LiT5DistillRanker', 'remember_input', 'cross_attentions', 'listen', 'layer_mass',
-           'attention_mass', 'LiT5ScoreRanker']
+__all__ = ['DISTILL', 'WINDOWS', 'BRACKET', 'BARE', 'HEARD', 'SCORE', 'NORMAL', 'ANSWER_TOKENS', 'read_brackets',
+           'longest_answer', 'usual_window', 'LiT5DistillRanker', 'remember_input', 'cross_attentions', 'listen',
+           'layer_mass', 'attention_mass', 'LiT5ScoreRanker']
 
 # %% ../../nbs/backends/lit5.ipynb #471a7cce
 DISTILL = "Search Query: {} Passage: [{}] {} Relevance Ranking:"
@@ -125,7 +125,7 @@ def attention_mass(
 # %% ../../nbs/backends/lit5.ipynb #bb2d8999
 SCORE   = "question: {} context: {}"
 NORMAL  = 256       # the constant by which the authors divide
-WRITTEN = 19        # tokens of an answer at the most, its end included
+ANSWER_TOKENS = 19        # tokens of an answer at the most, its end included
 
 class LiT5ScoreRanker(SetwiseRanker):
     "LiT5-Score, which scores passages by cross-attention (Tamber, Pradeep and Lin, 2023, arXiv 2312.16098)"
@@ -159,5 +159,5 @@ class LiT5ScoreRanker(SetwiseRanker):
         model, sizes = self.fusion.model, list(map(len, rows))
         with torch.inference_mode():
             fused = fuse(model, [rows])
-            mass = attention_mass(model, fused, write(model, fused, WRITTEN)[0])        # (tokens,)
+            mass = attention_mass(model, fused, write(model, fused, ANSWER_TOKENS)[0])        # (tokens,)
         return Ranking([part[asked:].sum().item() / (NORMAL * model.config.num_decoder_layers) for part in mass.split(sizes)], truncated=cut)

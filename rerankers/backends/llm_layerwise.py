@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from rerankers.engine.prompts import PromptEncoder
 
 # %% auto #0
-__all__ = ['FAMILIES', 'SHAPE', 'FACTORS', 'INDEX', 'SINGLE', 'LayerFamily', 'family_of', 'whole_numbers', 'pick_exits',
-           'described', 'granite_factors', 'trunk_config', 'empty_model', 'weight_files', 'read_weights',
+__all__ = ['LAYER_FAMILIES', 'SHAPE', 'FACTORS', 'INDEX', 'SINGLE', 'LayerFamily', 'family_of', 'whole_numbers', 'pick_exits',
+           'described_layers', 'granite_factors', 'trunk_config', 'empty_model', 'weight_files', 'read_named_weights',
            'check_complete', 'fill_model', 'merge_passages', 'look_back', 'window_of', 'LayerRun', 'surroundings',
-           'run_layer', 'open_layers', 'checked_options', 'own_tokenizer', 'embedding_scale', 'check_compression',
+           'run_layer', 'open_layers', 'checked_options', 'layerwise_tokenizer', 'embedding_scale', 'check_compression',
            'layer_prompts', 'rows_as_they_are', 'LayerwiseRanker']
 
 # %% ../../nbs/backends/llm_layerwise.ipynb #ce2d03f0
@@ -42,7 +42,7 @@ class LayerFamily:
     own_heads: bool         # Does each layer have its own head? Else the n-th layer that is read gets head n
     compresses: bool        # Can it merge tokens of the passage?
 
-FAMILIES = (
+LAYER_FAMILIES = (
     LayerFamily("LayerWiseMiniCPMForCausalLM", "Granite", "Given a query A and a passage B, determine whether the passage contains an answer to the "
                 "query by providing a prediction of either 'Yes' or 'No'.", start=8, step=1, own_heads=True, compresses=False),
     LayerFamily("CostWiseGemmaForCausalLM", "Gemma2", "Predict whether passage B contains an answer to query A.",
@@ -55,9 +55,9 @@ def family_of(
 ) -> LayerFamily:
     "The family that a checkpoint says it belongs to; raises `ModelLoadError` for any other, and for heads of a kind that no published model has"
     named = config.get("architectures") or [config.get("model_type", "of no stated architecture")]
-    found = next((f for f in FAMILIES if f.architecture in named), None)
+    found = next((f for f in LAYER_FAMILIES if f.architecture in named), None)
     if found is None:
-        raise ModelLoadError(f"{source} is a {', '.join(map(str, named))}; this backend runs {' and '.join(f.architecture for f in FAMILIES)}. "
+        raise ModelLoadError(f"{source} is a {', '.join(map(str, named))}; this backend runs {' and '.join(f.architecture for f in LAYER_FAMILIES)}. "
                              "Leave model_type= out to let the checkpoint decide")
     lacking = [k for k in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size") if not isinstance(config.get(k), int)]
     if lacking: raise ModelLoadError(f"the config.json of {source} does not say {', '.join(lacking)}")
@@ -83,10 +83,10 @@ def pick_exits(
     chosen = whole_numbers("cutoff_layers", layers if cutoff_layers is None else cutoff_layers)
     possible = [layer for layer in range(start, layers + 1, step) if layer > 0]
     for layer in chosen:
-        if layer not in possible: raise InputError(f"cutoff_layers: layer {layer} has no head; this model has heads {described(possible, step)}")
+        if layer not in possible: raise InputError(f"cutoff_layers: layer {layer} has no head; this model has heads {described_layers(possible, step)}")
     return {layer: (layer - start) // step if family.own_heads else i for i, layer in enumerate(chosen)}
 
-def described(layers: Sequence[int], step: int) -> str:
+def described_layers(layers: Sequence[int], step: int) -> str:
     "A run of layers in words"
     return f"after layers {layers[0]} to {layers[-1]}" + ("" if step == 1 else f" in steps of {step}")
 
@@ -137,7 +137,7 @@ def weight_files(names: Iterable[str], index: Mapping[str, Any] | None) -> dict[
     listed = (index or {}).get("weight_map")
     return {name: listed[name] if listed else SINGLE for name in names if not listed or name in listed}
 
-def read_weights(folder: Path, files: Mapping[str, str], device: Any, dtype: Any) -> dict[str, Any]:
+def read_named_weights(folder: Path, files: Mapping[str, str], device: Any, dtype: Any) -> dict[str, Any]:
     "Those of the named weights that their files hold"
     safetensors = need("safetensors", extra="transformers", purpose="A local model")
     found: dict[str, Any] = {}
@@ -167,7 +167,7 @@ def fill_model(
     from rerankers.engine.pytorch import load_errors
     wanted = model.state_dict()
     files = weight_files(wanted, read_json(checkpoint_folder(source, options) / INDEX))
-    try: found = read_weights(checkpoint_folder(source, options, tuple(sorted(set(files.values())))), files, device, dtype)
+    try: found = read_named_weights(checkpoint_folder(source, options, tuple(sorted(set(files.values())))), files, device, dtype)
     except load_errors() as error: raise missing_model(source, error) from error
     check_complete(source, wanted, found)
     model.load_state_dict(found, assign=True)
@@ -279,7 +279,7 @@ def checked_options(options: LoadOptions) -> LoadOptions:
         if getattr(options, name): raise InputError(f"{name} has no effect on a layer-wise model, whose weights are read directly: leave it out")
     return options
 
-def own_tokenizer(source: str, options: LoadOptions, own: Any) -> Any:
+def layerwise_tokenizer(source: str, options: LoadOptions, own: Any) -> Any:
     "The checkpoint's tokenizer; transformers is told the configuration, since it knows no class for the one in the folder"
     from rerankers.engine.pytorch import load_tokenizer
     return load_tokenizer(source, replace(options, tokenizer_kwargs={"config": own, **(options.tokenizer_kwargs or {})}))
@@ -320,7 +320,7 @@ class LayerwiseRanker(LocalRanker):
     "BGE re-rankers that score after any of their layers (FlagEmbedding; Li et al., 2023, arXiv 2312.15503)"
     words    = ("llm-layerwise", "layerwise", "bge-layerwise", "bge-lightweight")
     defaults = {"other": "BAAI/bge-reranker-v2.5-gemma2-lightweight"}
-    claims   = Claims(architectures=tuple(f.architecture for f in FAMILIES), names=("*layerwise*", "*reranker*lightweight*"))
+    claims   = Claims(architectures=tuple(f.architecture for f in LAYER_FAMILIES), names=("*layerwise*", "*reranker*lightweight*"))
     requires = {"transformers": ("torch", "transformers", "numpy")}
 
     @delegates(LoadOptions)
@@ -348,7 +348,7 @@ class LayerwiseRanker(LocalRanker):
         family = family_of(config, model)
         exits, compress = pick_exits(cutoff_layers, config, family), check_compression(compress_ratio, compress_layers, config, family)
         own = trunk_config(config, family, max(exits), softcap)
-        tokenizer, asked = own_tokenizer(model, options, own), family.prompt if prompt is None else prompt
+        tokenizer, asked = layerwise_tokenizer(model, options, own), family.prompt if prompt is None else prompt
         self.encoder, self.before = layer_prompts(tokenizer, asked, query_prefix, document_prefix, max_length, config)
         layers = open_layers(model, options, config, own, exits.values())       # the large files come last, when everything else is known to be right
         scale, cap = embedding_scale(config, family, layers.model.embed_tokens.weight.dtype), config.get("final_logit_softcapping")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rerankers.engine.pytorch import TorchRuntime
 
 # %% auto #0
-__all__ = ['QWEN3', 'MXBAI', 'BGE_TASK', 'BGE_GEMMA', 'ZERANK', 'CTXL', 'FOLLOWIR', 'GENERIC', 'LLMRecipe', 'spoken',
+__all__ = ['QWEN3', 'MXBAI', 'BGE_TASK', 'BGE_GEMMA', 'ZERANK', 'CTXL', 'FOLLOWIR', 'GENERIC', 'LLMRecipe', 'spoken_id',
            'open_decoder', 'open_converted', 'read_both', 'padding_id', 'LLMPointwiseRanker', 'adapted',
            'Qwen3Reranker', 'MxbaiV2Ranker', 'BGEGemmaRanker', 'ZerankRanker', 'CtxlRanker', 'FollowIRRanker']
 
@@ -86,7 +86,7 @@ FOLLOWIR = LLMRecipe(Prompt(
 GENERIC = LLMRecipe(Prompt("{instruction}Passage: {document}\nQuery: {query}\nDoes the passage answer the query? Answer 'Yes' or 'No'",
                            instruction="{instruction}\n", bos=True), activation="sigmoid")
 
-def spoken(tokenizer: Any, word: str | int, after_blank: bool, source: str) -> int:
+def spoken_id(tokenizer: Any, word: str | int, after_blank: bool, source: str) -> int:
     "The id of a word as a model would write it next; raises `ModelLoadError` when it is no single token"
     from rerankers.engine.answers import answer_id
     if after_blank and isinstance(word, str):
@@ -205,7 +205,7 @@ class LLMPointwiseRanker(LocalRanker):
         "Ids of the answers: words for the generic recipe, pieces for the others"
         from rerankers.engine.answers import answer_id
         words = [w for w in (self.recipe.true, self.recipe.false) if w is not None]
-        if generic: return [spoken(tokenizer, w, not self._chats(tokenizer), source) for w in words]
+        if generic: return [spoken_id(tokenizer, w, not self._chats(tokenizer), source) for w in words]
         return [answer_id(tokenizer, w, source) for w in words]
 
 def adapted(recipe: LLMRecipe, template: str | None, true: str | int | None, false: str | int | None, keep_end: bool | None) -> LLMRecipe:

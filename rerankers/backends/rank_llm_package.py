@@ -16,14 +16,14 @@ from ..rankers import BaseRanker, Ranking, Task
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['candidates', 'read_usage', 'package', 'make_reranker', 'RankLLMPackageRanker']
+__all__ = ['package_candidates', 'package_usage', 'package', 'make_reranker', 'RankLLMPackageRanker']
 
 # %% ../../nbs/backends/rank_llm_package.ipynb #cc13720d
-def candidates(texts: Sequence[str]) -> list[dict[str, Any]]:
+def package_candidates(texts: Sequence[str]) -> list[dict[str, Any]]:
     "What the package calls candidates, with positions for ids and scores that fall as a first stage's would"
     return [{"docid": i, "score": float(len(texts) - i), "doc": {"text": text}} for i, text in enumerate(texts)]
 
-def read_usage(history: Iterable[Any]) -> Usage:
+def package_usage(history: Iterable[Any]) -> Usage:
     "What the package noted of its calls"
     return sum((Usage(1, call.input_token_count, call.output_token_count) for call in history), Usage())
 
@@ -68,7 +68,7 @@ class RankLLMPackageRanker(BaseRanker):
     def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "All queries in one call of the package"
         data, most = package("rank_llm.data"), max(len(t.documents) for t in tasks)
-        shown = [candidates([self.view(d) for d in t.documents]) for t in tasks]
+        shown = [package_candidates([self.view(d) for d in t.documents]) for t in tasks]
         requests = [data.Request(data.Query(readable(t.query), i), [data.Candidate(**c) for c in row]) for i, (t, row) in enumerate(zip(tasks, shown))]
         found = self.reranker.rerank_batch(requests, rank_end=most, shuffle_candidates=self.model == "rank_random", populate_invocations_history=True)
-        return [Ranking(order=[c.docid for c in r.candidates], usage=read_usage(r.invocations_history)) for r in found]
+        return [Ranking(order=[c.docid for c in r.candidates], usage=package_usage(r.invocations_history)) for r in found]

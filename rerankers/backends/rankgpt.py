@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastcore.meta import delegates
 from ..errors import InputError, installed
-from ..llm.clients import LITELLM
+from ..llm.clients import LITELLM_PREFIXES
 from ..llm.openai import ENDPOINTS
 from ..strategies.plans import best_first
 from ..llm.rankers import OrderingRanker
@@ -24,10 +24,10 @@ from ..results import RankedResults
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['within', 'PartRanker', 'RankGPTRanker', 'LRLRanker', 'find']
+__all__ = ['within_part', 'PartRanker', 'RankGPTRanker', 'LRLRanker', 'find_word']
 
 # %% ../../nbs/backends/rankgpt.ipynb #39f6e2a5
-def within(
+def within_part(
     strategy: Callable[[int], Strategy],    # Number of documents -> what to ask
     places: slice,                          # Which of the documents
 ) -> Callable[[int], Strategy]:
@@ -49,7 +49,7 @@ class PartRanker(OrderingRanker):
         if 0 < rank_end < rank_start: raise InputError(f"rank_end={rank_end} is before rank_start={rank_start}: nothing lies between them")
         other = object.__new__(type(self))      # model and all shared
         vars(other).update(vars(self))
-        if rank_start or rank_end: other.strategy = within(self.strategy, slice(rank_start, rank_end or None))
+        if rank_start or rank_end: other.strategy = within_part(self.strategy, slice(rank_start, rank_end or None))
         return other
 
     @delegates(BaseRanker.rank)
@@ -75,7 +75,7 @@ class RankGPTRanker(PartRanker):
     "A chat model that writes windows of documents in order (Sun et al., 2023, arXiv 2304.09542)"
     words: ClassVar[tuple[str, ...]] = ("rankgpt", "gpt", "listwise")
     defaults = {"other": "gpt-4.1-mini"}
-    claims   = Claims(names=("*gpt*", *(p for e in ENDPOINTS.values() for p in e.models), *(f"{prefix}/*" for prefix in sorted(LITELLM))))
+    claims   = Claims(names=("*gpt*", *(p for e in ENDPOINTS.values() for p in e.models), *(f"{prefix}/*" for prefix in sorted(LITELLM_PREFIXES))))
     recipes, recipe_name = LISTWISE, "rankgpt"
 
 class LRLRanker(RankGPTRanker):
@@ -83,9 +83,10 @@ class LRLRanker(RankGPTRanker):
     words, claims, recipe_name = ("lrl",), Claims(), "lrl"
 
 # %% ../../nbs/backends/rankgpt.ipynb #e578655b
-def find(model: str) -> tuple[str, dict[str, Any]]:
+def find_word(model: str) -> tuple[str, dict[str, Any]]:
     "A model and no options, for the registry"
     return model, {}
 
 for word, model in {"rankgpt3": "gpt-4o-mini", "rankgpt4": "gpt-4.1"}.items():
-    register_shortcut(Shortcut(word, "rankgpt", partial(find, model), partial(installed, "httpx"), f"RankGPT with {model}", "pip install 'rerankers[api]'"))
+    register_shortcut(Shortcut(word, "rankgpt", partial(find_word, model), partial(installed, "httpx"),
+                               f"RankGPT with {model}", "pip install 'rerankers[api]'"))

@@ -15,8 +15,9 @@ from ..llm.recipes import LISTWISE, Recipe
 from ..claims import Claims
 
 # %% auto #0
-__all__ = ['ZEPHYR', 'VICUNA', 'MISTRAL', 'TRAINED', 'SETTINGS', 'SHORT', 'RankLLMRanker', 'OpenRanker', 'RankZephyrRanker',
-           'RankVicunaRanker', 'RankMistralRanker', 'FirstRanker', 'ReasonRankRanker', 'RearankRanker', 'RankKRanker']
+__all__ = ['ZEPHYR', 'VICUNA', 'MISTRAL', 'TRAINED', 'CLIENT_SETTINGS', 'SHORT_NAMES', 'RankLLMRanker', 'OpenRanker',
+           'RankZephyrRanker', 'RankVicunaRanker', 'RankMistralRanker', 'FirstRanker', 'ReasonRankRanker',
+           'RearankRanker', 'RankKRanker']
 
 # %% ../../nbs/backends/rankllm.ipynb #0636657f
 ZEPHYR = ("{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}</s>\n{% endfor %}{{ '<|assistant|>\n' }}")
@@ -38,11 +39,11 @@ TRAINED = (     # patterns of names -> recipes
     ("*rankmistral*", "rankmistral"), ("*rearank*", "rearank"),
     ("*reasonrank-8b*", "reasonrank-qwen3"), ("*reasonrank*", "reasonrank"), ("*rank-k-*", "rank-k"), ("*gpt*", "rankgpt"))
 
-SETTINGS: dict[str, dict[str, Any]] = {     # of the client, by the recipe that a model was trained with
+CLIENT_SETTINGS: dict[str, dict[str, Any]] = {     # of the client, by the recipe that a model was trained with
     "rankvicuna": {"context": 4096, "chat_template": VICUNA}, "rankzephyr": {"context": 4096},
     "rankmistral": {"context": 32_768, "chat_template": MISTRAL}, "first": {"context": 4096, "template_kwargs": {"enable_thinking": False}}}
 
-SHORT = {"rank_zephyr": "castorini/rank_zephyr_7b_v1_full", "rank_vicuna": "castorini/rank_vicuna_7b_v1"}     # the package's own names
+SHORT_NAMES = {"rank_zephyr": "castorini/rank_zephyr_7b_v1_full", "rank_vicuna": "castorini/rank_vicuna_7b_v1"}     # the package's own names
 
 class RankLLMRanker(PartRanker):
     "A GPT, or a model that was trained to write windows of documents in order (Pradeep et al., 2023, github.com/castorini/rank_llm)"
@@ -64,14 +65,14 @@ class RankLLMRanker(PartRanker):
     ):
         old = "first" if use_logits else "rankzephyr-letters" if use_alpha else None
         bound = {name: value for name, value in (("context", context or context_size),) if value is not None}
-        model = SHORT.get(model.lower(), model)
+        model = SHORT_NAMES.get(model.lower(), model)
         self.answered_by = kind_of(model, kwargs.get("client"), kwargs.get("base_url"), kwargs.get("gguf_file"))
         super().__init__(model, recipe=recipe or old, **bound, **kwargs)
 
     def client_settings(self) -> dict[str, Any]:
         "The chat format and the room that the model was trained with, where the client has a use for them"
         trained = next((recipe for pattern, recipe in self.trained if fnmatchcase(model_name(self.model), pattern)), self.words[0])
-        return {name: value for name, value in SETTINGS.get(trained, {}).items() if name in used_by(self.answered_by)}
+        return {name: value for name, value in CLIENT_SETTINGS.get(trained, {}).items() if name in used_by(self.answered_by)}
 
 # %% ../../nbs/backends/rankllm.ipynb #41031cdb
 class OpenRanker(RankLLMRanker):
@@ -81,13 +82,13 @@ class OpenRanker(RankLLMRanker):
 class RankZephyrRanker(OpenRanker):
     "A Zephyr that learned from the orders of RankVicuna and GPT-4 (Pradeep et al., 2023, arXiv 2312.02724)"
     words, recipe_name = ("rankzephyr", "rank_zephyr", "rank-zephyr", "zephyr"), "rankzephyr"
-    defaults = {"other": SHORT["rank_zephyr"]}
+    defaults = {"other": SHORT_NAMES["rank_zephyr"]}
     claims   = Claims(models=(("*zephyr*", "*ForCausalLM"),))
 
 class RankVicunaRanker(OpenRanker):
     "A Vicuna that learned from the orders of GPT-3.5 (Pradeep et al., 2023, arXiv 2309.15088)"
     words, recipe_name = ("rankvicuna", "rank_vicuna", "rank-vicuna", "vicuna"), "rankvicuna"
-    defaults = {"other": SHORT["rank_vicuna"]}
+    defaults = {"other": SHORT_NAMES["rank_vicuna"]}
     claims   = Claims(models=(("*vicuna*", "*ForCausalLM"),))
 
 class RankMistralRanker(OpenRanker):

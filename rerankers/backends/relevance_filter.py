@@ -20,7 +20,7 @@ from ..strategies.basics import Strategy
 from ..rankers import Ranking
 
 # %% auto #0
-__all__ = ['LABELS', 'QUESTIONS', 'PLAIN', 'chunks', 'LLMRelevanceFilter']
+__all__ = ['VERDICTS', 'QUESTIONS', 'REFUSED_OPTIONS', 'chunks', 'LLMRelevanceFilter']
 
 # %% ../../nbs/backends/relevance_filter.ipynb #8edde47e
 def chunks(
@@ -35,9 +35,9 @@ def chunks(
     return Ranking(scores=[score for answer in answers for score in answer])
 
 # %% ../../nbs/backends/relevance_filter.ipynb #059d13b7
-LABELS = ("RELEVANT", "NOT_RELEVANT")
+VERDICTS = ("RELEVANT", "NOT_RELEVANT")
 QUESTIONS = 2       # about all, then once more about those without a verdict
-PLAIN = ["strategy", "stride", "passes", "top", "strategy_options", "scoring"]     # options of other methods
+REFUSED_OPTIONS = ["strategy", "stride", "passes", "top", "strategy_options", "scoring"]     # options of other methods
 
 class LLMRelevanceFilter(RecipeRanker):
     "A chat model says of each document whether it is relevant, and why"
@@ -46,7 +46,7 @@ class LLMRelevanceFilter(RecipeRanker):
     recipes, recipe_name, strategy_name = FILTER, "relevance-filter", "chunks"
     gives, order_free = "scores", False
 
-    @delegates(RecipeRanker, but=PLAIN)
+    @delegates(RecipeRanker, but=REFUSED_OPTIONS)
     def __init__(
         self,
         model: str = "",                        # A model's name, a folder, a string of litellm
@@ -56,14 +56,14 @@ class LLMRelevanceFilter(RecipeRanker):
         backend: str | None = None,             # The word of rerankers 0.10 for client=
         **kwargs,                               # See `RecipeRanker` and `make_client`
     ):
-        if default_label not in LABELS: raise InputError(f"default_label={default_label!r}. {did_you_mean(str(default_label), LABELS)}")
+        if default_label not in VERDICTS: raise InputError(f"default_label={default_label!r}. {did_you_mean(str(default_label), VERDICTS)}")
         self.default = float(default_label == "RELEVANT")
         older = {"template": prompt_template, "client": backend}
         super().__init__(model, **{name: value for name, value in older.items() if value is not None}, **kwargs)
 
     def _plan(self, strategy: str | Callable[..., Strategy], size: int | None, chosen: Mapping[str, Any]) -> tuple[Callable[[int], Strategy], str]:
         if strategy != self.strategy_name or any(value is not None for value in chosen.values()) or self.scoring:
-            raise InputError(f"a filter has chunks and verdicts, and none of {', '.join(PLAIN)}")
+            raise InputError(f"a filter has chunks and verdicts, and none of {', '.join(REFUSED_OPTIONS)}")
         return partial(chunks, size=size or self.recipe.window), "scores"
 
     def talk(self, window: Window) -> Talk:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..llm.chat import ChatRequest
-from ..llm.clients import LITELLM
+from ..llm.clients import LITELLM_PREFIXES
 from ..strategies.kinds import Window
 from ..llm.rankers import ChoosingRanker
 from ..llm.recipes import SETWISE
@@ -24,7 +24,7 @@ def by_house(
     hub: str,   # Recipe of models of the hub and of folders
 ) -> tuple[tuple[str, str], ...]:
     "Patterns of models' names, and the recipe that each gets; a plain name fits none and gets the backend's usual one"
-    return (*((f"{provider}/*", api) for provider in sorted(LITELLM)), ("*/*", hub))
+    return (*((f"{provider}/*", api) for provider in sorted(LITELLM_PREFIXES)), ("*/*", hub))
 
 # %% ../../nbs/backends/setwise.ipynb #b2bf15fb
 SAID  = "Passage"

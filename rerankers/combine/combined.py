@@ -114,10 +114,10 @@ class CombinedRanker(BaseRanker):
 
     async def answer_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "The same, the rankers of a round at the same time"
-        from rerankers.web.remote import together
+        from rerankers.web.remote import gathered
         plays = [Play(t, self.combine(t, call)) for t in tasks]
         while asked := list(questions(plays)):
-            parts = await together(self._one_async(plays, mine, call) for mine in by_ranker(asked))
+            parts = await gathered(self._one_async(plays, mine, call) for mine in by_ranker(asked))
             told(plays, {key: ranking for part in parts for key, ranking in part.items()})
         return [play.close() for play in plays]
 

@@ -18,7 +18,7 @@ from ..errors import ForkedError, need
 
 # %% auto #0
 __all__ = ['CARRIED', 'PAST', 'Work', 'Forgetful', 'begin_again', 'Lock', 'leave_behind', 'Past', 'come_through', 'torch_module',
-           'shared', 'check_thread', 'elsewhere', 'beside', 'loads', 'computes']
+           'shared', 'check_thread', 'elsewhere', 'in_helper', 'loads', 'computes']
 
 # %% ../../nbs/engine/02_forks.ipynb #2cb4554f
 class Forgetful(Protocol):
@@ -102,7 +102,7 @@ def elsewhere(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     thread.join()
     return found
 
-def beside(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def in_helper(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     "Work in this thread, or, if it came through a fork, in its helper"
     if not PAST.forked: return work(*args, **kwargs)
     from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +125,7 @@ def computes(work: Work) -> Work:
     def run(*args: Any, **kwargs: Any) -> Any:
         check_thread()
         PAST.computed = PAST.computed or (not PAST.forked and shared())
-        try: return beside(work, *args, **kwargs)
+        try: return in_helper(work, *args, **kwargs)
         except RuntimeError as error:
             if "forked subprocess" not in str(error): raise     # torch has no class for it
             raise ForkedError("the model is on a graphics card, which does not come through a fork: load it in this process, or make processes with "

@@ -14,11 +14,11 @@ from .batching import Batch
 from ..errors import ModelLoadError, UnusableAnswer
 
 # %% auto #0
-__all__ = ['ROLES', 'NUMBERS', 'FROM_PADDING', 'FROM_TWO', 'TELLING', 'HIDDEN', 'role_of', 'Node', 'Inputs', 'refusal', 'fixed',
-           'read_inputs', 'positions', 'filled', 'made', 'exactly', 'feed', 'pick_output', 'as_rows']
+__all__ = ['INPUT_NAMES', 'NUMPY_TYPES', 'FROM_PADDING', 'FROM_TWO', 'TELLING', 'HIDDEN', 'role_of', 'Node', 'Inputs', 'refusal',
+           'fixed', 'read_inputs', 'positions', 'filled_rows', 'made', 'exactly', 'feed', 'pick_output', 'as_rows']
 
 # %% ../../nbs/engine/10_graphs.ipynb #9cd51b7a
-ROLES = {       # what the encoder makes -> the names that exporters give it, letters alone
+INPUT_NAMES = {       # what the encoder makes -> the names that exporters give it, letters alone
     "input_ids": ("inputids", "ids", "input", "inputs", "tokens", "tokenids", "inputtokens", "inputtokenids", "inputwordids", "wordids"),
     "attention_mask": ("attentionmask", "attentionmasks", "attnmask", "inputmask", "inputmasks", "mask", "masks"),
     "token_type_ids": ("tokentypeids", "tokentypes", "typeids", "inputtypeids", "segmentids", "segmentsids", "segments", "segment"),
@@ -29,10 +29,10 @@ def role_of(
 ) -> str | None:
     "What an input is, or None where its name does not say"
     plain = re.sub(r"[^a-z]", "", name.lower().rsplit("/", 1)[-1].removeprefix("serving_default_"))
-    return next((role for role, names in ROLES.items() if plain in names), None)
+    return next((role for role, names in INPUT_NAMES.items() if plain in names), None)
 
 # %% ../../nbs/engine/10_graphs.ipynb #333eb915
-NUMBERS = {"tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int16)": "int16", "tensor(int8)": "int8", "tensor(uint8)": "uint8",
+NUMPY_TYPES = {"tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int16)": "int16", "tensor(int8)": "int8", "tensor(uint8)": "uint8",
            "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool"}
 
 class Node(Protocol):
@@ -75,15 +75,15 @@ def read_inputs(
     "What to make for a graph; raises `ModelLoadError` that names what cannot be made"
     roles = {n.name: role_of(n.name) for n in nodes}
     if unknown := [name for name, role in roles.items() if role is None]: raise refusal(source, nodes, f"wants {', '.join(unknown)}, which is not made here")
-    for role in ROLES:
+    for role in INPUT_NAMES:
         same = [name for name, its in roles.items() if its == role]
         if len(same) > 1: raise refusal(source, nodes, f"wants {' and '.join(same)}, and it is not clear which of them is what")
     if "input_ids" not in roles.values(): raise refusal(source, nodes, "takes no token ids")
-    if odd := [n.name for n in nodes if n.type not in NUMBERS]: raise refusal(source, nodes, f"wants {odd[0]} as something else than numbers")
+    if odd := [n.name for n in nodes if n.type not in NUMPY_TYPES]: raise refusal(source, nodes, f"wants {odd[0]} as something else than numbers")
     if odd := [n.name for n in nodes if len(n.shape) not in (0, 2)]: raise refusal(source, nodes, f"wants {odd[0]} in another shape than items by tokens")
     items, tokens = fixed(nodes, 0, source), fixed(nodes, 1, source)
     if tokens and "attention_mask" not in roles.values(): raise refusal(source, nodes, f"has {tokens} tokens and no mask, and would read padding as text")
-    return Inputs({n.name: (str(roles[n.name]), NUMBERS[n.type]) for n in nodes}, items, tokens)
+    return Inputs({n.name: (str(roles[n.name]), NUMPY_TYPES[n.type]) for n in nodes}, items, tokens)
 
 # %% ../../nbs/engine/10_graphs.ipynb #1dab4f84
 FROM_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "data2vec-text", "mpnet", "longformer", "ibert", "luke",
@@ -101,7 +101,7 @@ def positions(
     return np.maximum(behind, 0) + (2 if kind in FROM_TWO else 0)
 
 # %% ../../nbs/engine/10_graphs.ipynb #2a83cccb
-def filled(
+def filled_rows(
     array: np.ndarray,      # (items, tokens)
     tokens: int | None,     # Tokens wanted, None for as many as there are
     value: int,             # What fills
@@ -120,9 +120,9 @@ def made(
     "What there is for a graph, by what it is"
     ids, pad = batch["input_ids"], config.get("pad_token_id")
     types = batch.get("token_type_ids", np.zeros_like(ids))
-    mask = filled(batch.get("attention_mask", np.ones_like(ids)), tokens, 0, side)
-    return {"input_ids": filled(ids, tokens, pad if isinstance(pad, int) else 0, side), "attention_mask": mask,
-            "token_type_ids": filled(np.zeros_like(ids) if config.get("type_vocab_size") == 1 else types, tokens, 0, side),
+    mask = filled_rows(batch.get("attention_mask", np.ones_like(ids)), tokens, 0, side)
+    return {"input_ids": filled_rows(ids, tokens, pad if isinstance(pad, int) else 0, side), "attention_mask": mask,
+            "token_type_ids": filled_rows(np.zeros_like(ids) if config.get("type_vocab_size") == 1 else types, tokens, 0, side),
             "position_ids": positions(mask, config)}
 
 def exactly(array: np.ndarray, kind: str, name: str) -> np.ndarray:
@@ -150,7 +150,7 @@ def pick_output(
     source: str,            # For the error
 ) -> str:
     "The name of the output to read; raises `ModelLoadError` where it is not clear"
-    real = [n for n in nodes if NUMBERS.get(n.type, "").startswith("float")]
+    real = [n for n in nodes if NUMPY_TYPES.get(n.type, "").startswith("float")]
     told = [[n for n in real if re.search(part, n.name.lower())] for part in TELLING]
     plain = [n for n in real if not HIDDEN.search(n.name.lower())]
     flat = [n for n in plain if len(n.shape) < 3 or all(size == 1 for size in n.shape[1:])]

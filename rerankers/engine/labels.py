@@ -12,7 +12,7 @@ from unicodedata import normalize
 from ..errors import InputError
 
 # %% auto #0
-__all__ = ['SAYINGS', 'WORDS', 'NEGATIONS', 'PREFIXES', 'FILLERS', 'NUMBER', 'word_says', 'name_says', 'number_in',
+__all__ = ['SAYINGS', 'LABEL_WORDS', 'NEGATIONS', 'PREFIXES', 'FILLERS', 'LABEL_NUMBER', 'word_says', 'name_says', 'label_number',
            'telling_column', 'stated_labels', 'label_names', 'hint', 'given_column', 'pick_label']
 
 # %% ../../nbs/engine/14_labels.ipynb #7d1e0a07
@@ -24,7 +24,7 @@ SAYINGS = {
           "pertinente grounded 关联 相關 關聯 有关 有關 関連 관련 релевантно релевантный",
     False: "contradiction contradicts contradicted contradictory no n false f negative neg different distinct wrong bad refuted refutes refute neutral "
            "reject rejected fail miss drop useless off low other others rest none unknown non nein não нет 否 无关 無關 無関係"}
-WORDS = {word: says for says, words in SAYINGS.items() for word in words.split()}
+LABEL_WORDS = {word: says for says, words in SAYINGS.items() for word in words.split()}
 
 NEGATIONS = ("not", "non", "no", "never", "un", "dis", "mis", "isnt", "arent", "doesnt", "cannot", "without")     # words of their own
 PREFIXES = ("non", "not", "no", "un", "ir", "in", "dis", "mis", "不", "非", "无")                                   # grown together with a word
@@ -33,9 +33,9 @@ FILLERS = ("a", "an", "the", "is", "are", "to", "it", "does", "do", "label", "cl
 
 def word_says(word: str) -> bool | None:
     "Does a word of the stock, with a negation before it or not, mean relevant (True) or not (False)? None for other words"
-    if word in WORDS: return WORDS[word]
-    rest = next((word.removeprefix(p) for p in PREFIXES if word.startswith(p) and word.removeprefix(p) in WORDS), None)
-    return None if rest is None else not WORDS[rest]
+    if word in LABEL_WORDS: return LABEL_WORDS[word]
+    rest = next((word.removeprefix(p) for p in PREFIXES if word.startswith(p) and word.removeprefix(p) in LABEL_WORDS), None)
+    return None if rest is None else not LABEL_WORDS[rest]
 
 def name_says(
     name: str,      # A label, such as "not_entailment"
@@ -49,18 +49,18 @@ def name_says(
     return senses.pop() is not bool(sum(w in NEGATIONS for w in words) % 2)
 
 # %% ../../nbs/engine/14_labels.ipynb #7d1e0a0b
-NUMBER = re.compile(r"\s*(?:(?:label|class|score|grade|rel|relevance)[\s_:.#-]*)?([+-]?\d+(?:\.\d+)?)\s*", re.IGNORECASE)
+LABEL_NUMBER = re.compile(r"\s*(?:(?:label|class|score|grade|rel|relevance)[\s_:.#-]*)?([+-]?\d+(?:\.\d+)?)\s*", re.IGNORECASE)
 
-def number_in(name: str) -> float | None:
+def label_number(name: str) -> float | None:
     "The number that a label's name is, None for words"
-    found = NUMBER.fullmatch(name)
+    found = LABEL_NUMBER.fullmatch(name)
     return float(found[1]) if found else None
 
 def telling_column(
     names: list[str],   # Of two labels
 ) -> int | None:        # None where they do not tell
     "The column that means relevant, by its name and the other's: both must be read, and must disagree"
-    numbers = [number_in(name) for name in names]
+    numbers = [label_number(name) for name in names]
     senses = [name_says(name) if number is None else number > 0 for name, number in zip(names, numbers)]
     left, right = numbers if None not in numbers else senses
     if left is None or right is None or left == right: return None
@@ -111,7 +111,7 @@ def pick_label(
 ) -> int:
     "The column to read; raises `InputError` when only the caller can know"
     if label is not None: return given_column(label, names, source)
-    if len(names) == 1 and (number_in(names[0]) is not None or name_says(names[0]) is not False): return 0
+    if len(names) == 1 and (label_number(names[0]) is not None or name_says(names[0]) is not False): return 0
     column = telling_column(names) if len(names) == 2 else None
     if column is not None: return column
     raise InputError(f"{source} has {len(names)} label{'s' * (len(names) > 1)}, {names}, and no name says for certain which one means relevant: "

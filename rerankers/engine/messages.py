@@ -15,7 +15,7 @@ from ..rankers import Pair
 if TYPE_CHECKING: from rerankers.engine.batching import Tokens
 
 # %% auto #0
-__all__ = ['Turn', 'FLAT', 'STRUCTURED', 'AUTO', 'FILLERS', 'messages', 'rendered', 'lost_turn', 'pick_style', 'common_end',
+__all__ = ['Turn', 'FLAT', 'STRUCTURED', 'AUTO', 'PROBE_TEXTS', 'messages', 'rendered', 'lost_turn', 'pick_style', 'common_end',
            'MessageEncoder']
 
 # %% ../../nbs/engine/07_messages.ipynb #6e6cb605
@@ -55,7 +55,7 @@ def pick_style(tokenizer: Any, roles: Sequence[str], wanted: str, arguments: dic
                          f"tokenizer_kwargs={{'chat_template': …}}) that renders the roles {' and '.join(map(repr, roles))}")
 
 # %% ../../nbs/engine/07_messages.ipynb #2ccd1e03
-FILLERS = ("0", "1 2 3 4")      # texts that share no token at their ends
+PROBE_TEXTS = ("0", "1 2 3 4")      # texts that share no token at their ends
 
 def common_end(one: list[int], other: list[int]) -> list[int]:
     "The tokens that both end in; none where one is all of the other's end, since then nothing tells tail from text"
@@ -81,7 +81,7 @@ class MessageEncoder:
         self.arguments = {name: value for name, value in settings.chat.items() if name != "restore_suffix"}
         self.first = [("system", system)] if system else []
         self.style = pick_style(tokenizer, roles, settings.message or AUTO, self.arguments)
-        fillers = [self._rendered([filler] * len(roles)) for filler in FILLERS] if settings.chat.get("restore_suffix", True) else []
+        fillers = [self._rendered([filler] * len(roles)) for filler in PROBE_TEXTS] if settings.chat.get("restore_suffix", True) else []
         ends = [read.ids for read in self.vocabulary.read(fillers, None).values()]
         self.end = common_end(*ends) if ends else []
 

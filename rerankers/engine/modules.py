@@ -18,14 +18,15 @@ from ..errors import ModelLoadError, did_you_mean, need
 from ..claims import read_modules
 
 # %% auto #0
-__all__ = ['POOLINGS', 'MEANS', 'OLD_FLAGS', 'LAYERS', 'Features', 'Widths', 'TOKENS', 'TEXT', 'SCORES', 'LOGITS', 'UNPOOLED',
-           'NAMES', 'DIM', 'MODULE_KEYS', 'STEPS', 'OTHERS', 'DAMAGED', 'CLASSES', 'ENCODERS', 'PLACES', 'pool_cls',
-           'pool_last', 'pool_max', 'token_sum', 'pool_mean', 'pool_mean_sqrt', 'pool_weighted', 'pooling_modes',
-           'layer_weights', 'activation_layer', 'linear', 'Residual', 'dense_layer', 'norm_layer', 'normalise',
-           'keep_normalise', 'nothing', 'load_layer', 'sizes_of', 'Step', 'width_of', 'Applied', 'Offered', 'Pooled',
-           'Weighted', 'Convolved', 'Layered', 'Answered', 'module_config', 'named_step', 'pooling_step',
-           'weighted_step', 'convolved_step', 'layered_step', 'answered_step', 'not_run', 'load_step', 'Head',
-           'load_head', 'call_trunk', 'ReadHead', 'trunk_class', 'check_answers', 'check_trunk', 'open_trunk']
+__all__ = ['POOLINGS', 'MEANS', 'OLD_FLAGS', 'LAYER_READERS', 'Features', 'Widths', 'TOKENS', 'TEXT', 'SCORES', 'LOGITS',
+           'UNPOOLED', 'NAMES', 'DIM', 'MODULE_KEYS', 'MODULE_STEPS', 'OTHERS', 'DAMAGED', 'CLASSES', 'ENCODERS',
+           'OUTPUT_PLACES', 'pool_cls', 'pool_last', 'pool_max', 'token_sum', 'pool_mean', 'pool_mean_sqrt',
+           'pool_weighted', 'pooling_modes', 'layer_weights', 'activation_layer', 'linear', 'Residual', 'dense_layer',
+           'norm_layer', 'normalise', 'keep_normalise', 'nothing', 'load_layer', 'sizes_of', 'Step', 'width_of',
+           'Applied', 'Offered', 'Pooled', 'Weighted', 'Convolved', 'Layered', 'Answered', 'module_config',
+           'named_step', 'pooling_step', 'weighted_step', 'convolved_step', 'layered_step', 'answered_step', 'not_run',
+           'load_step', 'Head', 'load_head', 'call_trunk', 'ReadHead', 'trunk_class', 'check_answers', 'check_trunk',
+           'open_trunk']
 
 # %% ../../nbs/engine/15_modules.ipynb #f25897ab
 def pool_cls(hidden: Any, mask: Any) -> Any:
@@ -156,12 +157,12 @@ def nothing(folder: Path) -> Callable[[Any], Any]:
     "A layer that changes nothing when a model is run"
     return torch_module().nn.Identity()
 
-LAYERS: dict[str, Callable[[Path], Callable[[Any], Any]]] = {
+LAYER_READERS: dict[str, Callable[[Path], Callable[[Any], Any]]] = {
     "Dense": dense_layer, "LayerNorm": norm_layer, "Normalize": keep_normalise, "Dropout": nothing}
 
 def load_layer(kind: str, folder: Path) -> Callable[[Any], Any]:
     "One layer; raises `ModelLoadError` for weights that are damaged or another layer's"
-    try: return LAYERS[kind](folder)
+    try: return LAYER_READERS[kind](folder)
     except ModelLoadError: raise
     except load_errors() as error: raise ModelLoadError(f"{folder} does not hold the weights of a {kind} layer: {first_line(error)}") from error
 
@@ -365,7 +366,7 @@ def answered_step(kind: str, folder: Path, kept: list[int]) -> Step:
     kept += [i for i in ids if i is not None and i not in kept]
     return Answered(kept.index(ids[0]), None if ids[1] is None else kept.index(ids[1]), config.get("module_input_name") or LOGITS)
 
-STEPS: dict[str, Callable[[str, Path], Step]] = {
+MODULE_STEPS: dict[str, Callable[[str, Path], Step]] = {
     "Pooling": pooling_step, "Dense": named_step, "LayerNorm": named_step, "Normalize": named_step, "Dropout": named_step,
     "WordWeights": weighted_step, "CNN": convolved_step, "WeightedLayerPooling": layered_step}
 
@@ -378,13 +379,13 @@ def not_run(folder: Path, kind: str, path: str) -> ModelLoadError:
     remedy = (f"model_type={OTHERS[kind]!r} runs such folders" if kind in OTHERS else
               'sentence-transformers itself runs it; a ranker of your own can call that, see the tutorial "Add a backend"')
     return ModelLoadError(f"{folder}: the module {kind!r} ({path or 'the first'}) is not run here; known are a Transformer first, then "
-                          f"{', '.join([*STEPS, 'LogitScore'])}. {remedy}")
+                          f"{', '.join([*MODULE_STEPS, 'LogitScore'])}. {remedy}")
 
 DAMAGED: tuple[type[Exception], ...] = (TypeError, AttributeError, IndexError)     # what settings of the wrong kind raise
 
 def load_step(folder: Path, kind: str, path: str, kept: list[int]) -> Step:
     "A module as a step; `kept` gathers the answers that are read; raises `ModelLoadError`"
-    make = partial(answered_step, kept=kept) if kind == "LogitScore" else STEPS.get(kind)
+    make = partial(answered_step, kept=kept) if kind == "LogitScore" else MODULE_STEPS.get(kind)
     if make is None: raise not_run(folder, kind, path)
     try: return make(kind, folder / path)
     except ModelLoadError: raise
@@ -450,7 +451,7 @@ def load_head(
 # %% ../../nbs/engine/15_modules.ipynb #33800171
 CLASSES = {"feature-extraction": "AutoModel", "text-generation": "AutoModelForCausalLM"}     # task -> class of transformers
 ENCODERS = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel", "longt5": "LongT5EncoderModel"}   # by `model_type`
-PLACES = ("last_hidden_state", "hidden_states", "logits")       # of a transformer's output; others may hold weights that the folder does not have
+OUTPUT_PLACES = ("last_hidden_state", "hidden_states", "logits")       # of a transformer's output; others may hold weights that the folder does not have
 
 def call_trunk(model: Any, inputs: dict[str, Any], **how: Any) -> Any:
     "A transformer's output; what of it is to be pooled is not its business"
@@ -479,8 +480,8 @@ class ReadHead:
 
 def trunk_class(source: str, config: Any, settings: TextSettings) -> str:
     "The class of transformers that opens a chain's transformer; raises `ModelLoadError` for a task that makes no chain"
-    if settings.places[0] not in PLACES:
-        raise ModelLoadError(f"{settings.path}: {settings.places[0]!r} is read from the transformer's output; known are {', '.join(PLACES)}")
+    if settings.places[0] not in OUTPUT_PLACES:
+        raise ModelLoadError(f"{settings.path}: {settings.places[0]!r} is read from the transformer's output; known are {', '.join(OUTPUT_PLACES)}")
     if settings.task not in CLASSES:
         raise ModelLoadError(f"{source}: {settings.path.name} says transformer_task={settings.task!r}; a chain starts with {' or '.join(map(repr, CLASSES))}")
     return ENCODERS.get(config.model_type, "AutoModel") if settings.task == "feature-extraction" else CLASSES[settings.task]

@@ -17,11 +17,11 @@ from ..errors import ForkedError, InputError, ModelLoadError, logger, need
 from ..claims import read_json
 
 # %% auto #0
-__all__ = ['FILES', 'QUANTISED', 'CPU', 'PROVIDERS', 'find_onnx', 'listed_file', 'fetch_onnx', 'pick_providers', 'OnnxRuntime',
-           'config_of', 'session_errors', 'is_quantised']
+__all__ = ['GRAPH_FILES', 'QUANTISED', 'CPU', 'EXECUTION_PROVIDERS', 'find_onnx', 'listed_file', 'fetch_onnx', 'pick_providers',
+           'OnnxRuntime', 'config_of', 'session_errors', 'is_quantised']
 
 # %% ../../nbs/engine/11_onnx.ipynb #7c33bc54
-FILES = ("onnx/model.onnx", "model.onnx", "onnx/model_O2.onnx", "onnx/model_O3.onnx", "onnx/model_O1.onnx",
+GRAPH_FILES = ("onnx/model.onnx", "model.onnx", "onnx/model_O2.onnx", "onnx/model_O3.onnx", "onnx/model_O1.onnx",
          "onnx/model_quantized.onnx", "onnx/model_int8.onnx", "onnx/model_qint8_avx512_vnni.onnx", "onnx/model_qint8_avx512.onnx",
          "onnx/model_quint8_avx2.onnx", "onnx/model_qint8_arm64.onnx", "onnx/model_uint8.onnx", "onnx/model_fp16.onnx", "onnx/model_O4.onnx")
 
@@ -30,7 +30,7 @@ def find_onnx(
     file_name: str | None = None,   # A file, relative to the folder or to its `onnx/`
 ) -> Path:
     "The ONNX file to run; raises `ModelLoadError` that lists what is there"
-    wanted = (file_name, f"onnx/{file_name}") if file_name else FILES
+    wanted = (file_name, f"onnx/{file_name}") if file_name else GRAPH_FILES
     found = next((folder / name for name in wanted if (folder / name).is_file()), None)
     if found is not None: return found
     there = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.onnx"))
@@ -41,7 +41,7 @@ def find_onnx(
 # %% ../../nbs/engine/11_onnx.ipynb #7a7734d1
 def listed_file(files: list[str]) -> str | None:
     "The first conventional name among a repository's files"
-    return next((name for name in FILES if name in files), None)
+    return next((name for name in GRAPH_FILES if name in files), None)
 
 def fetch_onnx(
     source: str,                    # Hub name or folder
@@ -61,7 +61,7 @@ def fetch_onnx(
 QUANTISED = (b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul")   # operators that scale by the whole batch
 
 CPU = "CPUExecutionProvider"
-PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": CPU}   # best first
+EXECUTION_PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": CPU}   # best first
 
 def pick_providers(
     device: str | None,                     # "cpu", "cuda", or None for the best there is
@@ -70,9 +70,9 @@ def pick_providers(
     "Execution providers in order of preference; raises `InputError` for a device that this onnxruntime does not have"
     available = need("onnxruntime", extra="onnx", purpose="An ONNX model").get_available_providers()
     if device == "auto": device = None
-    if device is not None and str(device).split(":")[0] not in PROVIDERS:
-        raise InputError(f"device={device!r}: onnxruntime runs here on {list(PROVIDERS)}, or on what providers= names")
-    wanted = providers or (list(PROVIDERS.values()) if device is None else [PROVIDERS[str(device).split(":")[0]]])
+    if device is not None and str(device).split(":")[0] not in EXECUTION_PROVIDERS:
+        raise InputError(f"device={device!r}: onnxruntime runs here on {list(EXECUTION_PROVIDERS)}, or on what providers= names")
+    wanted = providers or (list(EXECUTION_PROVIDERS.values()) if device is None else [EXECUTION_PROVIDERS[str(device).split(":")[0]]])
     if device is None and not providers: wanted = [p for p in wanted if p in available]
     absent = [p for p in wanted if p not in available]
     if absent: raise InputError(f"this onnxruntime has no {absent[0]}, only {available}: leave device= out, or install the onnxruntime that has it")

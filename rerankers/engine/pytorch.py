@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .batching import MAX_TOKENS, Batch
-from .forks import beside, computes, loads, torch_module
+from .forks import in_helper, computes, loads, torch_module
 from .hub import LoadOptions, dtype_name, first_line, missing_model
 from .progress import somebody_watches
 from .tokens import vectors_of
@@ -29,8 +29,8 @@ __all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'UNUSED', 'pick_device
            'PackedLinear', 'can_pack', 'pack_linears', 'transformers_module', 'Aside', 'put_aside', 'quiet_loading',
            'load_errors', 'load_config', 'changed_config', 'check_gguf', 'check_architecture', 'open_tokenizer',
            'load_tokenizer', 'load_model', 'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged',
-           'check_weights', 'call', 'TorchRuntime', 'read_logits', 'mentions', 'text_settings', 'marker',
-           'read_as_zero', 'mark_padding', 'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
+           'check_weights', 'call', 'TorchRuntime', 'read_logits', 'looks_up', 'text_config', 'marker', 'read_as_zero',
+           'mark_padding', 'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
 
 # %% ../../nbs/engine/09_pytorch.ipynb #bc282789
 def pick_device(
@@ -75,12 +75,12 @@ class PackedLinear:
 
     def __init__(self, weight: Any, bias: Any):
         reorder = torch_module().ops.mkldnn._reorder_linear_weight
-        self.weight, self.bias = beside(reorder, weight.detach()), None if bias is None else bias.detach()
+        self.weight, self.bias = in_helper(reorder, weight.detach()), None if bias is None else bias.detach()
 
     def __call__(self, x: Any) -> Any:
         return torch_module().ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
-    def __reduce__(self): return PackedLinear, (beside(self.weight.to_dense), self.bias)   # the layout is this machine's own
+    def __reduce__(self): return PackedLinear, (in_helper(self.weight.to_dense), self.bias)   # the layout is this machine's own
 
 def can_pack() -> bool:
     "Does this torch have oneDNN and the operators that use packed weights?"
@@ -339,17 +339,17 @@ def read_logits(output: Any, inputs: dict[str, Any]) -> Any:
 # %% ../../nbs/engine/09_pytorch.ipynb #5c3a0e02
 UNUSED = -1     # an id that no token has
 
-def mentions(model: Any, name: str) -> bool:
+def looks_up(model: Any, name: str) -> bool:
     "Does a model's own forward pass look up this name?"
     return name in getattr(getattr(unwrap(type(model).forward), "__code__", None), "co_names", ())
 
-def text_settings(model: Any) -> Any:
+def text_config(model: Any) -> Any:
     "The configuration in which a classifier looks up the padding's id"
-    return model.config.get_text_config() if mentions(model, "get_text_config") else model.config
+    return model.config.get_text_config() if looks_up(model, "get_text_config") else model.config
 
 def marker(model: Any) -> int | None:
     "The id by which a classifier knows padding"
-    return getattr(text_settings(model), "pad_token_id", None)
+    return getattr(text_config(model), "pad_token_id", None)
 
 def read_as_zero(marked: int, module: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
     "What an embedding is given, with 0 for an id that it does not have"
@@ -360,7 +360,7 @@ def mark_padding(
     named: bool,    # Did its configuration name a padding id?
 ) -> None:
     "See to it that padding has an id which no text can hold, unless the configuration names one"
-    if not named and mentions(model, "pad_token_id"): text_settings(model).pad_token_id = UNUSED
+    if not named and looks_up(model, "pad_token_id"): text_config(model).pad_token_id = UNUSED
     marked, rows = marker(model), vectors_of(model)
     if marked is None or rows is None or 0 <= marked < rows: return
     for module in model.modules():      # an encoder and its decoder may have one each
@@ -388,7 +388,7 @@ def padding_side(
 ) -> str:
     "Where padding leaves a classifier's scores as they are"
     if getattr(model.config, "summary_type", None) == "last": return "left"
-    return "right" if type(model).__module__.startswith("transformers.") or mentions(model, "pad_token_id") else habit
+    return "right" if type(model).__module__.startswith("transformers.") or looks_up(model, "pad_token_id") else habit
 
 def load_classifier(
     source: str,            # Hub name or folder
@@ -402,4 +402,4 @@ def load_classifier(
     if not named: config.pad_token_id = pad if pad < getattr(text, "vocab_size", 0) else 0      # some architectures cannot be built without
     def prepare(model: Any) -> None: mark_padding(model, named)
     model = load_model(source, "AutoModelForSequenceClassification", options, config=config, prepare=prepare)
-    return TorchRuntime(model, read_logits, ask=call_by_ends if mentions(model, "eos_token_id") else call_marked)
+    return TorchRuntime(model, read_logits, ask=call_by_ends if looks_up(model, "eos_token_id") else call_marked)

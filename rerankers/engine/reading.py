@@ -17,10 +17,10 @@ from ..calls import while_wanted
 from .forks import Lock
 
 # %% auto #0
-__all__ = ['JOINING', 'VIRAMA', 'STOPS', 'NORMALISERS', 'SPLITTERS', 'LOOKS', 'ONE_MORE', 'PLAIN', 'RUNS', 'SPARE', 'BYTE',
-           'USUAL', 'GROWTH', 'STEP', 'REACH', 'stands_alone', 'apart', 'word_ends', 'steps', 'patterns', 'Habits',
-           'cuts_words', 'longest_run', 'habits_of', 'Pieces', 'Read', 'own_tokenizer', 'read_whole', 'TokenReader',
-           'SlowReader']
+__all__ = ['JOINING', 'VIRAMA', 'STOPS', 'NORMALISERS', 'SPLITTERS', 'LOOKS', 'ONE_MORE', 'LOCAL_NORMALIZERS', 'RUNS',
+           'SPARE_CHARACTERS', 'BYTE', 'USUAL', 'GROWTH', 'READING_STEP', 'REACH', 'stands_alone', 'apart', 'word_ends',
+           'steps', 'patterns', 'Habits', 'cuts_words', 'longest_run', 'habits_of', 'Pieces', 'Read', 'own_tokenizer',
+           'read_whole', 'TokenReader', 'SlowReader']
 
 # %% ../../nbs/engine/05_reading.ipynb #4337dd1c
 JOINING = re.compile("[\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff]")  # parts of syllables, of flags, colours of skin
@@ -68,9 +68,9 @@ def patterns(made: Sequence[dict[str, Any]]) -> list[str]:
     return [p.get("Regex") or re.escape(p["String"]) for p in found if p.get("Regex") or len(p.get("String") or "") > 1]
 
 # %% ../../nbs/engine/05_reading.ipynb #b06cb3c8
-PLAIN = {"BertNormalizer", "NFC", "NFD", "Lowercase", "StripAccents"}   # leave a run of letters or of blanks what it is
+LOCAL_NORMALIZERS = {"BertNormalizer", "NFC", "NFD", "Lowercase", "StripAccents"}   # leave a run of letters or of blanks what it is
 RUNS  = ("[^\\W_\u2e80-\U0010ffff]", "[\U0001f300-\U0001faff]", "[ \\t\\n\\r]")    # letters and digits that no step sets apart, pictures, blanks
-SPARE = 64      # characters more than are needed
+SPARE_CHARACTERS = 64      # characters more than are needed
 
 @dataclass(frozen=True)
 class Habits:
@@ -91,8 +91,8 @@ def cuts_words(model: Any) -> bool:
 def longest_run(model: Any, changes: set[str], splits: list[str], added: Sequence[str]) -> int:
     "Letters or blanks after which a run says nothing new"
     within = any(re.fullmatch(f"{RUNS[0]}*|{RUNS[1]}*|.*{RUNS[2]}.*", token, re.S) for token in added)
-    fits = type(model).__name__ == "WordPiece" and changes <= PLAIN and splits in (["BertPreTokenizer"], ["WhitespaceSplit"])
-    return model.max_input_chars_per_word + SPARE if fits and not within else 0
+    fits = type(model).__name__ == "WordPiece" and changes <= LOCAL_NORMALIZERS and splits in (["BertPreTokenizer"], ["WhitespaceSplit"])
+    return model.max_input_chars_per_word + SPARE_CHARACTERS if fits and not within else 0
 
 def habits_of(
     tokenizer: Any,     # A `tokenizers.Tokenizer`
@@ -106,7 +106,8 @@ def habits_of(
     inside = any(s["type"] == "ByteLevel" and s.get("use_regex", True) for s in split)
     eaten = any(token.lstrip or token.rstrip for token in added) or "Strip" in changes or bool(patterns(normal))
     return Habits(changes <= NORMALISERS and set(splits) <= SPLITTERS and not drawn, far, not found and not inside, not far and not eaten, cuts_words(model),
-                  longest_run(model, changes, splits, [token.content for token in added]), 2 * max((len(t.content) for t in added), default=0) + SPARE)
+                  longest_run(model, changes, splits, [token.content for token in added]),
+                  2 * max((len(t.content) for t in added), default=0) + SPARE_CHARACTERS)
 
 # %% ../../nbs/engine/05_reading.ipynb #02b29266
 BYTE = re.compile("<0x[0-9A-F]{2}>")    # how a vocabulary writes a byte of a character that it lacks
@@ -171,7 +172,7 @@ class Pieces:
 # %% ../../nbs/engine/05_reading.ipynb #0cd981e2
 USUAL  = 6      # characters a token that are read at first
 GROWTH = 8      # how many times more is read where that was not enough
-STEP   = 256    # texts a call of the tokenizer, which bounds memory
+READING_STEP   = 256    # texts a call of the tokenizer, which bounds memory
 REACH  = 1000   # characters in which a place is looked for
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class TokenReader:
         width = USUAL * most + 2 * self.habits.guard if most is not None and self.habits.known else max(map(len, rest), default=0)
         while rest:
             todo = list(rest)
-            for some in while_wanted(todo[i:i + STEP] for i in range(0, len(todo), STEP)):
+            for some in while_wanted(todo[i:i + READING_STEP] for i in range(0, len(todo), READING_STEP)):
                 reads = self._tried([rest[text] for text in some], most, left, width)
                 found.update({text: read for text, read in zip(some, reads) if read is not None})
             rest = {text: self._shortened(shown) for text, shown in rest.items() if text not in found}

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from rerankers.engine.tokens import Vocabulary
 
 # %% auto #0
-__all__ = ['FILES', 'OLD_NAMES', 'SETTINGS', 'TEXT', 'SPECIAL', 'PARTS', 'CALLS', 'FORMATS', 'NO_EFFECT', 'ONLY', 'SIZES',
-           'RENDERED', 'PLACES', 'CUTS', 'TASKS', 'KINDS', 'HOMES', 'said_in', 'part_of', 'length_in', 'check_keys',
-           'calls_in', 'task_in', 'outputs_in', 'TextSettings', 'lowers', 'lower_first', 'lowered', 'tokenizer_in',
-           'chat_in', 'from_said', 'text_settings', 'check_homes', 'default_prompt']
+__all__ = ['SETTINGS_FILES', 'OLD_NAMES', 'KNOWN_SETTINGS', 'TEXT', 'SPECIAL_TOKENS', 'SETTING_PARTS', 'CALLS', 'FORMATS',
+           'NO_EFFECT', 'ONLY_VALUES', 'SIZE_ARGUMENTS', 'RENDERED', 'LOADING_ARGUMENTS', 'CUTS', 'TASKS', 'MODALITIES',
+           'HOMES', 'said_in', 'part_of', 'length_in', 'check_keys', 'calls_in', 'task_in', 'outputs_in',
+           'TextSettings', 'lowers', 'lower_first', 'lowered', 'tokenizer_in', 'chat_in', 'from_said', 'text_settings',
+           'check_homes', 'default_prompt']
 
 # %% ../../nbs/engine/01_settings.ipynb #fe1f2982
 def said_in(path: Path) -> dict[str, Any]:
@@ -54,16 +55,16 @@ def check_keys(
                              f"{did_you_mean(str(key), known)} Where nothing depends on it, take it out of the file")
 
 # %% ../../nbs/engine/01_settings.ipynb #fb5dad65
-FILES = tuple(f"sentence_{name}_config.json" for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"))
+SETTINGS_FILES = tuple(f"sentence_{name}_config.json" for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"))
 OLD_NAMES = {"model_args": "model_kwargs", "tokenizer_args": "processor_kwargs", "config_args": "config_kwargs"}
-SETTINGS = ("max_seq_length", "do_lower_case", "query_length", "document_length", "query_expansion", "transformer_task", "modality_config",
+KNOWN_SETTINGS = ("max_seq_length", "do_lower_case", "query_length", "document_length", "query_expansion", "transformer_task", "modality_config",
             "module_output_name", "processing_kwargs", *OLD_NAMES, *OLD_NAMES.values())
 TEXT = ("max_length", "truncation", "return_token_type_ids")
-SPECIAL = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
-PARTS: dict[str, tuple[str, ...]] = {
+SPECIAL_TOKENS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
+SETTING_PARTS: dict[str, tuple[str, ...]] = {
     "processor_kwargs": ("model_max_length", "padding_side", "truncation_side", "do_lower_case", "add_prefix_space", "strip_accents", "keep_accents",
                          "tokenize_chinese_chars", "add_bos_token", "add_eos_token", "chat_template", "extra_special_tokens", "additional_special_tokens",
-                         "split_special_tokens", "legacy", "from_slow", "fix_mistral_regex", "src_lang", "tgt_lang", *SPECIAL),
+                         "split_special_tokens", "legacy", "from_slow", "fix_mistral_regex", "src_lang", "tgt_lang", *SPECIAL_TOKENS),
     "processing_kwargs": ("text", "common", "chat_template"),
     "query_expansion": ("strategy", "attend", "token", "length"), "modality": ("method", "method_output_name", "format")}
 CALLS = ("padding", "padding_side", "pad_to_multiple_of", "return_tensors", "return_length", "return_special_tokens_mask", "stride", "verbose",
@@ -75,11 +76,11 @@ NO_EFFECT: dict[str, tuple[str, ...]] = {
                      "export", "trust_remote_code"),
     "processor_kwargs": ("trust_remote_code", "use_fast", "clean_up_tokenization_spaces", "verbose"),
     "config_kwargs": ("trust_remote_code", "use_cache", *FORMATS)}
-ONLY: dict[str, Any] = {"add_special_tokens": True, "is_split_into_words": False, "return_overflowing_tokens": False, "return_attention_mask": True,
+ONLY_VALUES: dict[str, Any] = {"add_special_tokens": True, "is_split_into_words": False, "return_overflowing_tokens": False, "return_attention_mask": True,
                         "return_offsets_mapping": False}
-SIZES = ("padding", "truncation", "max_length", "return_tensors")      # arguments of the tokenizer that may stand among those of a chat template
+SIZE_ARGUMENTS = ("padding", "truncation", "max_length", "return_tensors")      # arguments of the tokenizer that may stand among those of a chat template
 RENDERED = ("conversation", "tokenize", "return_dict", "tokenizer_kwargs", "common_kwargs")     # arguments of rendering that are not a file's to give
-PLACES = ("revision", "code_revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download", "proxies", "return_unused_kwargs")
+LOADING_ARGUMENTS = ("revision", "code_revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download", "proxies", "return_unused_kwargs")
 
 # %% ../../nbs/engine/01_settings.ipynb #ab060c7e
 CUTS: dict[Any, str | None] = {True: "longest_first", "longest_first": "longest_first", "only_second": "only_second", False: None, "do_not_truncate": None}
@@ -87,10 +88,10 @@ CUTS: dict[Any, str | None] = {True: "longest_first", "longest_first": "longest_
 def calls_in(said: dict[str, Any], path: Path, message: bool) -> dict[str, Any]:
     "How the tokenizer is called, from `processing_kwargs`; raises `ModelLoadError`"
     text, common = (part_of(said, name, path) for name in ("text", "common"))
-    for name, part in (("text", text), ("common", common)): check_keys(part, (*TEXT, *CALLS, *ONLY), path, f"processing_kwargs.{name}.")
-    sizes = {name: value for name, value in part_of(said, "chat_template", path).items() if name in SIZES}
+    for name, part in (("text", text), ("common", common)): check_keys(part, (*TEXT, *CALLS, *ONLY_VALUES), path, f"processing_kwargs.{name}.")
+    sizes = {name: value for name, value in part_of(said, "chat_template", path).items() if name in SIZE_ARGUMENTS}
     found = common | text | sizes if message else text | common
-    for name, value in ONLY.items():
+    for name, value in ONLY_VALUES.items():
         if found.get(name, value) is not value:
             raise ModelLoadError(f"{path}: processing_kwargs says {name}={found[name]!r}, and only {value!r} is computed here")
     cut = found.get("truncation", True)
@@ -102,7 +103,7 @@ def calls_in(said: dict[str, Any], path: Path, message: bool) -> dict[str, Any]:
 TASKS = {   # transformer_task -> what is read from the transformer's output, and the name under which the next module finds it
     "feature-extraction": ("last_hidden_state", "token_embeddings"), "sequence-classification": ("logits", "scores"),
     "text-generation": ("logits", "causal_logits"), "fill-mask": ("logits", "token_embeddings")}
-KINDS = ("text", "image", "audio", "video", "message")
+MODALITIES = ("text", "image", "audio", "video", "message")
 
 def task_in(said: dict[str, Any], path: Path) -> str:
     "What the transformer is for; raises `ModelLoadError` for what is not run here"
@@ -117,11 +118,11 @@ def outputs_in(said: dict[str, Any], path: Path) -> dict[str, Any]:
     place, name = TASKS[task_in(said, path)]
     kinds = part_of(said, "modality_config", path)
     if not kinds: return {"places": (place,), "output": name}
-    check_keys([k for kind in kinds for k in kind.split("+")], KINDS, path, "modality_config.")
+    check_keys([k for kind in kinds for k in kind.split("+")], MODALITIES, path, "modality_config.")
     kind = next((k for k in ("message", "text") if k in kinds), None)
     if kind is None: raise ModelLoadError(f"{path}: the model reads {', '.join(kinds)} and no text")
     entry = part_of(kinds, kind, path)
-    check_keys(entry, PARTS["modality"], path, f"modality_config.{kind}.")
+    check_keys(entry, SETTING_PARTS["modality"], path, f"modality_config.{kind}.")
     places, method = entry.get("method_output_name"), entry.get("method")
     if method != "forward" or not places or not said.get("module_output_name"):
         raise ModelLoadError(f"{path}: text goes through the method {method!r}, of whose output {places!r} becomes {said.get('module_output_name')!r}; "
@@ -204,9 +205,9 @@ def lowered(tokenizer: Any) -> Any:
 def tokenizer_in(said: dict[str, Any], path: Path) -> dict[str, Any]:
     "Arguments of the tokenizer that change its tokens, with the length that the file gives apart; raises `ModelLoadError`"
     given, most = part_of(said, "processor_kwargs", path), length_in(said, "max_seq_length", None, path)
-    check_keys(given, (*PARTS["processor_kwargs"], *NO_EFFECT["processor_kwargs"], *PLACES), path, "processor_kwargs.")
+    check_keys(given, (*SETTING_PARTS["processor_kwargs"], *NO_EFFECT["processor_kwargs"], *LOADING_ARGUMENTS), path, "processor_kwargs.")
     length_in(given, "model_max_length", None, path)
-    kept = {name: value for name, value in given.items() if name in PARTS["processor_kwargs"]}
+    kept = {name: value for name, value in given.items() if name in SETTING_PARTS["processor_kwargs"]}
     return kept if most is None or kept.get("model_max_length") else kept | {"model_max_length": most}
 
 def chat_in(said: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -214,31 +215,31 @@ def chat_in(said: dict[str, Any], path: Path) -> dict[str, Any]:
     found = part_of(said, "chat_template", path)
     wrong = next((name for name in found if name in RENDERED), None)
     if wrong: raise ModelLoadError(f"{path}: processing_kwargs.chat_template says {wrong}={found[wrong]!r}, which is not a file's to say: take it out")
-    return {name: value for name, value in found.items() if name not in SIZES}
+    return {name: value for name, value in found.items() if name not in SIZE_ARGUMENTS}
 
 def from_said(said: dict[str, Any], path: Path) -> TextSettings:
     "Settings from what a file says; raises `ModelLoadError`"
-    check_keys(said, (*SETTINGS, *NO_EFFECT[""]), path)
+    check_keys(said, (*KNOWN_SETTINGS, *NO_EFFECT[""]), path)
     said = {OLD_NAMES.get(name, name): value for name, value in said.items()}
-    check_keys(part_of(said, "model_kwargs", path), (*NO_EFFECT["model_kwargs"], *PLACES), path, "model_kwargs.")
+    check_keys(part_of(said, "model_kwargs", path), (*NO_EFFECT["model_kwargs"], *LOADING_ARGUMENTS), path, "model_kwargs.")
     calls, config = part_of(said, "processing_kwargs", path), part_of(said, "config_kwargs", path)
-    check_keys(calls, (*PARTS["processing_kwargs"], *NO_EFFECT["processing_kwargs"]), path, "processing_kwargs.")
+    check_keys(calls, (*SETTING_PARTS["processing_kwargs"], *NO_EFFECT["processing_kwargs"]), path, "processing_kwargs.")
     outputs, expansion = outputs_in(said, path), part_of(said, "query_expansion", path) or None
-    check_keys(expansion or (), PARTS["query_expansion"], path, "query_expansion.")
+    check_keys(expansion or (), SETTING_PARTS["query_expansion"], path, "query_expansion.")
     call = calls_in(calls, path, outputs.get("message") is not None)
     query, document = (length_in(said, name, None, path) for name in ("query_length", "document_length"))
     return TextSettings(path, task_in(said, path), chat=chat_in(calls, path), length=length_in(call, "max_length", None, path),
                         truncation=CUTS[call.get("truncation", True)], types=call.get("return_token_type_ids"), lower=bool(said.get("do_lower_case")),
                         expansion=expansion, tokenizer=tokenizer_in(said, path), query_length=query, document_length=document, **outputs,
-                        config={name: v for name, v in config.items() if name not in (*NO_EFFECT["config_kwargs"], *PLACES)})
+                        config={name: v for name, v in config.items() if name not in (*NO_EFFECT["config_kwargs"], *LOADING_ARGUMENTS)})
 
 def text_settings(
     folder: Path,       # Of a sentence-transformers model
     inside: str = "",   # Where in it the transformer is
 ) -> TextSettings:
     "What a folder says of its texts, the usual where it says nothing; raises `ModelLoadError` for what is not known"
-    found = ((path, said) for path in (folder / inside / name for name in FILES) if (said := said_in(path)))
-    path, said = next(found, (folder / inside / FILES[0], {}))
+    found = ((path, said) for path in (folder / inside / name for name in SETTINGS_FILES) if (said := said_in(path)))
+    path, said = next(found, (folder / inside / SETTINGS_FILES[0], {}))
     return from_said(said, path)
 
 # %% ../../nbs/engine/01_settings.ipynb #01e783da

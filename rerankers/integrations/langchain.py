@@ -18,7 +18,7 @@ from langchain_core.documents import Document as LangChainDocument
 from langchain_core.runnables import RunnableLambda
 
 # %% auto #0
-__all__ = ['scored', 'checked', 'RerankerLangChainCompressor']
+__all__ = ['scored', 'checked_langchain', 'RerankerLangChainCompressor']
 
 # %% ../../nbs/integrations/langchain.ipynb #1a0a87c6
 def scored(documents: Sequence[LangChainDocument], results: RankedResults, k: int | None) -> list[LangChainDocument]:
@@ -27,7 +27,7 @@ def scored(documents: Sequence[LangChainDocument], results: RankedResults, k: in
     best = [(place[r.doc_id], r.score) for r in results.top_k(check_positive("k", k) or len(results))]
     return [doc.model_copy(update={"metadata": {**doc.metadata, "relevance_score": score}}) for doc, score in best]
 
-def checked(documents: Iterable[Any]) -> list[LangChainDocument]:
+def checked_langchain(documents: Iterable[Any]) -> list[LangChainDocument]:
     "LangChain's documents as a list, whatever they came in; raises `InputError` for anything else"
     found = list(documents)
     odd = next((d for d in found if not hasattr(d, "page_content")), None)
@@ -42,13 +42,13 @@ class RerankerLangChainCompressor(BaseDocumentCompressor):
 
     def compress_documents(self, documents: Sequence[LangChainDocument], query: str, callbacks: Any = None, **kwargs: Any) -> Sequence[LangChainDocument]:
         "The `k` best documents, best first, with their scores in the metadata; `k=` may be given here too"
-        documents = checked(documents)
+        documents = checked_langchain(documents)
         return scored(documents, self.model.rank(**self._call(documents, query)), kwargs.get("k", self.k))
 
     async def acompress_documents(self, documents: Sequence[LangChainDocument], query: str, callbacks: Any = None, **kwargs: Any,
                                   ) -> Sequence[LangChainDocument]:
         "`compress_documents` without blocking the event loop"
-        documents = checked(documents)
+        documents = checked_langchain(documents)
         return scored(documents, await self.model.rank_async(**self._call(documents, query)), kwargs.get("k", self.k))
 
     def as_runnable(self) -> RunnableLambda:

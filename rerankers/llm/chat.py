@@ -14,7 +14,7 @@ from typing import Any
 
 from ..calls import Call, in_thread
 from ..documents import readable
-from ..web.remote import RemoteRanker, Stopped, can_go_on, together, within
+from ..web.remote import RemoteRanker, CallerStopped, can_go_on, gathered, within_time
 from ..errors import OutOfTime, ProviderError, RerankersError, UnusableAnswer, logger
 from ..strategies.kinds import Window
 from .passages import estimate_tokens
@@ -151,7 +151,7 @@ async def awaited(
 ) -> Ranking:
     "One game; what it asks at once is under way at once"
     game = Game(strategy)
-    while game.requests: game.tell(await together(map(ask, game.requests)))
+    while game.requests: game.tell(await gathered(map(ask, game.requests)))
     return result(game)
 
 # %% ../../nbs/llm/06_chat.ipynb #bc4176d8
@@ -231,7 +231,7 @@ class ChatRanker(RemoteRanker):
 
         async def ask(request: Request) -> Answer:
             window = Window(query, tuple(texts[i] for i in request), keep=request.keep)
-            try: answer = await within(call, self._shared(window, ledger, limit, held) if self.once else self._hold(window, ledger, limit))
+            try: answer = await within_time(call, self._shared(window, ledger, limit, held) if self.once else self._hold(window, ledger, limit))
             except OutOfTime: return adapt(ledger.late(request, self._kept(window, "ok")), self.gives, self.wants)
             ledger.enter(request, answer)
             done(1)
@@ -271,7 +271,7 @@ class ChatRanker(RemoteRanker):
         "What the client says; where windows may stay as they were, whatever the caller's own code raises is no answer"
         try:
             async with limit: return await self.client.reply(request)
-        except (KeyboardInterrupt, SystemExit) as stop: raise Stopped(stop) from None
+        except (KeyboardInterrupt, SystemExit) as stop: raise CallerStopped(stop) from None
         except RerankersError: raise
         except Exception as error:
             if self.on_error == "raise" or not self.client.theirs: raise

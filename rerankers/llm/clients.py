@@ -18,11 +18,11 @@ from .openai import ENDPOINTS, OpenAIClient
 from ..rankers import check_positive
 
 # %% auto #0
-__all__ = ['LITELLM', 'WORDS', 'Answering', 'LOADED', 'ASKED', 'WIRED', 'OPTIONS', 'kind_of', 'used_by', 'check_used',
-           'answering', 'make_client']
+__all__ = ['LITELLM_PREFIXES', 'CLIENT_WORDS', 'Answering', 'LOCAL_OPTIONS', 'ASKED', 'WIRED', 'OPTIONS', 'kind_of', 'used_by',
+           'check_used', 'answering', 'make_client']
 
 # %% ../../nbs/llm/10_clients.ipynb #2636f01f
-LITELLM = frozenset((    # prefixes of litellm's model strings
+LITELLM_PREFIXES = frozenset((    # prefixes of litellm's model strings
     "abliteration ai21 aiand amazon_nova anthropic azure azure_ai baseten bedrock bedrock_mantle bigmodel bytez cerebras clarifai clf_ai_gateway cloudflare "
     "codestral cognition cohere cohere_chat cometapi coralbricks darkbloom dashscope databricks datarobot deepinfra deepseek docker_model_runner edenai "
     "empiriolabs empower featherless_ai fireworks_ai friendliai galadriel gdc gemini gigachat github github_copilot gradient_ai groq helicone heroku "
@@ -32,7 +32,7 @@ LITELLM = frozenset((    # prefixes of litellm's model strings
     "sagemaker sagemaker_chat sambanova scaledown scaleway scx-ai snowflake streamlake tensormesh text-completion-codestral text-completion-inception "
     "text-completion-openai together_ai triton v0 vercel_ai_gateway vertex_ai vllm volcengine wally wandb watsonx xai xiaomi_mimo xinference zai zerogpu "
 ).split())
-WORDS = ("http", "litellm", "local", *ENDPOINTS)     # what `client=` may say
+CLIENT_WORDS = ("http", "litellm", "local", *ENDPOINTS)     # what `client=` may say
 Answering = Callable[[list[Message]], str | Awaitable[str]]      # a function of the caller's
 
 def kind_of(
@@ -44,21 +44,21 @@ def kind_of(
     "Who answers: \"own\", \"function\", \"http\", \"litellm\", \"local\" or the name of an endpoint; raises `InputError` for an unknown word"
     if isinstance(client, ChatClient): return "own"
     if callable(client): return "function"
-    if client is not None and client not in WORDS: raise InputError(f"client={client!r}. {did_you_mean(client, WORDS)}")
+    if client is not None and client not in CLIENT_WORDS: raise InputError(f"client={client!r}. {did_you_mean(client, CLIENT_WORDS)}")
     if client is not None: return client
     if base_url: return "http"
     if gguf_file or Path(model).is_dir(): return "local"
-    if model.partition("/")[0] in LITELLM and "/" in model: return "litellm"
+    if model.partition("/")[0] in LITELLM_PREFIXES and "/" in model: return "litellm"
     return "local" if "/" in model else "http"
 
 # %% ../../nbs/llm/10_clients.ipynb #a7e3540b
-LOADED = ("chat_template", "template_kwargs", *(f.name for f in fields(LoadOptions) if f.name not in ("device", "dtype")))
+LOCAL_OPTIONS = ("chat_template", "template_kwargs", *(f.name for f in fields(LoadOptions) if f.name not in ("device", "dtype")))
 ASKED  = ("api_key", "base_url", "extra_body", "timeout", "retries", "backoff", "longest_wait", "concurrency", "headers")
 WIRED  = ("connect_timeout", "transport", "largest_answer")      # what litellm keeps to itself
 OPTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {     # kind of client -> what it is, which options it has a use for, what else to do
     "own":      ("client= has options of its own and", (), ""),
     "function": ("client= is a function and", ("context", "concurrency"), ""),
-    "local":    ("the model runs in this process and", ("context", *LOADED), ", or say with base_url= or client= who serves it"),
+    "local":    ("the model runs in this process and", ("context", *LOCAL_OPTIONS), ", or say with base_url= or client= who serves it"),
     "litellm":  ("litellm asks for the answers and", ("context", "prices", *ASKED), ", or choose client='http' or client='local'"),
     "http":     ("a server gives the answers and", ("context", "prices", *WIRED, *ASKED), ", or run the model with client='local'"),
 }

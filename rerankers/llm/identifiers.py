@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 # %% auto #0
-__all__ = ['NOUN', 'NO_LETTER', 'KINDS', 'KIND', 'NAMES', 'SEPARATED', 'NUMBERED', 'NUMERAL', 'ORDINALS', 'GRADES', 'SAYS',
-           'SCORED', 'NUMBERS', 'LETTERS', 'ONE', 'CHAIN', 'LIST', 'SERIES', 'SEQUENCE', 'LINE', 'EITHER', 'HEADING',
-           'EXAMPLE', 'REFUSALS', 'REFUSAL', 'NOUNS', 'LOW', 'HIGH', 'TO', 'FIRST', 'BEGIN', 'UP', 'DOWN', 'BAD',
-           'OMITTED', 'ORDERLY', 'ORIGINAL', 'PRAISED', 'PARTLY', 'BLOCK', 'SENTENCE', 'Naming', 'naming', 'by_number',
-           'by_letter', 'Said', 'which', 'word_by_word', 'Run', 'runs', 'mentions', 'complete', 'together', 'heading',
-           'towards', 'turned', 'upward', 'spaced', 'directed', 'last_resort', 'praise', 'without']
+__all__ = ['NOUN', 'NO_LETTER', 'MENTION_KINDS', 'KIND', 'NAMES', 'SEPARATED', 'NUMBERED', 'NUMERAL', 'ORDINALS', 'GRADES',
+           'SAYS', 'SCORED_ITEM', 'NUMBERS', 'LETTERS', 'ONE_NAME', 'CHAIN', 'LIST', 'SERIES', 'SEQUENCE', 'LINE',
+           'EITHER', 'HEADING', 'EXAMPLE', 'REFUSALS', 'REFUSAL', 'NOUNS', 'LOW', 'HIGH', 'TO', 'FIRST', 'BEGIN', 'UP',
+           'DOWN', 'BAD', 'OMITTED', 'ORDERLY', 'ORIGINAL', 'PRAISED', 'PARTLY', 'ASIDE_BLOCK', 'SENTENCE', 'Naming',
+           'naming_of', 'by_number', 'by_letter', 'Said', 'which', 'word_by_word', 'Run', 'runs', 'mentioned_positions',
+           'complete', 'joined_runs', 'heading', 'towards', 'turned', 'upward', 'spaced', 'directed', 'last_resort',
+           'praise', 'without_asides']
 
 # %% ../../nbs/llm/02_identifiers.ipynb #6f1d0a07
 NOUN = (r"(?:passages?|passagen|documents?|docs?|texts?|snippets?|paragraphs?|candidates?|items?|results?|articles?|excerpts?|options?|"
         r"dokumente?|texte[ns]?|abschnitte?|pasajes?|documentos?|passagg[io]|documenti?|extraits?|отрыв[а-я]{1,4}|документ[а-я]{0,3}|"
         r"段落|文档|文章|文本|文書|パッセージ|ドキュメント|문서|지문)")
 NO_LETTER = r"(?![\dA-Za-zÀ-ÿ_%‰°$€£¥]|['’][A-Za-z]|\.\d)"          # after a bare identifier: no 19th, 5%, 0.5 and I'm
-KINDS = {
+MENTION_KINDS = {
     " ": r"[ \t*_\"'`{}]+", "\n": r"\n\s*",                                                                # decoration, a line's end
     "n": rf"(?=[^\W\d_]){NOUN}(?:\s?(?:number|no|nr|id)\b\.?)?[ \t_#*\"'`(\[-]{{0,4}}(?:ID)(?![\dA-Za-z%]|['’][A-Za-z]|[.,]\d)[)\]]?",     # Passage 3
     "k": r"[\[【]\s{0,3}(?:ID)\s{0,3}[\]】]",                                                               # [3]
@@ -32,7 +33,7 @@ KINDS = {
     "o": r"(?=[o还或])(?:\b(?:or|oder|ou)\b|还是|或)",
     "f": r"(?=[ftngdspl其然次])(?:\b(?:followed|then|next|gefolgt|dann|suivie?|puis|seguid[oa]|luego)\b|其次|然后|次に)",
     "w": r"[\dA-Za-zÀ-ÿ]+|[぀-ヿ㐀-鿿]|[^\W_]|[+§°%^$€£]"}
-KIND, NAMES = "".join(KINDS), "nkb"     # the kinds that are identifiers
+KIND, NAMES = "".join(MENTION_KINDS), "nkb"     # the kinds that are identifiers
 
 class Naming(NamedTuple):
     "How documents are named"
@@ -54,18 +55,18 @@ GRADES = {word: grade + 0.5 for grade, words in enumerate((     # a half, so tha
     ("very high", "highly relevant", "very relevant", "perfectly relevant"))) for word in words}
 SAYS      = (r"(?:(?:is|are|has|gets?|with|an?|the|at|of|its|comes?|rank(?:s|ed|ing)?|no\.?|number|position|placed?|platz|rang|scored?s?|rated?|rating|grade|"
              r"points?|(?:ir|non-?)?relevan\w{0,4}|similarity|\w{0,12}distance|cost|loss|final|overall)[^\w\n]{1,4}){1,5}")       # words before such a number
-SCORED    = (r"(^[^\w\n\[]{0,6}(?:\d{1,3}[.)][ \t]{1,3}[*_]{0,2})?)?(%(n)s|%(k)s)[*_`\"']{0,3}[ \t]?([:=(–|-]?)[^\w\n\[]{0,4}"
+SCORED_ITEM    = (r"(^[^\w\n\[]{0,6}(?:\d{1,3}[.)][ \t]{1,3}[*_]{0,2})?)?(%(n)s|%(k)s)[*_`\"']{0,3}[ \t]?([:=(–|-]?)[^\w\n\[]{0,4}"
              rf"({SAYS})?({NUMERAL}(?:st|nd|rd|th)?|{'|'.join([*ORDINALS, *sorted(GRADES, key=len, reverse=True)])})[ \t]?"
              r"(?:/[ \t]?\d{1,3}|out of \d{1,3}|%%|points?\b|relevance\b)?(?![\w.]?\w)[^\w\n,;.<>\[]{0,4}(?=($)|[,;.\n]|(?:and|und|et|y)\b)")
 
-def naming(
+def naming_of(
     position: Callable[[str], int],     # An identifier's position
     identifier: str,                    # An expression for one, without groups
 ) -> Naming:
     "What finds identifiers of one sort"
-    kinds = {kind: pattern.replace("ID", identifier) for kind, pattern in KINDS.items()}
+    kinds = {kind: pattern.replace("ID", identifier) for kind, pattern in MENTION_KINDS.items()}
     words = "|".join(f"({pattern})" for pattern in kinds.values())
-    return Naming(position, *(re.compile(found, re.I | re.M) for found in (identifier, words, NUMBERED % kinds, SCORED % kinds)))
+    return Naming(position, *(re.compile(found, re.I | re.M) for found in (identifier, words, NUMBERED % kinds, SCORED_ITEM % kinds)))
 
 def by_number(number: str) -> int:
     "`1` is position 0"
@@ -75,7 +76,7 @@ def by_letter(letter: str) -> int:
     "`A` and `a` are position 0"
     return ord(letter.upper()) - ord("A")
 
-NUMBERS, LETTERS = naming(by_number, r"\d{1,4}"), naming(by_letter, "[A-Za-z]")
+NUMBERS, LETTERS = naming_of(by_number, r"\d{1,4}"), naming_of(by_letter, "[A-Za-z]")
 
 # %% ../../nbs/llm/02_identifiers.ipynb #6f1d0a0a
 class Said(NamedTuple):
@@ -103,13 +104,13 @@ def word_by_word(
     return Said(text, names, kinds, [m.span() for m in found], [which(m[0], names) if kind in NAMES else -1 for m, kind in zip(found, kinds)])
 
 # %% ../../nbs/llm/02_identifiers.ipynb #6f1d0a0d
-ONE      = f"[{NAMES}]"
-CHAIN    = re.compile(rf"{ONE}(?:[a\n]*[<>=][a\n<>=.]*(?:w:?)?{ONE})+")
-LIST     = re.compile(rf"(?:^|(?<=[\n:])|(?<=w=))-?{ONE}(?:(?:[a,&=]|\n-?)*{ONE})*(?=[a.]*(?:\n|\Z))")
-SERIES   = re.compile(rf"{ONE}(?:[a,&=]*{ONE})+|{ONE}(?:-{ONE}){{2,}}")
-SEQUENCE = re.compile(rf"[nk][^\n.nk]*?f[w&]{{0,2}}{ONE}(?:[,&wf]{{0,3}}{ONE})*")
+ONE_NAME      = f"[{NAMES}]"
+CHAIN    = re.compile(rf"{ONE_NAME}(?:[a\n]*[<>=][a\n<>=.]*(?:w:?)?{ONE_NAME})+")
+LIST     = re.compile(rf"(?:^|(?<=[\n:])|(?<=w=))-?{ONE_NAME}(?:(?:[a,&=]|\n-?)*{ONE_NAME})*(?=[a.]*(?:\n|\Z))")
+SERIES   = re.compile(rf"{ONE_NAME}(?:[a,&=]*{ONE_NAME})+|{ONE_NAME}(?:-{ONE_NAME}){{2,}}")
+SEQUENCE = re.compile(rf"[nk][^\n.nk]*?f[w&]{{0,2}}{ONE_NAME}(?:[,&wf]{{0,3}}{ONE_NAME})*")
 LINE     = re.compile(r"(?:^|(?<=\n))-?[nk]")
-EITHER   = re.compile(f"{ONE}[-o]{ONE}")        # [1] to [20], A or B: names no document in particular
+EITHER   = re.compile(f"{ONE_NAME}[-o]{ONE_NAME}")        # [1] to [20], A or B: names no document in particular
 
 class Run(NamedTuple):
     "Identifiers that stand together"
@@ -130,7 +131,7 @@ def runs(
         line = max(said.text.rfind("\n", max(start - 200, 0), start) + 1, start - 200, 0)
         yield Run([said.named[i] for i in words], m[0], start, end, said.text[line:start])
 
-def mentions(
+def mentioned_positions(
     said: Said,     # A text
 ) -> list[int]:
     "Positions that are named in brackets or after a noun, as they come; the first of each line where several lines begin so"
@@ -145,7 +146,7 @@ def complete(
     "Is every document named?"
     return n > 1 and set(range(n)) <= set(ids)
 
-def together(
+def joined_runs(
     found: Sequence[Run],   # Runs of one text
     n: int,                 # Documents in the window
 ) -> tuple[list[int], Run | None]:
@@ -251,7 +252,7 @@ ORIGINAL = re.compile(r"\b(?:original|initial|input|previous|prior|given|old|unr
                       r"原始顺序|原来的顺序|元の順|\A\W*(?:before|original|initial)\W*\Z", re.I)
 PRAISED  = re.compile(HIGH + r"|\bhighly|\bvery", re.I)
 PARTLY   = re.compile(r"\b(?:less|partial\w*|somewhat|marginal\w*|moderate\w*|slightly|weniger|teilweise|peu|部分)\b", re.I)
-BLOCK    = re.compile(r"(?P<head>(?:^|(?<=[.;,\n]))[^.;:：!?{}|\n\[]{1,80})[:：][*_]{0,2}"
+ASIDE_BLOCK    = re.compile(r"(?P<head>(?:^|(?<=[.;,\n]))[^.;:：!?{}|\n\[]{1,80})[:：][*_]{0,2}"
                       r"(?P<items>[ \t]*[^\s:][^:;\n]*|[ \t]*(?:\n{1,2}[ \t]*(?:[-*•]|\d{1,3}[.)]|[\[(])[^\n]*)*)")
 SENTENCE = re.compile(r"(?:[ \t]*(?:\d{1,3}[.)]|[-*•])[ \t]+)?(?:[^\n.!?。]|[.!?](?!\s|\Z))*(?:[.!?。]+\s*|\n+|\Z)")
 
@@ -267,7 +268,7 @@ def praise(
     "How well a heading speaks of its list: 2 most relevant, 1 nothing said, 0 partly relevant"
     return 0 if PARTLY.search(head) else 2 if PRAISED.search(head) else 1
 
-def without(
+def without_asides(
     text: str,                      # An answer
 ) -> tuple[str, str]:
     "The text without blocks that are no ranking, and what of it names the least relevant"
@@ -276,4 +277,4 @@ def without(
         low = last_resort(block["head"])
         if low: worst.append(block["items"])
         return "\n" if low or ORIGINAL.search(block["head"]) else block[0]
-    return BLOCK.sub(cut, text), "\n".join(worst)
+    return ASIDE_BLOCK.sub(cut, text), "\n".join(worst)

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..web.lines import bare, checked_address, secrets_in
+from ..web.lines import bare_address, checked_address, secrets_in
 from ..web.secrets import Hidden, HiddenHeaders, Secret
 from ..errors import (AuthenticationError, CertificateError, InputError, MissingDependency, ProviderError, ProviderTimeoutError, ServerError,
                               UnusableAnswer, need)
@@ -22,13 +22,13 @@ from .openai import NetworkClient, chat_body, checked_prices, mapped, read_reply
 if TYPE_CHECKING: from rerankers.web.http import WebOptions
 
 # %% auto #0
-__all__ = ['REFUSED', 'BUNDLED', 'SECRETIVE', 'LONG', 'KEYLESS', 'LISTED', 'check_version', 'litellm_module', 'heard',
-           'with_environment', 'as_ours', 'Where', 'LiteLLMClient']
+__all__ = ['REFUSED', 'BUNDLED', 'SECRETIVE', 'LONG', 'KEYLESS', 'LOGPROB_FIELDS', 'check_litellm_version', 'litellm_module',
+           'heard', 'with_environment', 'as_ours', 'Where', 'LiteLLMClient']
 
 # %% ../../nbs/llm/08_litellm.ipynb #917368c3
 REFUSED = ("1.82.7", "1.82.8", "1.107.")    # beginnings of versions that are not to be run
 
-def check_version(
+def check_litellm_version(
     found: str,     # Of the installed package
 ) -> None:
     "Raise `MissingDependency` for a release that was compromised or withdrawn"
@@ -38,7 +38,7 @@ BUNDLED = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS
 
 def litellm_module() -> ModuleType:
     "litellm, quiet, and asking nobody but the model's server; raises `MissingDependency`"
-    try: check_version(version("litellm"))
+    try: check_litellm_version(version("litellm"))
     except PackageNotFoundError: pass   # `need` says it better
     for name in BUNDLED: os.environ.setdefault(name, "True")        # for good: the second is read at every request
     found = need("litellm", extra="litellm", purpose="A model string of litellm")
@@ -74,7 +74,7 @@ def as_ours(
     key: Secret,        # Taken out of the message before anything is cut off
 ) -> ProviderError:
     "An error of litellm as one of ours"
-    from rerankers.web.http import TRUST, failure, seconds_asked
+    from rerankers.web.http import TRUST, status_error, seconds_asked
     status, kind, key = getattr(error, "status_code", None), type(error).__name__, with_environment(key)
     message, words = key.hide(" ".join(str(error).partition("Traceback (most recent")[0].split())), heard(error, key)
     told = ": ".join(filter(None, (message[:300], words if words not in message else "")))
@@ -85,7 +85,7 @@ def as_ours(
     if "Connection" in kind or not isinstance(status, int): return ServerError(said)
     headers = getattr(error, "litellm_response_headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
     body = key.hidden(json.loads(json.dumps(getattr(error, "body", None), default=str)))
-    return failure(status, told)(said, status=status, retry_after=seconds_asked(headers), body=body)
+    return status_error(status, told)(said, status=status, retry_after=seconds_asked(headers), body=body)
 
 # %% ../../nbs/llm/08_litellm.ipynb #917bdc49
 class Where:
@@ -98,7 +98,7 @@ class Where:
         headers: Mapping[str, str],     # Further headers of each request
     ):
         whole = checked_address(base_url) if base_url else ""
-        self.base_url, self._whole, self.headers = bare(whole), Hidden(whole), HiddenHeaders(headers)
+        self.base_url, self._whole, self.headers = bare_address(whole), Hidden(whole), HiddenHeaders(headers)
         self.key = Secret(api_key, *self.headers.lines.values(), *secrets_in(whole))
 
     def given(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Where:
         return {name: value for name, value in (("api_key", self.key.value), ("api_base", self._whole.text), ("headers", dict(self.headers))) if value}
 
 # %% ../../nbs/llm/08_litellm.ipynb #0c9dcf04
-LISTED = {"logprobs", "top_logprobs"}   # what litellm must know a model to take: without the second it would list one token
+LOGPROB_FIELDS = {"logprobs", "top_logprobs"}   # what litellm must know a model to take: without the second it would list one token
 
 class LiteLLMClient(NetworkClient):
     "A model string of litellm, such as \"bedrock/anthropic.claude-haiku-4-5\""
@@ -130,7 +130,7 @@ class LiteLLMClient(NetworkClient):
     @property
     def returns_logprobs(self) -> bool:    # type: ignore[override]
         "Only for models of which litellm knows that they do, until one refuses"
-        return super().returns_logprobs and LISTED <= set(litellm_module().get_supported_openai_params(self.model) or ())
+        return super().returns_logprobs and LOGPROB_FIELDS <= set(litellm_module().get_supported_openai_params(self.model) or ())
 
     async def reply(self, request: ChatRequest) -> Reply:
         "The model's answer; raises `ProviderError` or `UnusableAnswer`"

@@ -20,8 +20,9 @@ from ..rankers import check_positive
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['Queued', 'Answered', 'HONOURED', 'SPARED', 'COUNTED', 'WRITTEN', 'folded', 'in_format', 'spellings', 'piece_id',
-           'choice_ids', 'Queue', 'answered', 'check_options', 'sampled', 'up_to', 'Ready', 'LocalClient']
+__all__ = ['Queued', 'Outcomes', 'HONOURED', 'SPARED', 'COUNTED_ROOMS', 'WRITING_SLOTS', 'folded', 'in_format', 'spellings',
+           'piece_id', 'choice_ids', 'Queue', 'answered', 'check_local_options', 'sampled', 'up_to', 'Ready',
+           'LocalClient']
 
 # %% ../../nbs/llm/09_local.ipynb #3bcfb4a6
 def folded(
@@ -82,14 +83,14 @@ def choice_ids(
 
 # %% ../../nbs/llm/09_local.ipynb #dd43ddc2
 Queued = tuple[ChatRequest, "Future[Reply]", Stop]
-Answered = Sequence["Reply | BaseException"]
+Outcomes = Sequence["Reply | BaseException"]
 
 class Queue:
     "Requests that wait for one thread, which answers all that are there at once"
 
     def __init__(
         self,
-        answer: Callable[[list[ChatRequest]], Answered],    # A reply or an error for each
+        answer: Callable[[list[ChatRequest]], Outcomes],    # A reply or an error for each
     ):
         self.answer = answer
         self.forget()
@@ -130,9 +131,9 @@ class Queue:
     thread: Any
 
 def answered(
-    answer: Callable[[list[Any]], Answered],    # Of several at once
+    answer: Callable[[list[Any]], Outcomes],    # Of several at once
     requests: list[Any],                        # That run together
-) -> Answered:
+) -> Outcomes:
     "A reply or an error for each; what stops the whole run, whatever it is, belongs to all who wait for it"
     try: return answer(requests)
     except BaseException as error: return [error] * len(requests)
@@ -140,7 +141,7 @@ def answered(
 # %% ../../nbs/llm/09_local.ipynb #869af3bc
 HONOURED, SPARED = ("top_p", "top_k"), ("response_format",)     # options that `generate` takes; those a model can do without
 
-def check_options(
+def check_local_options(
     options: Mapping[str, Any],     # Of a request
 ) -> None:
     "Raise `InputError` for what a model in this process has no use for"
@@ -166,9 +167,9 @@ def up_to(
 
 
 # %% ../../nbs/llm/09_local.ipynb #0daee105
-COUNTED = 100   # times the room: how far a conversation is read to count its tokens
+COUNTED_ROOMS = 100   # times the room: how far a conversation is read to count its tokens
 
-WRITTEN = 65_536    # token slots of a batch that writes, on an accelerator; each keeps its keys and values
+WRITING_SLOTS = 65_536    # token slots of a batch that writes, on an accelerator; each keeps its keys and values
 
 @dataclass(frozen=True)
 class Ready:
@@ -233,7 +234,7 @@ class LocalClient(ChatClient):
     def count(self, messages: Sequence[Message]) -> int:
         "Tokens of a conversation in the model's format, or of the text alone where it has none; far more than there is room for are not told apart"
         request = ChatRequest(tuple(messages), raw=self.template is None and not self.tokenizer.chat_template)
-        return len(self._read(request, None if self.context is None else COUNTED * self.context))
+        return len(self._read(request, None if self.context is None else COUNTED_ROOMS * self.context))
 
     async def reply(self, request: ChatRequest) -> Reply:
         "The model's answer; raises `InputError` where it has no room for it"
@@ -272,7 +273,7 @@ class LocalClient(ChatClient):
 
     def _note(self, options: Mapping[str, Any]) -> None:
         "Check a request's options; what is left out is logged once"
-        check_options(options)
+        check_local_options(options)
         for name in {*SPARED} & options.keys() - self.spared:
             logger.info("%s: a model in this process writes without %s", self, name)
             self.spared.add(name)
@@ -311,7 +312,8 @@ class LocalClient(ChatClient):
         most = request.max_tokens or self.max_tokens
         replies: list[Any] = [None] * len(asked)
         alone = 1 if self.runtime.device.type == "cpu" else None
-        for chosen in token_batches([len(p) + most for p in prompts], max_items=self.batch_size or alone, max_tokens=None if self.batch_size else WRITTEN):
+        for chosen in token_batches([len(p) + most for p in prompts], max_items=self.batch_size or alone,
+                                    max_tokens=None if self.batch_size else WRITING_SLOTS):
             check_wanted()
             for i, reply in zip(chosen, self._generate([prompts[i] for i in chosen], request, most)): replies[i] = reply
         return replies

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from ..web.lines import bare, checked_address
+from ..web.lines import bare_address, checked_address
 from ..web.providers import is_number
 from ..web.secrets import QUOTED
 from ..web.services import SERVICES, Service, find_key, of, service_at
@@ -24,10 +24,10 @@ from ..results import Usage
 if TYPE_CHECKING: from rerankers.web.http import Posted, WebOptions
 
 # %% auto #0
-__all__ = ['ENDPOINTS', 'SPOKEN_PARTS', 'SUBSTITUTES', 'LENGTHS', 'LISTINGS', 'REFUSING', 'TOO_MANY', 'NUMBER', 'ADJUSTED',
+__all__ = ['ENDPOINTS', 'SPOKEN_PARTS', 'SUBSTITUTES', 'LENGTHS', 'LISTINGS', 'REFUSING', 'TOO_MANY', 'SERVER_NUMBER', 'ADJUSTED',
            'ADJUSTMENTS', 'Endpoint', 'at', 'base_of', 'endpoint_at', 'endpoint_for', 'endpoint_named', 'sampling',
            'chat_body', 'raw_body', 'text_of', 'listed_tokens', 'mapped', 'amount', 'used', 'read_reply', 'fields_sent',
-           'words_in', 'refused_field', 'fewer_listed', 'NetworkClient', 'checked_prices', 'OpenAIClient']
+           'server_text', 'refused_field', 'fewer_listed', 'NetworkClient', 'checked_prices', 'OpenAIClient']
 
 # %% ../../nbs/llm/07_openai.ipynb #27db9c5f
 @dataclass(frozen=True)
@@ -204,21 +204,21 @@ def fields_sent(
 # %% ../../nbs/llm/07_openai.ipynb #0b8cae08
 REFUSING = re.compile(r"unsupported|not support|unknown|unrecognized|deprecated|not (?:allowed|permitted|available|enabled)|only the default", re.I)
 TOO_MANY = re.compile(r"greater|less|fewer|above|exceed|maximum|\bmax\b|at most|up to|between|range|within|limit|<=|too (?:many|large|high)", re.I)
-NUMBER = re.compile(r"(?<![\w.])(?<![a-z]-)\d+(?!\.?\w)", re.I)     # not that of a model such as gpt-4.1
+SERVER_NUMBER = re.compile(r"(?<![\w.])(?<![a-z]-)\d+(?!\.?\w)", re.I)     # not that of a model such as gpt-4.1
 
-def words_in(
+def server_text(
     error: ProviderError,   # Of an attempt
 ) -> str:
     "All that the server said, else the message, which may have been cut"
-    from rerankers.web.http import spoken
-    return spoken(error.body) or str(error)
+    from rerankers.web.http import server_words
+    return server_words(error.body) or str(error)
 
 def refused_field(
     error: ProviderError,       # What the server said
     body: Mapping[str, Any],    # What it was sent
 ) -> str | None:
     "The field that a server will not have, if that is what it says and the request can do without it"
-    said, told = words_in(error), mapped(error.body)
+    said, told = server_text(error), mapped(error.body)
     if not REFUSING.search(said): return None
     named = mapped(told.get("error", told)).get("param")
     mentioned = [f for f in sorted(SUBSTITUTES, key=len, reverse=True) if f in body and re.search(rf"\b{f}\b", said, re.I)]
@@ -229,9 +229,9 @@ def fewer_listed(
     body: Mapping[str, Any],    # What it was sent
 ) -> int | None:
     "How many likeliest tokens a server lists at most, if it says that too many were asked for"
-    said, asked = words_in(error), body.get("top_logprobs", body.get("logprobs"))
+    said, asked = server_text(error), body.get("top_logprobs", body.get("logprobs"))
     if type(asked) is not int or not ("logprobs" in said.lower() and TOO_MANY.search(said)): return None
-    return max((n for n in map(int, NUMBER.findall(said)) if n < asked), default=None)
+    return max((n for n in map(int, SERVER_NUMBER.findall(said)) if n < asked), default=None)
 
 # %% ../../nbs/llm/07_openai.ipynb #4ab87f12
 ADJUSTED = (400, 403, 422)      # statuses of requests that are refused for a field
@@ -336,7 +336,8 @@ class OpenAIClient(NetworkClient):
         super().__init__(model, context=context, listed=row.listed, extra=extra_body, options=options)
         self.prices, self.supports_prefill = checked_prices(prices), row.supports_prefill
         once = replace(self.options, retries=0)     # the patience is the client's, since an answer with status 200 may be a failure
-        self.server = Server(base_of(url), name=urlsplit(bare(url)).netloc, key=find_key(row, api_key, own), auth=row.auth, headers=row.headers, options=once)
+        self.server = Server(base_of(url), name=urlsplit(bare_address(url)).netloc, key=find_key(row, api_key, own), auth=row.auth,
+                             headers=row.headers, options=once)
 
     @property
     def who(self) -> str:

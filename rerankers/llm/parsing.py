@@ -13,27 +13,27 @@ from typing import Any, NamedTuple
 from ..errors import InputError, did_you_mean
 from .identifiers import (
     CHAIN, EXAMPLE, HEADING, LETTERS, LIST, NOUNS, NUMBERS, ORIGINAL, REFUSAL, SENTENCE, SEQUENCE, SERIES, Naming, Run, Said,
-    complete, directed, heading, last_resort, mentions, praise, runs, together, upward, without, word_by_word)
-from .rows import RANKING, TAG, Beside, as_position, beside, failure, inside, of_json, of_places, of_scores, of_table, of_tags, taken_apart
+    complete, directed, heading, last_resort, mentioned_positions, praise, runs, joined_runs, upward, without_asides, word_by_word)
+from .rows import RANKING, TAG, Beside, as_position, beside_documents, reports_failure, inside, of_json, of_places, of_scores, of_table, of_tags, taken_apart
 from ..strategies.basics import Answer, repair
 
 # %% auto #0
-__all__ = ['THOUGHTS', 'LONGEST', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'BOXED', 'PLAIN', 'PAGE', 'Found', 'SUBJECT', 'AWAY',
-           'ITEM', 'CLAIM', 'FORMS', 'STYLES', 'ANSWER', 'KEYS_OF_LABELS', 'ONLY', 'BETTER', 'WORSE', 'CHOOSES',
-           'LABELS', 'BOTH', 'CLOSING', 'ENDED', 'YES_NO', 'NUMBER', 'NO_NOUN', 'WORDS', 'GIVES', 'OF', 'HEDGE',
-           'SCORES', 'FROM', 'DENIED', 'ELSEWHERE', 'KEYS', 'HEAD', 'NEXT', 'BLOCK', 'LABEL', 'REASONS',
-           'after_thought', 'answer_in', 'Parts', 'parts_of', 'explicit', 'alone', 'in_chains', 'numbers_within',
-           'means_documents', 'in_lists', 'claims', 'in_sentences', 'in_json', 'reading', 'in_order', 'until_repeated',
-           'counted_from_zero', 'with_last', 'parse_order', 'compared', 'concluded', 'labels_in', 'parse_label',
-           'parse_selection', 'parse_yes_no', 'on_scale', 'numbers_in', 'in_words', 'parse_score', 'Verdict', 'verdict',
-           'parse_verdicts']
+__all__ = ['THOUGHTS', 'MOST_CHARACTERS', 'THINKS', 'THOUGHT', 'OPEN', 'CLOSE', 'BOXED', 'PLAIN_CHARACTERS', 'PAGE', 'Named',
+           'SUBJECT', 'AWAY', 'ITEM', 'CLAIM', 'FORMS', 'STYLES', 'ANSWER', 'KEYS_OF_LABELS', 'ALONE_ON_LINE', 'BETTER',
+           'WORSE', 'CHOOSES', 'LABEL_STYLES', 'BOTH', 'CLOSING', 'ENDED', 'YES_NO', 'SCORE_NUMBER', 'NO_NOUN',
+           'SCORE_WORDS', 'GIVES', 'OF', 'HEDGE', 'SCORES', 'FROM', 'DENIED', 'ELSEWHERE', 'KEYS', 'HEAD', 'NEXT',
+           'VERDICT_BLOCK', 'LABEL', 'REASONS', 'after_thought', 'answer_in', 'AnswerParts', 'parts_of', 'explicit',
+           'alone', 'in_chains', 'numbers_within', 'means_documents', 'in_lists', 'claims', 'in_sentences', 'in_json',
+           'reading', 'ranked_positions', 'until_repeated', 'counted_from_zero', 'with_last', 'parse_order', 'compared',
+           'concluded', 'labels_in', 'parse_label', 'parse_selection', 'parse_yes_no', 'on_scale', 'numbers_in',
+           'in_words', 'parse_score', 'Verdict', 'verdict', 'parse_verdicts']
 
 # %% ../../nbs/llm/04_parsing.ipynb #18a06318
 THOUGHTS = {        # how a thought begins, and how it ends
     r"<(?:seed:)?(?:think|thinking|thought|reasoning)>": r"</(?:seed:)?(?:think|thinking|thought|reasoning)>",
     r"\[THINK\]": r"\[/THINK\]", r"◁think▷": r"◁/think▷", r"<\|START_THINKING\|>": r"<\|END_THINKING\|>",
     r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)<\|message\|>": r"<\|channel\|>final<\|message\|>"}
-LONGEST = 1 << 16   # characters of an answer that are read, the last ones: what a model concludes stands there, and reading must end
+MOST_CHARACTERS = 1 << 16   # characters of an answer that are read, the last ones: what a model concludes stands there, and reading must end
 THINKS, THOUGHT = re.compile(rf"^[ \t]*(?:{'|'.join(THOUGHTS)})", re.I | re.M), re.compile("|".join(THOUGHTS.values()), re.I)
 
 def after_thought(
@@ -41,12 +41,12 @@ def after_thought(
 ) -> str | None:
     "What follows the last thought, its end where it is very long; `None` when a thought has begun and not ended"
     said = THOUGHT.split(text)[-1] if isinstance(text, str) else ""
-    return None if THINKS.search(said) else said.strip()[-LONGEST:]
+    return None if THINKS.search(said) else said.strip()[-MOST_CHARACTERS:]
 
 # %% ../../nbs/llm/04_parsing.ipynb #8f3bff6c
 OPEN, CLOSE = re.compile("<answer>", re.I), re.compile("</answer>", re.I)
 BOXED = re.compile(r"\\(?:boxed|text\w{0,4}|math\w{1,4})\s?\{([^{}]{0,2000})\}|(?<!\w)\$([\d./]{1,9})\$")      # what LaTeX puts around an answer
-PLAIN = str.maketrans({0xFEE0 + plain: plain for plain in range(0x21, 0x7F)} | {0x245F + i: f"{i}) " for i in range(1, 21)})    # ［Ｂ］ and ②
+PLAIN_CHARACTERS = str.maketrans({0xFEE0 + plain: plain for plain in range(0x21, 0x7F)} | {0x245F + i: f"{i}) " for i in range(1, 21)})    # ［Ｂ］ and ②
 
 def answer_in(
     said: str,      # A text without thoughts
@@ -56,12 +56,12 @@ def answer_in(
     closed = [part[0] for part in inside if len(part) > 1 and part[0].strip()]
     found = closed[-1] if closed else inside[-1][0] if inside else said
     for _ in range(2): found = BOXED.sub(lambda m: m[1] or m[2] or "", found)        # one in the other
-    return found.translate(PLAIN).replace("&gt;", ">").replace("&lt;", "<")
+    return found.translate(PLAIN_CHARACTERS).replace("&gt;", ">").replace("&lt;", "<")
 
 # %% ../../nbs/llm/04_parsing.ipynb #c2a45a83
 PAGE = re.compile(r"<(?:!doctype|html)\b", re.I)
 
-class Parts(NamedTuple):
+class AnswerParts(NamedTuple):
     "An answer taken apart"
     values: list[Any]   # The JSON values in it
     rest: str           # The text without them
@@ -74,17 +74,17 @@ def parts_of(
     answer: str,    # Without thoughts and answer tags
     names: Naming,  # How documents are named
     n: int,         # Documents in the window
-) -> Parts:
+) -> AnswerParts:
     "An answer taken apart; nothing is left of one that reports an error"
     values, rest = taken_apart(answer)
-    if PAGE.match(rest.lstrip()) or failure(values): values, rest = [], ""
-    text, worst = without(TAG.sub("\n", rest))
+    if PAGE.match(rest.lstrip()) or reports_failure(values): values, rest = [], ""
+    text, worst = without_asides(TAG.sub("\n", rest))
     low = word_by_word("\n".join([worst, *filter(last_resort, SENTENCE.findall(text))]), names)
     said = word_by_word(text, names)
-    return Parts(values, rest, said, n, [i for i in low.named if i >= 0], beside(said))
+    return AnswerParts(values, rest, said, n, [i for i in low.named if i >= 0], beside_documents(said))
 
 # %% ../../nbs/llm/04_parsing.ipynb #e7142fa8
-Found = Sequence[int | None]    # positions, best first; None for what is no document
+Named = Sequence[int | None]    # positions, best first; None for what is no document
 
 def explicit(run: Run) -> bool:
     "Does a noun or do brackets make one of its identifiers a document?"
@@ -95,19 +95,19 @@ def alone(run: Run, said: Said) -> bool:
     after = said.text[run.end:run.end + 20].partition("\n")[0]
     return not re.search(r"\w", after) and (not re.search(r"\w", run.before) or bool(HEADING.search(heading(run.before))))
 
-def in_chains(p: Parts) -> Found:
+def in_chains(p: AnswerParts) -> Named:
     "Positions in chains"
     found = [r for r in runs(p.said, CHAIN) if not {"<", ">"}.isdisjoint(r.kinds) and not EXAMPLE.search(r.before) and not ORIGINAL.search(r.before)
              and (explicit(r) or len(r.ids) > 2 or alone(r, p.said))]
-    ids, best = together(found, p.n)
+    ids, best = joined_runs(found, p.n)
     return directed(ids, p.said, best) if best else []
 
-def numbers_within(run: Run, p: Parts) -> int:
+def numbers_within(run: Run, p: AnswerParts) -> int:
     "How many of its documents have a number beside them"
     first, end = (bisect_left(p.beside, at, key=lambda each: each.start) for at in (run.start, run.end))
     return end - first
 
-def means_documents(run: Run, p: Parts) -> bool:
+def means_documents(run: Run, p: AnswerParts) -> bool:
     "Is a list that stands alone one of documents?"
     several, head = len(run.ids) > 1, heading(run.before)
     if REFUSAL.search(head) or ORIGINAL.search(run.before) or numbers_within(run, p) > 1: return False
@@ -115,12 +115,12 @@ def means_documents(run: Run, p: Parts) -> bool:
     if head: return bool(HEADING.search(head) or several and NOUNS.search(head))
     return several or p.said.kinds.strip("\n.-:a") == run.kinds.strip("-")     # or all that was said
 
-def in_lists(p: Parts, *, headed: bool = False) -> Found:
+def in_lists(p: AnswerParts, *, headed: bool = False) -> Named:
     "Positions in lists; of those with a heading only, where one of them has all documents"
     found = [r for r in runs(p.said, LIST) if means_documents(r, p)]
     whole = [r for r in found if complete(r.ids, p.n) and HEADING.search(r.before)]
     if headed and not whole: return []
-    ids, best = together(sorted(whole or found, key=lambda run: -praise(heading(run.before))), p.n)
+    ids, best = joined_runs(sorted(whole or found, key=lambda run: -praise(heading(run.before))), p.n)
     return directed(ids, p.said, best) if best else []
 
 SUBJECT = re.compile(r"(?:^|(?<=[\n.,>]))-?w?[nk]")     # of the kinds: a sentence or a part of one begins with a document
@@ -138,23 +138,23 @@ def claims(sentence: str, names: Naming) -> bool:
     if last_resort(sentence) or ORIGINAL.search(sentence) or AWAY.search(sentence): return False
     return any((CLAIM.search(sentence), ITEM.match(sentence), SUBJECT.search(said.kinds)))
 
-def in_sentences(p: Parts) -> Found:
+def in_sentences(p: AnswerParts) -> Named:
     "Positions as sentences name them"
     if REFUSAL.search(p.said.text): return []
     whole = next((directed(r.ids, p.said, r) for r in runs(p.said, SERIES) if p.n > 2 and complete(r.ids, p.n) and not ORIGINAL.search(r.before)), None)
     kept = [sentence for sentence in SENTENCE.findall(p.said.text) if claims(sentence, p.said.names)]
-    risen = next((mentions(word_by_word(sentence, p.said.names))[::-1] for sentence in kept if upward(sentence)), None)
+    risen = next((mentioned_positions(word_by_word(sentence, p.said.names))[::-1] for sentence in kept if upward(sentence)), None)
     said = word_by_word("".join(kept), p.said.names)
-    return whole or risen or next((r.ids for r in runs(said, SEQUENCE)), None) or mentions(said)
+    return whole or risen or next((r.ids for r in runs(said, SEQUENCE)), None) or mentioned_positions(said)
 
 # %% ../../nbs/llm/04_parsing.ipynb #6f1d0c01
-def in_json(p: Parts) -> Found:
+def in_json(p: AnswerParts) -> Named:
     "Positions in JSON; a text that is called a ranking is read like an answer"
     written = (value for key, value in inside(p.values) if isinstance(value, str) and RANKING.search(key))
     found = next((ids for text in written if (ids := reading(parts_of(text, p.said.names, p.n))[1])), [])
     return found or of_json(p.values, p.said.names, p.n, p.rest)
 
-FORMS: dict[str, Callable[[Parts], Found]] = {      # the most explicit first
+FORMS: dict[str, Callable[[AnswerParts], Named]] = {      # the most explicit first
     "JSON":           in_json,                                      # each document stands in a field, with its place or score
     "tags":           lambda p: of_tags(p.rest, p.said.names),      # the same in attributes
     "chain":          in_chains,                                    # nothing but a ranking is written with > and <
@@ -166,7 +166,7 @@ FORMS: dict[str, Callable[[Parts], Found]] = {      # the most explicit first
     "sentences":      in_sentences}                                 # documents by noun or brackets, as they come, where nobody refuses
 
 def reading(
-    parts: Parts,   # An answer taken apart
+    parts: AnswerParts,   # An answer taken apart
 ) -> tuple[str, list[int | None]]:
     "The form of an answer and the positions that it names, best first; no form and no positions where it names no document of the window"
     for form, read in FORMS.items():
@@ -174,8 +174,8 @@ def reading(
         if any(i is not None and 0 <= i < parts.n for i in found): return form, found
     return "", []
 
-def in_order(
-    parts: Parts,   # An answer taken apart
+def ranked_positions(
+    parts: AnswerParts,   # An answer taken apart
 ) -> list[int | None]:
     "Positions as an answer ranks them; then those that it names in brackets besides"
     _, found = reading(parts)
@@ -212,7 +212,7 @@ def parse_order(
     if style not in STYLES: raise InputError(f"style={style!r}: no such way to name documents. {did_you_mean(style, STYLES)}")
     said = after_thought(text)
     parts = parts_of(answer_in(said or ""), STYLES[style], n)
-    found = until_repeated(in_order(parts)) if style == "ties" else in_order(parts)
+    found = until_repeated(ranked_positions(parts)) if style == "ties" else ranked_positions(parts)
     order = with_last(repair(found, n), [i for i in parts.worst if i not in found])
     if counted_from_zero(found, n): order = replace(repair([i + 1 for i in found if i is not None], n), status=order.status)
     return replace(order, status="wrong_format") if order.status == "empty" and said != "" else order
@@ -220,7 +220,7 @@ def parse_order(
 # %% ../../nbs/llm/04_parsing.ipynb #89721f53
 ANSWER  = re.compile(r"answer|label|choice|output|\bbest|passage|document|relevan|antwort|réponse|respuesta|答|选|段落", re.I)  # before its colon
 KEYS_OF_LABELS = ("answer", "label", "choice", "best", "passage", "document", "output")
-ONLY    = re.compile(r"a?([nkb])[.:a]*(?:\n|\Z)")                     # of the kinds: it alone on the first line
+ALONE_ON_LINE    = re.compile(r"a?([nkb])[.:a]*(?:\n|\Z)")                     # of the kinds: it alone on the first line
 BETTER  = re.compile(r"\W{0,3}(?:is|ist|est|es)\s(?:(?:the|much|far|clearly|also|die|das|der|le|la|deutlich)\s){0,2}"
                      r"(?:(?:more|better|most|best)\b(?:\s\w+)?(\sthan\b)?|relevanter|besser|relevanteste|beste\b|plus pertinent)|是最|更", re.I)
 WORSE   = re.compile(r"\W{0,3}is\s(?:\w+\s)?(?:less|worse)\s(?:\w+\s)?than\W", re.I)
@@ -240,20 +240,20 @@ def concluded(said: Said) -> Iterator[int]:
         ends = said.kinds[i + 1:i + 2] in ("", ".", "\n") or said.text.startswith("です", end)
         if kind == "b" and ends and CHOOSES.search(said.text[max(0, start - 20):start]): yield said.named[i]
 
-def labels_in(p: Parts) -> Iterator[int | None]:
+def labels_in(p: AnswerParts) -> Iterator[int | None]:
     "Positions that may be meant, the surest first; None where there is no telling"
     fields = (value[key] for _, value in inside(p.values) if isinstance(value, dict) for key in KEYS_OF_LABELS if key in value)
     yield from (i for field in fields if (i := as_position(field, p.said.names)) is not None)
-    if first := ONLY.match(p.said.kinds): yield p.said.named[first.start(1)]
+    if first := ALONE_ON_LINE.match(p.said.kinds): yield p.said.named[first.start(1)]
     for run in reversed(list(runs(p.said, LIST))):
         if len(run.ids) == 1 and (ANSWER.search(heading(run.before)) or not re.search(r"\w", run.before)): yield run.ids[0]
     yield from list(in_chains(p))[:1]
     if REFUSAL.search(p.said.text): return
     yield from compared(p.said)
-    if named := {i for i in mentions(p.said) if 0 <= i < p.n} - set(p.worst): yield named.pop() if len(named) == 1 else None
+    if named := {i for i in mentioned_positions(p.said) if 0 <= i < p.n} - set(p.worst): yield named.pop() if len(named) == 1 else None
     yield from concluded(p.said)
 
-LABELS = {"letters": LETTERS, "numbers": NUMBERS}
+LABEL_STYLES = {"letters": LETTERS, "numbers": NUMBERS}
 
 def parse_label(
     text: Any,                  # The model's answer, any text or None
@@ -262,8 +262,8 @@ def parse_label(
     style: str = "letters",     # How documents are named: "letters" or "numbers"
 ) -> int | None:
     "The position of the document that the answer names, or `None` when it names none or several. `InputError` for an unknown style"
-    if style not in LABELS: raise InputError(f"style={style!r}: no such way to name documents. {did_you_mean(style, LABELS)}")
-    found = next(labels_in(parts_of(answer_in(after_thought(text) or ""), LABELS[style], n)), None)
+    if style not in LABEL_STYLES: raise InputError(f"style={style!r}: no such way to name documents. {did_you_mean(style, LABEL_STYLES)}")
+    found = next(labels_in(parts_of(answer_in(after_thought(text) or ""), LABEL_STYLES[style], n)), None)
     return found if found is not None and 0 <= found < n else None
 
 # %% ../../nbs/llm/04_parsing.ipynb #c78537c6
@@ -288,25 +288,25 @@ def parse_yes_no(
 ) -> float | None:
     "1 for yes or true, 0 for no or false, `None` for neither; the first word counts, or what follows *answer*, or else the last sentence that is one of these"
     said = answer_in(after_thought(text) or "")
-    if failure(taken_apart(said)[0]): return None
+    if reports_failure(taken_apart(said)[0]): return None
     said = BOTH.sub(" ", said).strip(" \n\t*\"'`")
     for pattern in YES_NO:
         if found := list(pattern.finditer(said)): return float(bool(found[-1][1]))
     return None
 
 # %% ../../nbs/llm/04_parsing.ipynb #668fbb1f
-NUMBER = r"(?<![\d.$€£¥])(?<!\d,)(-?\d{1,4}(?:\.\d{1,9}|,\d{1,2})?)(?![.,]?\d|\s?[%€])"      # 7.5 or 7,5 and no 1,602 or 5%
+SCORE_NUMBER = r"(?<![\d.$€£¥])(?<!\d,)(-?\d{1,4}(?:\.\d{1,9}|,\d{1,2})?)(?![.,]?\d|\s?[%€])"      # 7.5 or 7,5 and no 1,602 or 5%
 NO_NOUN = r"(?=[*_\"'`)\]}]{0,4}\s*(?:[.,;:!?\n–—(\[-]|\Z|(?:because|since|as|for|given|due|and|but|with|points?|stars?|punkte?n?|weil|car|porque)\b|[分点]))"
-WORDS  = (r"(?:\b(?:score|relevance category|category|relevance|rating|grade|label|overall|bewertung|punktzahl|note|puntuación|calificación|scale of|o)"
+SCORE_WORDS  = (r"(?:\b(?:score|relevance category|category|relevance|rating|grade|label|overall|bewertung|punktzahl|note|puntuación|calificación|scale of|o)"
           r"|评分|得分|分数|スコア|評価)")
 GIVES  = (r"\b(?:gives?|rate[sd]?|assigns?|say|deserves?|gets?|earns?|award|is|geben?|bewerte|donne|doy)\s"
           r"(?:(?:it|this|that|the|passage|document|text|one|as|at|with|only|about|an?|eine?|une?)\s){0,4}")
 OF     = r"(?:/|\b(?:out )?of|\bvon|\bsur|\bsu|\bde)\s?"
 HEDGE  = r"(?:(?:about|around|roughly|approximately|maybe|perhaps|probably|etwa|ungefähr|environ|unos?|circa|ca\.|约|大约|約)\s?)?"
-SCORES = [before and re.compile(before + NUMBER + after, re.I) for before, after in (      # the most explicit first
+SCORES = [before and re.compile(before + SCORE_NUMBER + after, re.I) for before, after in (      # the most explicit first
     (r"(?:\A|\n)[^\w\n-]*?", r"\W*\Z"),                                                              # the last line
     (r"\b(?:final|overall)[\s_]?score\W{0,8}?(?:(?:is|of|=)\W{0,4}?)?", ""),
-    (rf"{WORDS}\W{{0,8}}?(?:(?:is|of|would be|ist|est|=)\W{{0,4}}?)?(?:an?\s)?", NO_NOUN),
+    (rf"{SCORE_WORDS}\W{{0,8}}?(?:(?:is|of|would be|ist|est|=)\W{{0,4}}?)?(?:an?\s)?", NO_NOUN),
     ("", ""),                                                                                           # here comes a number that names its scale
     (rf"\A[^\w\n-]{{0,9}}{HEDGE}", r"(?=[*_\"'`]{0,4}\s{0,4}(?:\Z|\n|[-–—:,.;](?:\s|\Z)|分|"
      r"(?:because|since|as|given|due|weil|car|porque|points?|stars?|punkte?n?)\b))"),                   # the first words
@@ -327,7 +327,7 @@ def numbers_in(said: str, most: float) -> list[str]:
     "What a text may give as a score, by the most explicit form that it has"
     end = re.escape(f"{most:g}")
     plain = DENIED.sub(" ", re.sub(FROM.format(most=end), " ", said, flags=re.I))
-    scaled = re.compile(rf"{NUMBER}\s?{OF}{end}\b{NO_NOUN}", re.I)
+    scaled = re.compile(rf"{SCORE_NUMBER}\s?{OF}{end}\b{NO_NOUN}", re.I)
     rest = ELSEWHERE.sub(" ", scaled.sub(r" \1 ", plain))
     return next(filter(None, (form.findall(rest) if form else scaled.findall(plain) for form in SCORES)), [])
 
@@ -342,7 +342,7 @@ def parse_score(
 ) -> float | None:
     "The score that an answer gives, or `None` when there is none on the scale from 0 to `most`"
     values, rest = taken_apart(answer_in(after_thought(text) or ""))
-    if failure(values): return None
+    if reports_failure(values): return None
     objects = [{key.lower(): v for key, v in value.items()} for _, value in inside(values) if isinstance(value, dict)]
     found = [value for each in objects for key in KEYS if isinstance(value := each.get(key), (int, float, str))]
     if not found: return in_words(TAG.sub("\n", rest), most)
@@ -356,7 +356,7 @@ class Verdict(NamedTuple):
 
 HEAD    = r"<document\s+id\s*=\s*[\"']?(%s)[\"']?\s*>"
 NEXT    = rf"</answer>\s*(?=<document\s)|(?={HEAD % '?:[0-9]+'}\s*<(?:explanation|answer)>)"     # the next block, after one that was not closed
-BLOCK   = re.compile(HEAD % r"\d{1,6}" + rf"(.*?)(?:</document>|{NEXT}|\Z)", re.I | re.S)
+VERDICT_BLOCK   = re.compile(HEAD % r"\d{1,6}" + rf"(.*?)(?:</document>|{NEXT}|\Z)", re.I | re.S)
 LABEL   = re.compile(r"[\W_]*(NO[NT][\W_]*|IR)?RELEVANT[\W_]*", re.I)
 REASONS = re.compile(r"<explanation>(?:(.*?)</explanation>|(.*?)(?:<answer>|\Z))", re.I | re.S)
 
@@ -371,5 +371,5 @@ def parse_verdicts(
     n: int,         # Documents that were shown, from id 0
 ) -> list[Verdict | None]:
     "A verdict for each document, `None` where the answer has none that can be read; of two on one document the last counts"
-    found = {int(i): said for i, block in BLOCK.findall(after_thought(text) or "") if (said := verdict(block))}
+    found = {int(i): said for i, block in VERDICT_BLOCK.findall(after_thought(text) or "") if (said := verdict(block))}
     return [found.get(i) for i in range(n)]

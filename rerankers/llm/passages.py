@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from ..errors import InputError
 
 # %% auto #0
-__all__ = ['LOOKALIKES', 'UNSPACED', 'SCRIPTS', 'UNBROKEN', 'LONGEST', 'DENSE', 'FRAME', 'Prompted', 'FAR_TOO_LONG', 'LOOKED_AT',
-           'size_of', 'first_words', 'PassageText', 'estimate_tokens', 'Fitted', 'seen', 'fit']
+__all__ = ['LOOKALIKES', 'UNSPACED_LANGUAGES', 'SCRIPTS', 'UNBROKEN', 'LONGEST_WORD', 'DENSE', 'FRAME', 'Prompted',
+           'FAR_TOO_LONG', 'LOOKED_AT', 'size_of', 'first_words', 'PassageText', 'estimate_tokens', 'Fitted', 'seen',
+           'fit']
 
 # %% ../../nbs/llm/01_passages.ipynb #af63ab7c
 LOOKALIKES: dict[str, tuple[re.Pattern[str], str]] = {       # what documents are named by in the prompt -> what they must not contain, and what stands for it
@@ -24,16 +25,16 @@ LOOKALIKES: dict[str, tuple[re.Pattern[str], str]] = {       # what documents ar
     "tags":    (re.compile(r"<(?=/?(?:document|documents|query|input|instructions|explanation|answer)\b)", re.I), "&lt;"),
     "":        (re.compile(r"(?!)"), ""),
 }
-UNSPACED = {"zh", "ja", "th", "lo", "km", "my"}    # languages that are written without spaces between words,
+UNSPACED_LANGUAGES = {"zh", "ja", "th", "lo", "km", "my"}    # languages that are written without spaces between words,
 SCRIPTS  = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"      # their letters,
 UNBROKEN = re.compile(f"[{SCRIPTS}]")
-LONGEST  = 20       # and how many of them may be one word, such as a name in an English text; more are a text
+LONGEST_WORD  = 20       # and how many of them may be one word, such as a name in an English text; more are a text
 
 def size_of(
     word: str,      # What stands between two blanks
 ) -> int:
     "How many words it is: one, or as many as it has characters where it is a text without blanks"
-    return len(word) if len(word) > LONGEST and len(list(islice(UNBROKEN.finditer(word), LONGEST + 1))) > LONGEST else 1
+    return len(word) if len(word) > LONGEST_WORD and len(list(islice(UNBROKEN.finditer(word), LONGEST_WORD + 1))) > LONGEST_WORD else 1
 
 def first_words(
     text: str,      # A document
@@ -67,7 +68,7 @@ class PassageText:
         lang: str,  # As "zh", "zh-TW" or "zh_TW"
     ) -> PassageText:
         "The same, counted in characters where the language has no spaces"
-        return replace(self, by="characters") if re.split("[-_]", lang.lower())[0] in UNSPACED else self
+        return replace(self, by="characters") if re.split("[-_]", lang.lower())[0] in UNSPACED_LANGUAGES else self
 
     def plain(
         self,

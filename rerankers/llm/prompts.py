@@ -12,19 +12,19 @@ from typing import Any
 from ..errors import InputError
 
 # %% auto #0
-__all__ = ['FIELD', 'LABELS', 'MOST_LETTERS', 'PLACE', 'ONE', 'Message', 'fill', 'ChatPrompt']
+__all__ = ['PROMPT_FIELD', 'LABELS', 'MOST_LETTERS', 'PASSAGES_PLACE', 'ONE_PLACE', 'Message', 'fill_prompt', 'ChatPrompt']
 
 # %% ../../nbs/llm/00_prompts.ipynb #8311752a
-FIELD = re.compile(r"\{(num|query|label|labels|text|most|score)\}")
+PROMPT_FIELD = re.compile(r"\{(num|query|label|labels|text|most|score)\}")
 
-def fill(
+def fill_prompt(
     template: str,      # With {query}, {text} …; other braces are text
     **values: Any,      # What stands for the fields
 ) -> str:
     "The template with its fields filled; raises `InputError` for a field without a value"
-    if lacking := {name for name in FIELD.findall(template) if name not in values}:
+    if lacking := {name for name in PROMPT_FIELD.findall(template) if name not in values}:
         raise InputError(f"the prompt needs {', '.join(sorted(lacking))}: give it as a keyword")
-    return FIELD.sub(lambda m: str(values[m[1]]), template)
+    return PROMPT_FIELD.sub(lambda m: str(values[m[1]]), template)
 
 # %% ../../nbs/llm/00_prompts.ipynb #ae973883
 LABELS: dict[str, Callable[[int], str]] = {     # how documents are named in the prompt; position -> name
@@ -34,8 +34,8 @@ LABELS: dict[str, Callable[[int], str]] = {     # how documents are named in the
     "words":   lambda i: f"PASSAGE{i + 1}",
 }
 MOST_LETTERS = 26
-PLACE = re.compile(r"\{(?:passages|documents|docs|docu_inputs)\}")     # where all documents go; the last is the word of rerankers 0.10
-ONE   = re.compile(r"\{(?:text|passage|document|doc|candidate)\}")     # where the only document goes
+PASSAGES_PLACE = re.compile(r"\{(?:passages|documents|docs|docu_inputs)\}")     # where all documents go; the last is the word of rerankers 0.10
+ONE_PLACE   = re.compile(r"\{(?:text|passage|document|doc|candidate)\}")     # where the only document goes
 Message = dict[str, str]    # {"role": "system", "user" or "assistant", "content": ...}
 
 @dataclass(frozen=True)
@@ -78,13 +78,14 @@ class ChatPrompt:
 
     def _one_message(self, common: dict[str, Any], shown: list[dict[str, Any]]) -> str:
         "All in one message"
-        return fill(self.before, **common) + self.joiner.join(fill(self.passage, **values) for values in shown) + fill(self.after, **common)
+        passages = self.joiner.join(fill_prompt(self.passage, **values) for values in shown)
+        return fill_prompt(self.before, **common) + passages + fill_prompt(self.after, **common)
 
     def _turns(self, common: dict[str, Any], shown: list[dict[str, Any]]) -> list[tuple[str, str]]:
         "A message a document, each acknowledged"
-        begin = [("user", fill(self.before, **common)), ("assistant", fill(self.ready, **common))] if self.before else []
-        middle = [turn for values in shown for turn in (("user", fill(self.passage, **values)), ("assistant", fill(self.received, **values)))]
-        return [*begin, *middle, ("user", fill(self.after, **common))]
+        begin = [("user", fill_prompt(self.before, **common)), ("assistant", fill_prompt(self.ready, **common))] if self.before else []
+        middle = [turn for values in shown for turn in (("user", fill_prompt(self.passage, **values)), ("assistant", fill_prompt(self.received, **values)))]
+        return [*begin, *middle, ("user", fill_prompt(self.after, **common))]
 
     @classmethod
     def of(
@@ -94,8 +95,8 @@ class ChatPrompt:
     ) -> ChatPrompt:
         "A prompt from one text of the user's own; raises `InputError` when it does not say where query and documents go"
         if "{query}" not in template: raise InputError("the template does not say where the query goes: put {query} into it")
-        place = PLACE.search(template)
+        place = PASSAGES_PLACE.search(template)
         if place: return cls(**({"joiner": "\n"} | fields | {"before": template[:place.start()], "after": template[place.end():]}))
-        if not ONE.search(template):
+        if not ONE_PLACE.search(template):
             raise InputError("the template does not say where the documents go: put {passages} into it, or {text} to show one at a time")
-        return cls(**(fields | {"passage": ONE.sub("{text}", template), "joiner": ""}))
+        return cls(**(fields | {"passage": ONE_PLACE.sub("{text}", template), "joiner": ""}))

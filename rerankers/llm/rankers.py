@@ -21,14 +21,14 @@ from ..strategies.basics import Answer
 from ..strategies.kinds import Window
 from .parsing import after_thought
 from .passages import Fitted
-from ..strategies.plans import PLANS, options_of, plan
+from ..strategies.plans import PLANS, option_names_of, plan
 from .recipes import Recipe
 from ..strategies.basics import Strategy
 from ..rankers import Ranking, check_positive
 
 # %% auto #0
-__all__ = ['SCORINGS', 'SIZES', 'model_name', 'find_recipe', 'make_plan', 'RecipeRanker', 'OrderingRanker', 'ChoosingRanker',
-           'SelectingRanker', 'each_alone', 'expected', 'GradingRanker']
+__all__ = ['SCORINGS', 'WINDOW_OPTIONS', 'model_name', 'find_recipe', 'make_plan', 'RecipeRanker', 'OrderingRanker',
+           'ChoosingRanker', 'SelectingRanker', 'each_alone', 'expected', 'GradingRanker']
 
 # %% ../../nbs/llm/11_rankers.ipynb #5bb5be69
 SCORINGS = ("generation", "likelihood")
@@ -54,7 +54,7 @@ def find_recipe(
 
 
 # %% ../../nbs/llm/11_rankers.ipynb #0fc1e403
-SIZES = {"window": 0, "group": 0, "children": -1}   # options that bound how many documents are shown at once -> what to add to that number
+WINDOW_OPTIONS = {"window": 0, "group": 0, "children": -1}   # options that bound how many documents are shown at once -> what to add to that number
 
 def make_plan(
     strategy: str | Callable[..., Strategy],    # A word of `PLANS`, or a function
@@ -64,8 +64,8 @@ def make_plan(
 ) -> Callable[[int], Strategy]:
     "Number of documents -> what to ask; raises `InputError` for an option that the strategy does not have"
     make = PLANS[strategy].make if isinstance(strategy, str) and strategy in PLANS else strategy
-    known = (options_of(make) if callable(make) else None) or []
-    shown = {name: (size or usual) + more for name, more in SIZES.items() if name in known}
+    known = (option_names_of(make) if callable(make) else None) or []
+    shown = {name: (size or usual) + more for name, more in WINDOW_OPTIONS.items() if name in known}
     if size and not shown: shown = {"window": size}     # the strategy will say that it has no such option
     step = {"stride": max((size or usual) // 2, 1)} if "stride" in known else {}
     return plan(strategy, **{**shown, **step, **{name: value for name, value in chosen.items() if value is not None}})

@@ -12,18 +12,19 @@ from typing import Any
 from ..errors import InputError
 from .parsing import parse_label, parse_order, parse_score, parse_selection, parse_verdicts, parse_yes_no
 from .passages import Fitted, PassageText, estimate_tokens, fit
-from .prompts import PLACE, ChatPrompt, Message
+from .prompts import PASSAGES_PLACE, ChatPrompt, Message
 
 # %% auto #0
-__all__ = ['NUMBERS', 'LISTED', 'RANKGPT_SYSTEM', 'RANKGPT_BEFORE', 'RANKGPT_AFTER', 'rankgpt', 'rankgpt_single',
+__all__ = ['read_numbers', 'list_recipe', 'RANKGPT_SYSTEM', 'RANKGPT_BEFORE', 'RANKGPT_AFTER', 'rankgpt', 'rankgpt_single',
            'rankgpt_completion', 'rankgpt_apeer', 'RANKLLM', 'ZEPHYR_BEFORE', 'ZEPHYR_AFTER', 'FORMAT', 'FORMAT26',
            'LETTERED', 'rankvicuna', 'rankzephyr', 'rankzephyr_letters', 'rankmistral', 'rankzephyr_2026',
-           'rankzephyr_letters_2026', 'first', 'lrl', 'REASONRANK', 'THINKING', 'TAGGED', 'reasonrank',
+           'rankzephyr_letters_2026', 'first', 'lrl', 'REASONRANK', 'THINKING', 'TAGGED_FORMAT', 'reasonrank',
            'reasonrank_qwen3', 'rearank', 'rank_k', 'RANKING_SCHEMA', 'structured', 'LISTWISE', 'insertrank', 'SCORED',
            'CHOOSING', 'LETTER', 'LABELLED', 'SETWISE_BEFORE', 'SETWISE_AFTER', 'setwise', 'setwise_openai',
-           'PRP_BEFORE', 'PRP_AFTER', 'prp', 'prp_openai', 'NUMBER', 'rank_r1', 'rank_r1_v2', 'SETWISE', 'PAIRWISE',
-           'tourrank', 'SELECT', 'WHOLE', 'ONE', 'yes_no', 'umbrela', 'umbrela_basic', 'graded_4', 'rating_10', 'rank1',
-           'POINTWISE', 'relevance_filter', 'FILTER', 'Recipe', 'zephyr', 'SingleBlanks']
+           'PRP_BEFORE', 'PRP_AFTER', 'prp', 'prp_openai', 'NUMBERED_CHOICE', 'rank_r1', 'rank_r1_v2', 'SETWISE',
+           'PAIRWISE', 'tourrank', 'SELECT', 'WHOLE_PASSAGES', 'ONE_DOCUMENT', 'yes_no', 'umbrela', 'umbrela_basic',
+           'graded_4', 'rating_10', 'rank1', 'POINTWISE', 'relevance_filter', 'FILTER', 'Recipe', 'zephyr',
+           'SingleBlanks']
 
 # %% ../../nbs/llm/05_recipes.ipynb #4b36b66b
 @dataclass(frozen=True)
@@ -77,12 +78,13 @@ class Recipe:
         **fields: Any,  # Further fields of `ChatPrompt`
     ) -> Recipe:
         "The same with a prompt of one's own, see `ChatPrompt.of`; documents are named as before, so the reply is read as before"
-        if self.window > 1 and not PLACE.search(template): raise InputError("this method shows several documents at once: put {passages} into the template")
+        if self.window > 1 and not PASSAGES_PLACE.search(template):
+            raise InputError("this method shows several documents at once: put {passages} into the template")
         return replace(self, prompt=ChatPrompt.of(template, **{"labels": self.prompt.labels, "passage": self.prompt.passage.strip(), "joiner": "\n"} | fields))
 
 # %% ../../nbs/llm/05_recipes.ipynb #c0c7fc55
-NUMBERS = partial(parse_order, style="numbers")
-LISTED  = partial(Recipe, read=NUMBERS, answer_tokens=16, tokens_per_document=6)      # `[12] > ` is five tokens at the most
+read_numbers = partial(parse_order, style="numbers")
+list_recipe  = partial(Recipe, read=read_numbers, answer_tokens=16, tokens_per_document=6)      # `[12] > ` is five tokens at the most
 
 RANKGPT_SYSTEM = "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."
 RANKGPT_BEFORE = ("I will provide you with {num} passages, each indicated by number identifier []. \n"
@@ -91,13 +93,13 @@ RANKGPT_AFTER  = ("Search Query: {query}. \nRank the {num} passages above based 
                   "The passages should be listed in descending order using identifiers. The most relevant passages should be listed first. "
                   "The output format should be [] > [], e.g., [1] > [2]. Only response the ranking results, do not say any word or explain.")
 
-rankgpt = LISTED(ChatPrompt(      # github.com/sunnweiwei/RankGPT rank_gpt.py
+rankgpt = list_recipe(ChatPrompt(      # github.com/sunnweiwei/RankGPT rank_gpt.py
     system=RANKGPT_SYSTEM, before=RANKGPT_BEFORE, ready="Okay, please provide the passages.",
     passage="[{label}] {text}", received="Received passage [{label}].", after=RANKGPT_AFTER))
 
-rankgpt_single = LISTED(ChatPrompt(system=RANKGPT_SYSTEM, before=RANKGPT_BEFORE + "\n\n", passage="[{label}] {text}\n", after="\n" + RANKGPT_AFTER))
+rankgpt_single = list_recipe(ChatPrompt(system=RANKGPT_SYSTEM, before=RANKGPT_BEFORE + "\n\n", passage="[{label}] {text}\n", after="\n" + RANKGPT_AFTER))
 
-rankgpt_completion = LISTED(ChatPrompt(     # github.com/ielab/llm-rankers llmrankers/listwise.py
+rankgpt_completion = list_recipe(ChatPrompt(     # github.com/ielab/llm-rankers llmrankers/listwise.py
     before="This is RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query.\n\n"
            "The following are {num} passages, each indicated by number identifier []. I can rank them based on their relevance to query: {query}\n\n",
     passage="[{label}] {text}\n\n",
@@ -106,7 +108,7 @@ rankgpt_completion = LISTED(ChatPrompt(     # github.com/ielab/llm-rankers llmra
           "identifiers, and the most relevant passages should be listed first, and the output format should be [] > [] > etc, e.g., [1] > [2] > etc.\n\n"
           "The ranking results of the {num} passages (only identifiers) is:"))
 
-rankgpt_apeer = LISTED(ChatPrompt(    # found by automatic prompt engineering, Jin et al., 2024, arXiv 2406.14449; rank-llm rank_gpt_apeer_template.yaml
+rankgpt_apeer = list_recipe(ChatPrompt(    # found by automatic prompt engineering, Jin et al., 2024, arXiv 2406.14449; rank-llm rank_gpt_apeer_template.yaml
     system="As RankGPT, your task is to evaluate and rank unique passages based on their relevance and accuracy to a given query. Prioritize passages that "
            "directly address the query and provide detailed, correct answers. Ignore factors such as length, complexity, or writing style unless they "
            "seriously hinder readability.",
@@ -140,14 +142,14 @@ def zephyr(
     return ChatPrompt(before=ZEPHYR_BEFORE % identifier + blank, passage="[{label}] {text}\n", after=ZEPHYR_AFTER + end, **fields)
 
 # As trained: rank-llm 0.20.3 rank_listwise_os_llm.py. Letters: the same, "a alphabetical" is theirs
-rankvicuna = LISTED(zephyr("a numerical", FORMAT % "[4] > [2]"))
-rankzephyr = LISTED(zephyr("a numerical", FORMAT % "[2] > [1]", system=RANKLLM))
-rankzephyr_letters = LISTED(zephyr("a alphabetical", FORMAT % "[B] > [A]", system=RANKLLM, labels="letters"), **LETTERED)
+rankvicuna = list_recipe(zephyr("a numerical", FORMAT % "[4] > [2]"))
+rankzephyr = list_recipe(zephyr("a numerical", FORMAT % "[2] > [1]", system=RANKLLM))
+rankzephyr_letters = list_recipe(zephyr("a alphabetical", FORMAT % "[B] > [A]", system=RANKLLM, labels="letters"), **LETTERED)
 # github.com/8421BCD/fullrank rerank/rank_listwise_os_llm.py, run_rank_llm.sh: all passages at once
-rankmistral = replace(LISTED(zephyr("a numerical", FORMAT % "[2] > [1]", system=RANKLLM + ".")), passages=PassageText(100), window=100)
+rankmistral = replace(list_recipe(zephyr("a numerical", FORMAT % "[2] > [1]", system=RANKLLM + ".")), passages=PassageText(100), window=100)
 # rank-llm 0.26.0 rank_zephyr_template.yaml, rank_zephyr_alpha_template.yaml
-rankzephyr_2026 = LISTED(zephyr("a numerical", FORMAT26 % "[2] > [1]", blank="", system=RANKLLM))
-rankzephyr_letters_2026 = LISTED(zephyr("an alphabetical", FORMAT26 % "[B] > [A]", blank="", system=RANKLLM, labels="letters"), **LETTERED)
+rankzephyr_2026 = list_recipe(zephyr("a numerical", FORMAT26 % "[2] > [1]", blank="", system=RANKLLM))
+rankzephyr_letters_2026 = list_recipe(zephyr("an alphabetical", FORMAT26 % "[B] > [A]", blank="", system=RANKLLM, labels="letters"), **LETTERED)
 # github.com/gangiswag/llm-reranker rank_listwise_os_llm.py, as its llm_util.py calls it
 first = replace(rankzephyr_letters, answer_tokens=1, tokens_per_document=0, passages=PassageText(hide="letters"), prefill="[")
 
@@ -163,13 +165,13 @@ REASONRANK = "You are RankLLM, an intelligent assistant that can rank passages b
 THINKING   = (" Given a query and a passage list, you first thinks about the reasoning process in the mind and then provides the answer (i.e., the reranked "
               "passage list). The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., "
               "<think> reasoning process here </think> <answer> answer here </answer>.")
-TAGGED     = ("The final ranked list should be enclosed within <answer> </answer> tags, i.e., <answer> ranked list here </answer>. The format of ranked list "
-              "should be [] > [], e.g., [2] > [1]. Only respond with the ranking results, do not say any word or explain.")
+TAGGED_FORMAT = ("The final ranked list should be enclosed within <answer> </answer> tags, i.e., <answer> ranked list here </answer>. "
+                 "The format of ranked list should be [] > [], e.g., [2] > [1]. Only respond with the ranking results, do not say any word or explain.")
 
 # github.com/8421BCD/ReasonRank utils.py, listwise_prompt_r1.toml, run_rank_llm.sh; the second for checkpoints made from Qwen3, which think on their own
-reasonrank = LISTED(zephyr("a numerical", "The format of the answer should be [] > [], e.g., [2] > [1].", system=REASONRANK + THINKING),
+reasonrank = list_recipe(zephyr("a numerical", "The format of the answer should be [] > [], e.g., [2] > [1].", system=REASONRANK + THINKING),
                     passages=PassageText(75), thinking_tokens=3072)
-reasonrank_qwen3 = LISTED(zephyr("a numerical", TAGGED, system=REASONRANK), passages=PassageText(75), thinking_tokens=3072,
+reasonrank_qwen3 = list_recipe(zephyr("a numerical", TAGGED_FORMAT, system=REASONRANK), passages=PassageText(75), thinking_tokens=3072,
                           temperature=0.6, options={"top_p": 0.95, "top_k": 20})
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class SingleBlanks(PassageText):
         whole = " ".join(text.replace("Title: Content: ", "").split())
         return self.plain(whole[:self.most]), self.most is not None and len(whole) > self.most
 
-rearank = LISTED(ChatPrompt(    # github.com/lezhang7/Rearank rank_gpt.py; the twelve blanks of indentation are theirs
+rearank = list_recipe(ChatPrompt(    # github.com/lezhang7/Rearank rank_gpt.py; the twelve blanks of indentation are theirs
     system="You are DeepRerank, an intelligent assistant that can rank passages based on their relevancy to the search query. You first thinks about the "
            "reasoning process in the mind and then provides the user with the answer.",
     before="I will provide you with passages, each indicated by number identifier []. Rank the passages based on their relevance to the search query."
@@ -235,7 +237,7 @@ LISTWISE = {"rankgpt": rankgpt, "rankgpt-single": rankgpt_single, "rankgpt-compl
             "rearank": rearank, "rank-k": rank_k, "structured": structured}
 
 # %% ../../nbs/llm/05_recipes.ipynb #0bb8cf53
-insertrank = LISTED(ChatPrompt(     # rank-llm 0.26.0 insert_rank_template.yaml; "passge" is theirs
+insertrank = list_recipe(ChatPrompt(     # rank-llm 0.26.0 insert_rank_template.yaml; "passge" is theirs
     system=RANKLLM,
     before="I will provide you with {num} passages, each indicated by a numerical identifier []. I will also provide the BM25 scores from a lexical retrieval "
            "system.\n\nRank the passages based on their relevance to the search query: {query}.\n",
@@ -263,7 +265,7 @@ PRP_AFTER  = "\n\nOutput Passage A or Passage B:"
 prp        = Recipe(ChatPrompt(before=PRP_BEFORE + "\n", after=PRP_AFTER, **LABELLED), window=2, **LETTER)
 prp_openai = Recipe(ChatPrompt(system=CHOOSING % "pair", before=PRP_BEFORE + " " * 8 + "\n", after=PRP_AFTER, **LABELLED), window=2, **LETTER)
 
-NUMBER: dict[str, Any] = dict(read=partial(parse_label, style="numbers"), thinking_tokens=2048)
+NUMBERED_CHOICE: dict[str, Any] = dict(read=partial(parse_label, style="numbers"), thinking_tokens=2048)
 rank_r1 = Recipe(ChatPrompt(        # llm-rankers Rank-R1/README.md and create_dataset.py: `[1] text`, as trained
     system="A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant first thinks about the reasoning "
            "process in the mind and then provides the user with the answer. The reasoning process and answer are enclosed within <think> </think> and "
@@ -271,7 +273,7 @@ rank_r1 = Recipe(ChatPrompt(        # llm-rankers Rank-R1/README.md and create_d
     before='Given the query: "{query}", which of the following documents is most relevant?\n', passage="[{label}] {text}", joiner="\n",
     after="\nAfter completing the reasoning process, please provide only the label of the most relevant document to the query, enclosed in square brackets, "
           "within the answer tags. For example, if the third document is the most relevant, the answer should be: <think> reasoning process here </think> "
-          "<answer>[3]</answer>."), **NUMBER)
+          "<answer>[3]</answer>."), **NUMBERED_CHOICE)
 
 rank_r1_v2 = Recipe(ChatPrompt(     # llm-rankers Rank-R1/prompts/prompt_setwise-R1-v0.2.toml
     system="You are RankLLM, an intelligent assistant capable of evaluating the relevancy of passages to a given query.",
@@ -293,7 +295,7 @@ Important: Provide your analysis within the <think> </think> tags and answer onl
 Here is the query: {query}
 
 Here are the documents:
-""", passage="[{label}]: {text}", joiner="\n\n"), **NUMBER)
+""", passage="[{label}]: {text}", joiner="\n\n"), **NUMBERED_CHOICE)
 
 SETWISE  = {"setwise": setwise, "setwise-openai": setwise_openai, "rank-r1": rank_r1, "rank-r1-v0.2": rank_r1_v2}
 PAIRWISE = {"prp": prp, "prp-openai": prp_openai}
@@ -312,11 +314,11 @@ tourrank = Recipe(ChatPrompt(       # github.com/chenyiqun/TourRank TourRank_mul
 SELECT = {"tourrank": tourrank}
 
 # %% ../../nbs/llm/05_recipes.ipynb #54870c6e
-WHOLE = PassageText(hide="")
-ONE: dict[str, Any] = dict(passages=WHOLE, window=1)
+WHOLE_PASSAGES = PassageText(hide="")
+ONE_DOCUMENT: dict[str, Any] = dict(passages=WHOLE_PASSAGES, window=1)
 
 yes_no = Recipe(ChatPrompt(passage="Passage: {text}\nQuery: {query}\nDoes the passage answer the query? Answer 'Yes' or 'No'"),     # llm-rankers pointwise.py
-                parse_yes_no, answer_tokens=1, grades={"yes": 1.0, "no": 0.0}, **ONE)
+                parse_yes_no, answer_tokens=1, grades={"yes": 1.0, "no": 0.0}, **ONE_DOCUMENT)
 
 umbrela = Recipe(ChatPrompt(passage="""Given a query and a passage, you must provide a score on an integer scale of 0 to 3 with the following meanings:
 0 = represent that the passage has nothing to do with the query,\x20
@@ -337,7 +339,7 @@ Measure how well the content matches a likely intent of the query (M).
 Measure how trustworthy the passage is (T).
 Consider the aspects above and the relative importance of each, and decide on a final score (O). Final score must be an integer value only.
 Do not provide any code in result. Provide each score in the format of: ##final score: score without providing any reasoning."""),
-    partial(parse_score, most=3), answer_tokens=100, **ONE)      # github.com/castorini/umbrela qrel_zeroshot_bing.yaml
+    partial(parse_score, most=3), answer_tokens=100, **ONE_DOCUMENT)      # github.com/castorini/umbrela qrel_zeroshot_bing.yaml
 
 umbrela_basic = Recipe(ChatPrompt(passage="""You are an expert judge of a content. Using your internal knowledge and simple commonsense reasoning, try to """
 """verify if the passage is relevance category to the query.
@@ -356,19 +358,19 @@ Instructions: Think about the question. After explaining your reasoning, provide
 Query: {query}
 Passage: {text}
 
-Explanation:"""), partial(parse_score, most=3), answer_tokens=400, **ONE)     # qrel_zeroshot_basic.yaml
+Explanation:"""), partial(parse_score, most=3), answer_tokens=400, **ONE_DOCUMENT)     # qrel_zeroshot_basic.yaml
 
 graded_4 = Recipe(ChatPrompt(
     system="You judge how relevant search results are.",
     passage="Query: {query}\n\nPassage: {text}\n\nHow relevant is the passage to the query? 0: not at all. 1: it touches the topic. 2: it answers in part. "
             "3: it answers fully. Reply with one digit from 0 to 3 and nothing else."),
-    partial(parse_score, most=3), answer_tokens=1, grades={"0": 0.0, "1": 1.0, "2": 2.0, "3": 3.0}, **ONE)
+    partial(parse_score, most=3), answer_tokens=1, grades={"0": 0.0, "1": 1.0, "2": 2.0, "3": 3.0}, **ONE_DOCUMENT)
 
 rating_10 = Recipe(ChatPrompt(
     system="You judge how relevant search results are.",
     passage='Query: {query}\n\nPassage: {text}\n\nHow relevant is the passage to the query, from 0 (not at all) to 10 (it answers fully)? '
             'Reply with a JSON object and nothing else: {"score": number}'),
-    partial(parse_score, most=10), **ONE)
+    partial(parse_score, most=10), **ONE_DOCUMENT)
 
 rank1 = Recipe(ChatPrompt(      # github.com/orionw/rank1 rank1.py
     passage="Determine if the following passage is relevant to the query. Answer only with 'true' or 'false'.\n"

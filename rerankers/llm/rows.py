@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from .identifiers import GRADES, NUMERAL, ORDINALS, ORIGINAL, Naming, Said, last_resort, spaced, turned, which, word_by_word
 
 # %% auto #0
-__all__ = ['ROLES', 'NEGATED', 'IDS', 'LESS', 'DECODER', 'MOST_TRIES', 'RANKING', 'FAILED', 'PLACE', 'TAG', 'TAGGED', 'ATTRIBUTE',
-           'ABOUT_SCORES', 'ABOUT_PLACES', 'ABOUT_COSTS', 'HEAD_OF_COSTS', 'Row', 'ending', 'role', 'number_in',
-           'as_position', 'row', 'best_first', 'with_numbers', 'taken_apart', 'children', 'inside', 'failure',
-           'of_mapping', 'of_list', 'of_json', 'of_tags', 'of_table', 'Beside', 'beside', 'of_scores', 'of_places']
+__all__ = ['FIELD_ROLES', 'NEGATED', 'IDS', 'LESS', 'DECODER', 'MOST_TRIES', 'RANKING', 'FAILED', 'PLACE_NUMBER', 'TAG',
+           'TAGGED_ROW', 'ATTRIBUTE', 'ABOUT_SCORES', 'ABOUT_PLACES', 'ABOUT_COSTS', 'HEAD_OF_COSTS', 'Row', 'ending',
+           'role', 'grade_in', 'as_position', 'row', 'by_place_or_score', 'with_numbers', 'taken_apart', 'children',
+           'inside', 'reports_failure', 'of_mapping', 'of_list', 'of_json', 'of_tags', 'of_table', 'Beside',
+           'beside_documents', 'of_scores', 'of_places']
 
 # %% ../../nbs/llm/03_rows.ipynb #6f1d0b07
-ROLES = dict.fromkeys(("dissimilarity", "distance", "loss", "cost", "penalty", "perplexity", "divergence"), "cost") | dict.fromkeys(
+FIELD_ROLES = dict.fromkeys(("dissimilarity", "distance", "loss", "cost", "penalty", "perplexity", "divergence"), "cost") | dict.fromkeys(
     ("score", "rating", "relevance", "relevancy", "relevant", "grade", "points", "probability", "confidence", "similarity", "likelihood", "importance",
      "usefulness", "helpfulness", "sim", "prob", "weight", "value", "percent", "percentage"),
     "score") | dict.fromkeys(("rank", "position", "place", "order"), "place")     # ends of keys
@@ -46,10 +47,10 @@ def role(
     key: str,       # Of an object, or the head of a column
 ) -> str:
     "Whether its value is a score, a cost, of which less is better, a place, or none of these"
-    found = ending(key, ROLES, "")
+    found = ending(key, FIELD_ROLES, "")
     return {"score": "cost", "place": "score"}.get(found, found) if NEGATED.search(spaced(key)) else found
 
-def number_in(
+def grade_in(
     value: Any,     # Of a key, or in a cell
 ) -> float | None:
     "A number, also as text or in words: 7, 0.5, 7/10, high, true"
@@ -74,12 +75,12 @@ def row(
     names: Naming,              # How documents are named
 ) -> Row:
     "What an object says of a document"
-    said = {found: number for key, value in fields.items() if (found := role(key)) and (number := number_in(value)) is not None}
+    said = {found: number for key, value in fields.items() if (found := role(key)) and (number := grade_in(value)) is not None}
     if (cost := said.pop("cost", None)) is not None: said.setdefault("score", -cost)
     keys = sorted((key for key in fields if not role(key)), key=lambda key: ending(key, IDS, LESS))
     return Row(next((i for key in keys if (i := as_position(fields[key], names)) is not None), None), **said)
 
-def best_first(
+def by_place_or_score(
     rows: Iterable[Row],
 ) -> list[int | None]:
     "Positions by place where every document has one, else by score, else as they come; equals stay as they come"
@@ -96,12 +97,12 @@ def with_numbers(
 ) -> list[int | None]:
     "Positions, best first. Numbers that are 1, 2, 3 … in some order are places, all others scores"
     places = not scores and len(pairs) > 2 and sorted(v for _, v in pairs) == list(range(1, len(pairs) + 1))
-    return best_first(Row(i, place=v) if places else Row(i, score=v) for i, v in pairs)
+    return by_place_or_score(Row(i, place=v) if places else Row(i, score=v) for i, v in pairs)
 
 # %% ../../nbs/llm/03_rows.ipynb #6f1d0b0a
 DECODER, MOST_TRIES = json.JSONDecoder(), 50
 RANKING, FAILED = re.compile("rank|order|sort|direction", re.I), ("error", "errors", "detail", "exception")
-PLACE = re.compile(r"\W{0,2}(?:rank|position|place)?[\W_]{0,2}(\d{1,3})(?:st|nd|rd|th)?", re.I)
+PLACE_NUMBER = re.compile(r"\W{0,2}(?:rank|position|place)?[\W_]{0,2}(\d{1,3})(?:st|nd|rd|th)?", re.I)
 
 def taken_apart(
     text: str,      # An answer
@@ -130,7 +131,7 @@ def inside(
         yield from left
         left = [pair for _, value in left for pair in children(value)]
 
-def failure(
+def reports_failure(
     values: Sequence[Any],  # JSON values
 ) -> bool:
     "Does one of them report an error instead of answering?"
@@ -146,12 +147,12 @@ def of_mapping(
     columns = {key: each for key, each in value.items() if isinstance(each, list)}
     if len(columns) > 1 and any(map(role, columns)) and len(set(map(len, columns.values()))) == 1:
         return of_list([dict(zip(columns, line)) for line in zip(*columns.values())], names)
-    places = [PLACE.fullmatch(key) for key in value]
+    places = [PLACE_NUMBER.fullmatch(key) for key in value]
     named = [as_position(v, names) for v in value.values()]
     if not kind and len(value) > 1 and all(places) and len({i for i in named if i is not None and 0 <= i < n}) == len(value):
-        return best_first(Row(i, place=float(m[1])) for i, m in zip(named, places) if m)
-    pairs = [(i, number) for key, v in value.items() if (i := as_position(key, names)) is not None and (number := number_in(v)) is not None]
-    if kind: return best_first(row({"id": i + 1, kind: number}, names) for i, number in pairs) if len(pairs) > 1 else []
+        return by_place_or_score(Row(i, place=float(m[1])) for i, m in zip(named, places) if m)
+    pairs = [(i, number) for key, v in value.items() if (i := as_position(key, names)) is not None and (number := grade_in(v)) is not None]
+    if kind: return by_place_or_score(row({"id": i + 1, kind: number}, names) for i, number in pairs) if len(pairs) > 1 else []
     return with_numbers(pairs) if len(pairs) > 1 else []
 
 def of_list(
@@ -162,7 +163,7 @@ def of_list(
     "Positions of a list of identifiers or of objects; one without places and scores may be called one from worst to best"
     rows = [row(v, names) if isinstance(v, dict) else Row(as_position(v, names)) for v in value]
     listed = all((r.place, r.score) == (None, None) for r in rows)
-    return best_first(rows[::-1] if listed and turned(called, len(called), len(called)) else rows)
+    return by_place_or_score(rows[::-1] if listed and turned(called, len(called), len(called)) else rows)
 
 def of_json(
     values: Sequence[Any],  # JSON values
@@ -173,7 +174,7 @@ def of_json(
     "Positions of the list that is called a ranking, or of the one with most of them"
     around += "".join(f"\n{value}" for key, value in inside(values) if isinstance(value, str) and RANKING.search(key))
     apart = [row(v, names) for v in values if isinstance(v, dict)]      # a line each, or a list that was cut off
-    found = [("", best_first(r for r in apart if (r.place, r.score) != (None, None)))]
+    found = [("", by_place_or_score(r for r in apart if (r.place, r.score) != (None, None)))]
     for key, value in inside(values):
         if last_resort(spaced(key)) or ORIGINAL.search(spaced(key)): continue
         if isinstance(value, list): found.append((key, of_list(value, names, f"{around}\n{spaced(key)}")))
@@ -185,7 +186,7 @@ def of_json(
 
 # %% ../../nbs/llm/03_rows.ipynb #6f1d0b0d
 TAG       = re.compile(r"</?[A-Za-z!][^<>\n]{0,200}>")
-TAGGED    = re.compile(r"<(?:passage|document|doc|item|result|entry|candidate|text)((?:\s{1,4}[\w-]{1,30}\s?=\s?[\"'][^\"'<>]{0,100}[\"']){1,8})", re.I)
+TAGGED_ROW    = re.compile(r"<(?:passage|document|doc|item|result|entry|candidate|text)((?:\s{1,4}[\w-]{1,30}\s?=\s?[\"'][^\"'<>]{0,100}[\"']){1,8})", re.I)
 ATTRIBUTE = re.compile(r"([\w-]{1,30})\s?=\s?[\"']([^\"'<>]{0,100})")
 ABOUT_SCORES = re.compile(r"score|relevan|rating|/\s?10", re.I)
 ABOUT_PLACES = re.compile(r"\brank|position|place|platz|rang|\bcomes?|\bno\b|number|#", re.I)
@@ -197,7 +198,7 @@ def of_tags(
     names: Naming,  # How documents are named
 ) -> list[int | None]:
     "Positions in tags with attributes"
-    return best_first(row(dict(ATTRIBUTE.findall(m[1])), names) for m in TAGGED.finditer(text))
+    return by_place_or_score(row(dict(ATTRIBUTE.findall(m[1])), names) for m in TAGGED_ROW.finditer(text))
 
 def of_table(said: Said) -> list[int | None]:
     "Positions in a table"
@@ -205,7 +206,7 @@ def of_table(said: Said) -> list[int | None]:
     rule = next((i for i, line in enumerate(lines) if i and all(set(cell) <= set(":-") for cell in line)), None)
     if rule is None: return []
     rows = [row(dict(zip(lines[rule - 1], line)), said.names) for line in lines[rule + 1:]]
-    return best_first(r for r in rows if r.id is not None)
+    return by_place_or_score(r for r in rows if r.id is not None)
 
 class Beside(NamedTuple):
     "A document with the number that stands beside it"
@@ -214,7 +215,7 @@ class Beside(NamedTuple):
     place: bool         # Is it a place?
     start: int          # In the text
 
-def beside(said: Said) -> list[Beside]:
+def beside_documents(said: Said) -> list[Beside]:
     "Documents with their numbers: a line each, or in a sentence where a mark, a word or an ordinal ties them together; grades in words where each has one"
     found, grades = list[Beside](), list[Beside]()
     for m in said.names.scored.finditer(said.text):
@@ -224,7 +225,7 @@ def beside(said: Said) -> list[Beside]:
         line = begins is not None and ends is not None
         if line or not graded and (words or mark not in ("", "-", "–") or place):
             sign = -1 if ABOUT_COSTS.search(words or "") else 1
-            (grades if graded else found).append(Beside(which(name, said.names), sign * (number_in(number) or 0.0), place, m.start()))
+            (grades if graded else found).append(Beside(which(name, said.names), sign * (grade_in(number) or 0.0), place, m.start()))
     return found or (grades if {each.id for each in grades} >= {i for i, kind in zip(said.named, said.kinds) if kind in "nk"} else [])
 
 def of_scores(
@@ -233,7 +234,7 @@ def of_scores(
 ) -> list[int | None]:
     "Positions of documents with a number beside each"
     if len({each.id for each in found}) < 2: return []
-    if any(each.place for each in found): return best_first(Row(each.id, place=each.number) for each in found if each.place)
+    if any(each.place for each in found): return by_place_or_score(Row(each.id, place=each.number) for each in found if each.place)
     sign = -1 if HEAD_OF_COSTS.search(said.text[max(0, found[0].start - 160):found[0].start]) else 1
     return with_numbers([(each.id, sign * each.number) for each in found], scores=bool(ABOUT_SCORES.search(said.text)))
 
@@ -241,5 +242,5 @@ def of_places(said: Said) -> list[int | None]:
     "Positions in a numbered list"
     found = [(int(m[1]), which(m[2], said.names), m.span()) for m in said.names.numbered.finditer(said.text)]
     if not found or sorted(place for place, *_ in found) != list(range(1, len(found) + 1)): return []
-    ids = best_first(Row(i, place=float(place)) for place, i, _ in found)
+    ids = by_place_or_score(Row(i, place=float(place)) for place, i, _ in found)
     return ids[::-1] if turned(said.text, found[0][2][0], found[-1][2][1]) else ids

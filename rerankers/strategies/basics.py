@@ -19,8 +19,8 @@ from ..rankers import Ranking, check_positive
 
 # %% auto #0
 __all__ = ['Wanted', 'Strategy', 'Known', 'STAND_IN', 'Asked', 'Request', 'Answer', 'repair', 'count_of', 'check_window', 'spans',
-           'sliding_window', 'all_pairs', 'filled', 'played', 'knockout', 'check_tournament', 'tournament', 'Game',
-           'result', 'play', 'lockstep', 'Oracle', 'started']
+           'sliding_window', 'all_pairs', 'filled_group', 'played', 'knockout', 'check_tournament', 'tournament',
+           'Game', 'result', 'play', 'lockstep', 'Oracle', 'started']
 
 # %% ../../nbs/strategies/00_basics.ipynb #be39196c
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def all_pairs(
     return Ranking(scores=list(map(fsum, shares)))      # exact, so that equal documents tie whatever the order of adding
 
 # %% ../../nbs/strategies/00_basics.ipynb #5c82b671
-def filled(
+def filled_group(
     members: Sequence[int],     # Fewer documents than a group has, or as many
     pool: Sequence[int],        # Who may join
     group: int,                 # Documents a group
@@ -177,10 +177,10 @@ def knockout(
     "The document that wins against all others"
     below, level = slots, slots
     while len(level) > group:
-        groups = [filled(level[i:i + group], level, group) for i in range(0, len(level), group)]
+        groups = [filled_group(level[i:i + group], level, group) for i in range(0, len(level), group)]
         found = yield from played(groups, known)
         below, level = level, [i for best in found for i in reversed(best[:keep])]  # the better one last, as the authors have it
-    [final] = yield from played([filled(level, below, group)], known)
+    [final] = yield from played([filled_group(level, below, group)], known)
     return final[0]
 
 # %% ../../nbs/strategies/00_basics.ipynb #155c518d
@@ -207,7 +207,7 @@ def tournament(
     "A top list from groups that play again and again. Calls: for 100 documents and ten places 85 to 110; at once: the groups of a level, 20, 8, 4 …"
     check_tournament(group, keep, top)
     slots, won, known = list(range(n)), list[int](), dict[frozenset[int], list[int]]()
-    if 1 < n <= group: [won] = yield from played([filled(slots, slots, group)], known)     # one group tells the whole order
+    if 1 < n <= group: [won] = yield from played([filled_group(slots, slots, group)], known)     # one group tells the whole order
     while len(won) < min(top, n):
         won.append((yield from knockout(slots, group, keep, known)))
         slots[slots.index(won[-1])] += STAND_IN

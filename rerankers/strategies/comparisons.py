@@ -11,15 +11,15 @@ from .basics import Answer, Game, Strategy, Wanted, count_of
 from ..rankers import Ranking
 
 # %% auto #0
-__all__ = ['T', 'Asking', 'Few', 'Winner', 'together', 'by_question', 'by_duels', 'sink', 'levels', 'heap_top', 'first',
-           'setwise_heap', 'pairwise_sorting', 'bubble', 'setwise_bubble', 'pairwise_sliding']
+__all__ = ['T', 'Asking', 'Few', 'Winner', 'side_by_side', 'by_question', 'by_duels', 'sink', 'levels', 'heap_top',
+           'first_then_rest', 'setwise_heap', 'pairwise_sorting', 'bubble', 'setwise_bubble', 'pairwise_sliding']
 
 # %% ../../nbs/strategies/02_comparisons.ipynb #be51ac16
 T = TypeVar("T")
 Asking = Generator[Sequence[Wanted], list[Answer], T]   # Part of a strategy: asks like one, finds out something smaller than a ranking
 
 # %% ../../nbs/strategies/02_comparisons.ipynb #38ae10b5
-def together(
+def side_by_side(
     parts: Iterable[Asking[Any]],   # They must not need one another's findings
 ) -> Asking[list[Any]]:
     "What each part finds, in their order; at every step the questions of all that still ask are one list"
@@ -100,14 +100,14 @@ def heap_top(
 ) -> Asking[list[int]]:
     "The best `top`, best first"
     heap = list(range(n))
-    for level in reversed(levels(n, children)): yield from together([sink(heap, i, n, children, winner) for i in level])
+    for level in reversed(levels(n, children)): yield from side_by_side([sink(heap, i, n, children, winner) for i in level])
     for last in range(n - 1, 0, -1):
         heap[0], heap[last] = heap[last], heap[0]       # the best is done with, behind the heap
         if n - last == top: break
         yield from sink(heap, 0, last, children, winner)
     return heap[::-1][:top]
 
-def first(
+def first_then_rest(
     won: Iterable[int],     # Best first
     n: int,                 # Documents
 ) -> Ranking:
@@ -123,7 +123,7 @@ def setwise_heap(
 ) -> Strategy:
     "A top list from a heap. Calls: for 100 documents, ten places 65 to 85 (2 children: 100 to 150, 9: 28 to 35, 19: 15 to 25); at once: a level, then 1"
     top, children = count_of("top", top), count_of("children", children)
-    return first((yield from heap_top(n, top, children, by_question())), n)
+    return first_then_rest((yield from heap_top(n, top, children, by_question())), n)
 
 def pairwise_sorting(
     n: int,             # Documents
@@ -131,7 +131,7 @@ def pairwise_sorting(
     top: int = 10,      # Places to find; the rest follow in the order they had
 ) -> Strategy:
     "A top list from a heap of duels (PRP-Sorting). Calls: for 100 documents and ten places 390 to 570; at once: both orders; a level while it is built"
-    return first((yield from heap_top(n, count_of("top", top), 2, by_duels())), n)
+    return first_then_rest((yield from heap_top(n, count_of("top", top), 2, by_duels())), n)
 
 # %% ../../nbs/strategies/02_comparisons.ipynb #3783b768
 def bubble(
@@ -145,7 +145,7 @@ def bubble(
     for beat in range(2 * passes + n // step):
         ends = [(done, n - (beat - 2 * done) * step) for done in range(passes) if beat >= 2 * done]
         spans = [(max(end - step - 1, done), end) for done, end in ends if end - done >= 2]     # a window holds at least two
-        found = yield from together([winner(tuple(order[a:b])) for a, b in spans])
+        found = yield from side_by_side([winner(tuple(order[a:b])) for a, b in spans])
         for (a, _), best in zip(spans, found): order[a], order[a + best] = order[a + best], order[a]
     return order
 
@@ -158,7 +158,7 @@ def setwise_bubble(
 ) -> Strategy:
     "A top list from windows that carry the best up. Calls: at most `top` × ⌈(n - 1) / children⌉; at once: up to `top`"
     top, children = count_of("top", top), count_of("children", children)
-    return first((yield from bubble(n, top, children, by_question()))[:top], n)
+    return first_then_rest((yield from bubble(n, top, children, by_question()))[:top], n)
 
 def pairwise_sliding(
     n: int,             # Documents

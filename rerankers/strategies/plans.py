@@ -18,7 +18,7 @@ from .tournaments import blitz, partition, tourrank
 from ..rankers import Ranking
 
 # %% auto #0
-__all__ = ['PLANS', 'ADAPTERS', 'single_window', 'Plan', 'options_of', 'plan', 'as_shares', 'as_order', 'adapt', 'Rehearsal',
+__all__ = ['PLANS', 'ADAPTERS', 'single_window', 'Plan', 'option_names_of', 'plan', 'as_shares', 'as_order', 'adapt', 'Rehearsal',
            'rehearse', 'best_first']
 
 # %% ../../nbs/strategies/05_plans.ipynb #1c344052
@@ -68,7 +68,7 @@ PLANS: dict[str, Plan] = {
 }
 
 # %% ../../nbs/strategies/05_plans.ipynb #f11a3f21
-def options_of(
+def option_names_of(
     make: Callable[..., Strategy],  # Number of documents, options -> what to ask
 ) -> list[str] | None:
     "The names that may be given after the number of documents; None when it takes any"
@@ -84,7 +84,7 @@ def plan(
     if isinstance(which, str) and which not in PLANS: raise InputError(f"strategy={which!r}. {did_you_mean(which, PLANS)}")
     make = PLANS[which].make if isinstance(which, str) else which
     if not callable(make): raise InputError(f"strategy={which!r}: give a word ({', '.join(PLANS)}) or a function of the number of documents")
-    known = options_of(make)
+    known = option_names_of(make)
     for name in options:
         if known is not None and name not in known:
             raise InputError(f"strategy {which if isinstance(which, str) else getattr(which, '__name__', which)!r} has no option {name!r}. "

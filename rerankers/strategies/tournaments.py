@@ -10,12 +10,12 @@ from math import ceil
 from random import Random
 
 from ..errors import InputError
-from .comparisons import Asking, together
+from .comparisons import Asking, side_by_side
 from .basics import Request, Strategy, check_window, count_of
 from ..rankers import Ranking
 
 # %% auto #0
-__all__ = ['next_size', 'group_count', 'stages', 'one_cup', 'tourrank', 'ordered', 'interleave', 'split', 'partition',
+__all__ = ['next_size', 'group_count', 'stages', 'one_cup', 'tourrank', 'ordered', 'interleave', 'split_by_pivot', 'partition',
            'Standings', 'next_window', 'blitz']
 
 # %% ../../nbs/strategies/03_tournaments.ipynb #4a844565
@@ -75,7 +75,7 @@ def tourrank(
     check_window(group, 1)
     if group < 3: raise InputError(f"group={group}: of two documents half is one; give at least 3")
     cups = [one_cup(n, group, Random(f"{seed} {turn}")) for turn in range(count_of("rounds", rounds))]
-    points = yield from together(cups)
+    points = yield from side_by_side(cups)
     return Ranking(scores=[float(sum(won)) for won in zip(*points)])
 
 # %% ../../nbs/strategies/03_tournaments.ipynb #173f0400
@@ -92,7 +92,7 @@ def interleave(
     "The first of each, then the second of each …"
     return [i for row in zip_longest(*lists) for i in row if i is not None]
 
-def split(
+def split_by_pivot(
     field: list[int],   # More documents than a window holds
     window: int,        # Documents shown at once
     cutoff: int,        # The pivot is on this place of the first window
@@ -121,7 +121,7 @@ def partition(
     if cutoff >= window: raise InputError(f"cutoff={cutoff} with window={window}: the pivot must be inside the first window")
     field, below, settled = list(range(n)), list[list[int]](), False
     while len(field) > window and not settled:
-        field, lost, settled = yield from split(field, window, cutoff)
+        field, lost, settled = yield from split_by_pivot(field, window, cutoff)
         below.append(lost)
     if len(field) > 1 and not settled:
         [best] = yield from ordered([field])

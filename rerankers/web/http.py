@@ -24,22 +24,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ..engine.forks import begin_again
-from .lines import ASKED_FOR, Overflow, bare, checked_address, new_line, proxy_for, read_body, secrets_in
+from .lines import ASKED_FOR, Overflow, bare_address, checked_address, new_line, proxy_for, read_body, secrets_in
 from .secrets import QUOTED, Hidden, HiddenHeaders, Secret
 from ..errors import (AuthenticationError, BadRequestError, CertificateError, InputError, NotFoundError, ProviderError, ProviderTimeoutError,
                               RateLimitError, RerankersError, ServerError, UnusableAnswer, logger, need)
 if TYPE_CHECKING: import httpx
 
 # %% auto #0
-__all__ = ['Found', 'BACKGROUND', 'WHOLE', 'HEADER', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'TOO_LONG', 'TAGS', 'SPOKEN',
-           'NAMED', 'STATUSES', 'CODES', 'TOLD', 'DEEP', 'LISTS', 'LARGEST_REFUSAL', 'PACKING', 'TRUST', 'Background',
-           'here', 'wait_for', 'join', 'checked_headers', 'WebOptions', 'seconds_asked', 'Limit', 'out_of_credit',
-           'settled', 'worth_it', 'with_retries', 'failure', 'spoken', 'parsed', 'words_of', 'plainly', 'status_of',
-           'has_list', 'innermost', 'hidden_error', 'error_in_200', 'Posted', 'close_client', 'login_header',
-           'refused_certificate', 'Server']
+__all__ = ['Returned', 'BACKGROUND', 'WHOLE_NUMBERS', 'HEADER', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'TOO_LONG', 'TAGS',
+           'SPOKEN', 'NAMED', 'STATUSES', 'CODES', 'ERROR_FIELDS', 'DEEP', 'RESULT_FIELDS', 'LARGEST_REFUSAL',
+           'PACKING', 'TRUST', 'Background', 'here', 'wait_for', 'join', 'checked_headers', 'WebOptions',
+           'seconds_asked', 'Limit', 'out_of_credit', 'settled', 'worth_it', 'with_retries', 'status_error',
+           'server_words', 'json_body', 'words_of', 'plainly', 'status_of', 'holds_list', 'innermost', 'hidden_error',
+           'error_in_200', 'Posted', 'close_client', 'login_header', 'refused_certificate', 'Server']
 
 # %% ../../nbs/web/03_http.ipynb #f082447c
-Found = TypeVar("Found")
+Returned = TypeVar("Returned")
 
 class Background:
     "An event loop in a thread of its own"
@@ -70,8 +70,8 @@ def here() -> asyncio.AbstractEventLoop | None:
     except RuntimeError: return None    # Python's way of saying that there is none
 
 def wait_for(
-    work: Coroutine[Any, Any, Found],   # What is to be done in the background
-) -> Found:
+    work: Coroutine[Any, Any, Returned],   # What is to be done in the background
+) -> Returned:
     "Block until it is done; an interrupt cancels it. Raises what it raises"
     loop = BACKGROUND.running()
     if here() is loop:
@@ -85,15 +85,15 @@ def wait_for(
     finally: del future     # it keeps the error, the error this frame: a ring that would keep the caller's model until the next collection
 
 async def join(
-    work: Coroutine[Any, Any, Found],   # What is to be done in the background
-) -> Found:
+    work: Coroutine[Any, Any, Returned],   # What is to be done in the background
+) -> Returned:
     "The same for a coroutine in any loop; cancelling it cancels the work"
     loop = BACKGROUND.running()
     if here() is loop: return await work
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
 
 # %% ../../nbs/web/03_http.ipynb #09994496
-WHOLE = ("retries", "concurrency", "largest_answer")    # numbers that are whole
+WHOLE_NUMBERS = ("retries", "concurrency", "largest_answer")    # numbers that are whole
 HEADER = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)   # what a header may be called
 
 def checked_headers(
@@ -126,7 +126,7 @@ class WebOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > low:
                 raise InputError(f"{name}={value!r}: give a number above {max(low, 0):g}" if low >= 0 else f"{name}={value!r}: give a number of at least 0")
-            if name in WHOLE and not isinstance(value, Integral): raise InputError(f"{name}={value!r}: give a whole number")
+            if name in WHOLE_NUMBERS and not isinstance(value, Integral): raise InputError(f"{name}={value!r}: give a whole number")
         object.__setattr__(self, "headers", checked_headers(self.headers))
 
     def wait(
@@ -196,10 +196,10 @@ def worth_it(
     return patient and error.status in PASSING and not (out_of_credit(error) or settled(error))
 
 async def with_retries(
-    once: Callable[[], Awaitable[Found]],   # One attempt; raises a `ProviderError`
+    once: Callable[[], Awaitable[Returned]],   # One attempt; raises a `ProviderError`
     options: WebOptions,                    # How often, how long
     limit: Limit,                           # Shared by all requests to the same server
-) -> tuple[Found, int]:
+) -> tuple[Returned, int]:
     "What an attempt gave, and how many failed before it; raises the last failure, which knows how many there were"
     async with limit():
         attempt = 0
@@ -232,7 +232,7 @@ TOO_LONG = re.compile(
     r"(?: \([^)]*\)| (?:length|size|tokens?|is|are|was|has|been))*"
     r" (?:too (?:large|long|big)|(?:larger|longer) than|exceed(?!.{0,30}\b(?:time|rate|quota)))", re.I)   # but not "context deadline exceeded"
 
-def failure(
+def status_error(
     status: int,        # Of HTTP
     said: str = "",     # What the server says
 ) -> type[ProviderError]:
@@ -244,19 +244,19 @@ def failure(
 TAGS = re.compile(r"<style.*?</style>|<script.*?</script>|<[^>]*>", re.S)
 SPOKEN = ("error", "message", "detail", "error_message", "msg", "errors", "title")   # where servers put their words
 
-def spoken(
+def server_words(
     body: Any,          # JSON
     depth: int = 8,     # Levels looked into; a server may send brackets without end
 ) -> str:
     "The server's own words in an error's JSON, wherever they are; '' where there are none"
     if isinstance(body, str): return body
     if isinstance(body, Mapping) and isinstance(body.get("loc"), list): return f"{'.'.join(map(str, body['loc'][:8]))}: {body.get('msg')}"   # which field
-    if isinstance(body, list) and depth: return "; ".join(filter(None, (spoken(part, depth - 1) for part in body[:3])))
+    if isinstance(body, list) and depth: return "; ".join(filter(None, (server_words(part, depth - 1) for part in body[:3])))
     if not isinstance(body, Mapping) or not depth: return ""
     lower = {str(key).lower(): part for key, part in body.items()}
-    return next((words for key in SPOKEN if key in lower and (words := spoken(lower[key], depth - 1))), "")
+    return next((words for key in SPOKEN if key in lower and (words := server_words(lower[key], depth - 1))), "")
 
-def parsed(
+def json_body(
     text: str,  # An answer
 ) -> Any:
     "An answer's JSON, None where it is none"
@@ -268,7 +268,7 @@ def words_of(
     hide: Callable[[str], str] = str,   # Takes a key out; before anything is cut, and after JSON and HTML are decoded, which can spell a key in other letters
 ) -> str:
     "What a server says of a failure, in one line"
-    plain = spoken(parsed(text))[:QUOTED] or html.unescape(TAGS.sub(" ", hide(text[:QUOTED])[:5_000]))
+    plain = server_words(json_body(text))[:QUOTED] or html.unescape(TAGS.sub(" ", hide(text[:QUOTED])[:5_000]))
     return " ".join(hide(plain).split())[:300]
 
 # %% ../../nbs/web/03_http.ipynb #dd0aacc1
@@ -280,9 +280,9 @@ NAMED = {429: "ratelimit ratelimiterror ratelimitexceeded toomanyrequests resour
          400: "badrequest invalidargument invalidrequest invalidrequesterror", 422: "validation validationerror"}
 STATUSES = {name: status for status, names in NAMED.items() for name in names.split()}
 CODES = ("code", "status", "statuscode", "httpstatus", "httpcode", "httpstatuscode", "errorcode", "type", "errortype")     # where bodies name a status
-TOLD  = ("error", "errors", "fault", "exception", "detail", "details")      # where they tell of an error
+ERROR_FIELDS  = ("error", "errors", "fault", "exception", "detail", "details")      # where they tell of an error
 DEEP  = 4                                                                   # one in the other
-LISTS = ("results", "data", "rankings", "scores", "output")                                                    # what has one of these is an answer
+RESULT_FIELDS = ("results", "data", "rankings", "scores", "output")                                                    # what has one of these is an answer
 
 def plainly(
     told: Mapping[str, Any],    # JSON
@@ -299,7 +299,7 @@ def status_of(
     number = next((int(word) for word in named if re.fullmatch("[45][0-9][0-9]", word)), None)
     return number or next((STATUSES[word] for name in named if (word := re.sub("[^a-z]", "", name.lower())) in STATUSES), None)
 
-def has_list(
+def holds_list(
     part: Any,  # Of an answer
 ) -> bool:
     "Is it a list that has something in it, or does it hold one?"
@@ -311,7 +311,7 @@ def innermost(
 ) -> Mapping[str, Any]:
     "What it says of the error, with the words for its status from all levels, of which the inner ones count"
     plain = plainly(body)
-    told = next((found for name in TOLD if (found := plain.get(name))), None)
+    told = next((found for name in ERROR_FIELDS if (found := plain.get(name))), None)
     if isinstance(told, list): told = next((part for part in told if isinstance(part, Mapping)), told)
     if told is None or not depth: return body
     inner = innermost(told, depth - 1) if isinstance(told, Mapping) else {"message": told}
@@ -327,10 +327,10 @@ def hidden_error(
     if not isinstance(body, Mapping): return {}
     choices = body.get("choices")
     if choices: body = choices[0] if isinstance(choices, list) and isinstance(choices[0], Mapping) else {}
-    elif any(has_list(body.get(name)) for name in LISTS): return {}
+    elif any(holds_list(body.get(name)) for name in RESULT_FIELDS): return {}
     told = innermost(body)
     if plainly(body).get("error") or plainly(body).get("errors"): return told
-    return told if not choices and status_of(told) and (spoken(told) or told is not body) else {}
+    return told if not choices and status_of(told) and (server_words(told) or told is not body) else {}
 
 def error_in_200(
     body: Any,                          # JSON that came with status 200
@@ -341,9 +341,9 @@ def error_in_200(
     "The failure that an answer tells of, in the kind of its status, which is 200 where it names none; None for a true answer"
     told = hidden_error(body)
     if not told: return None
-    status, said = status_of(told) or 200, hide(spoken(told)[:QUOTED])[:300]
+    status, said = status_of(told) or 200, hide(server_words(told)[:QUOTED])[:300]
     plain = {name: hide(str(value)[:QUOTED]) for name, value in told.items() if isinstance(value, (str, int))}
-    return failure(status, said)(f"{who}: {said or 'an error without a word'}", status=status, retry_after=asked, body={"error": plain})
+    return status_error(status, said)(f"{who}: {said or 'an error without a word'}", status=status, retry_after=asked, body={"error": plain})
 
 # %% ../../nbs/web/03_http.ipynb #ce2e4f76
 class Posted(NamedTuple):
@@ -394,7 +394,7 @@ class Server:
     ):
         whole, self.options = checked_address(base_url), options or WebOptions()
         parts, login = urlsplit(whole), login_header(whole)
-        self.base_url, self.name, self.auth = bare(whole), name, auth      # without what nobody is to see
+        self.base_url, self.name, self.auth = bare_address(whole), name, auth      # without what nobody is to see
         self._whole = Hidden(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
         own = HiddenHeaders(self.options.headers, login)
         self.headers = HiddenHeaders(headers or {}, own)
@@ -481,7 +481,7 @@ class Server:
         import httpx
         options, said = self.options, self.key.hide(str(error))
         proxy = None if options.transport else proxy_for(self._whole.text)
-        if proxy: url += f" through the proxy {proxy[0]}={bare(proxy[1])!r}"
+        if proxy: url += f" through the proxy {proxy[0]}={bare_address(proxy[1])!r}"
         if isinstance(error, httpx.ConnectTimeout):
             return ProviderTimeoutError(f"{who}: no connection to {url} within {options.connect_timeout:g} s; connect_timeout= allows more")
         if isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError)):
@@ -498,5 +498,5 @@ class Server:
         if "location" in response.headers: more += f", moved to {self.key.hide(response.headers['location'])}"
         if asked and asked > self.options.longest_wait: more += f"; it asks to wait {asked:g} s, more than longest_wait={self.options.longest_wait:g}"
         if status in (401, 403) and not self.key.known: more += "; no key was sent, api_key= passes one"
-        return failure(status, said)(f"{who}: {self.base_url} answered {status}{more}", status=status, retry_after=asked,
-                               body=self.key.hidden(parsed(response.text)))
+        return status_error(status, said)(f"{who}: {self.base_url} answered {status}{more}", status=status, retry_after=asked,
+                               body=self.key.hidden(json_body(response.text)))

@@ -20,14 +20,14 @@ from ..errors import InputError, MissingDependency, UnusableAnswer, need
 if TYPE_CHECKING: import httpx
 
 # %% auto #0
-__all__ = ['STRAY', 'SHORT', 'REMEDY', 'DIRECTLY', 'PACKED', 'ASKED_FOR', 'LAYERS', 'bare', 'secrets_in', 'mistake',
-           'checked_address', 'is_loopback', 'excepts', 'proxy_for', 'certificates', 'reachable', 'no_proxy',
+__all__ = ['STRAY', 'SHORT_ADDRESS', 'REMEDY', 'DIRECTLY', 'PACKED', 'ASKED_FOR', 'MOST_PACKINGS', 'bare_address', 'secrets_in',
+           'mistake', 'checked_address', 'is_loopback', 'excepts', 'proxy_for', 'certificates', 'reachable', 'no_proxy',
            'new_line', 'Overflow', 'Unpacker', 'unpackers', 'pieces_of', 'read_body']
 
 # %% ../../nbs/web/00_lines.ipynb #823476e0
 STRAY = "\ufeff\u200b"    # marks without a width that a copied text may begin or end with
 
-def bare(
+def bare_address(
     address: str,   # Sound or not
 ) -> str:
     "An address without a login, a query and a fragment, which may be secrets"
@@ -65,13 +65,13 @@ def checked_address(
     "An address that can be asked, with what means nothing put right, or `InputError`"
     text = address.strip().strip(STRAY).strip() if isinstance(address, str) else ""
     wrong = mistake(text) if text else "give an address that begins with http:// or https://"
-    if wrong: raise InputError(f"{name}={bare(address) if isinstance(address, str) else address!r}: {wrong}")
+    if wrong: raise InputError(f"{name}={bare_address(address) if isinstance(address, str) else address!r}: {wrong}")
     parts = urlsplit(text)
     login, at, place = parts.netloc.rpartition("@")
     return parts._replace(netloc=login + at + place.lower(), fragment="").geturl()
 
 # %% ../../nbs/web/00_lines.ipynb #3b2a31e3
-SHORT = re.compile(r"(?:0x[0-9a-f]+|\d+)(?:\.(?:0x[0-9a-f]+|\d+)){0,3}")      # numbers as the system reads them: 127.1 is 127.0.0.1
+SHORT_ADDRESS = re.compile(r"(?:0x[0-9a-f]+|\d+)(?:\.(?:0x[0-9a-f]+|\d+)){0,3}")      # numbers as the system reads them: 127.1 is 127.0.0.1
 
 def is_loopback(
     host: str,  # Of an address
@@ -79,7 +79,7 @@ def is_loopback(
     "Does it run on this machine?"
     host = host.removesuffix(".")       # of a name that is written in full
     if host == "localhost" or host.endswith(".localhost"): return True
-    try: address = ip_address(SHORT.fullmatch(host) and inet_ntoa(inet_aton(host)) or host.partition("%")[0])
+    try: address = ip_address(SHORT_ADDRESS.fullmatch(host) and inet_ntoa(inet_aton(host)) or host.partition("%")[0])
     except (ValueError, OSError): return False     # a name
     address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_unspecified
@@ -134,7 +134,7 @@ def reachable(proxy: str) -> bool:
 
 def no_proxy(variable: str, proxy: str) -> InputError:
     "The error about a variable that names no proxy"
-    return InputError(f"the proxy {variable}={bare(proxy)!r} is no address of a proxy: give http://host:port or socks5://host:port, {DIRECTLY}")
+    return InputError(f"the proxy {variable}={bare_address(proxy)!r} is no address of a proxy: give http://host:port or socks5://host:port, {DIRECTLY}")
 
 def new_line(
     address: str,   # Of a server, checked
@@ -151,12 +151,12 @@ def new_line(
     except ImportError: lacking = True      # httpx has no package for this kind of proxy
     except (ValueError, httpx.InvalidURL): lacking = False
     if not lacking: raise no_proxy(variable, proxy or "")
-    raise MissingDependency(f"the proxy {variable}={bare(proxy or '')!r} needs a package that is not installed: pip install 'httpx[socks]', {DIRECTLY}")
+    raise MissingDependency(f"the proxy {variable}={bare_address(proxy or '')!r} needs a package that is not installed: pip install 'httpx[socks]', {DIRECTLY}")
 
 # %% ../../nbs/web/00_lines.ipynb #e1593ff5
 PACKED = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}     # as zlib calls them
 ASKED_FOR = "gzip, deflate"
-LAYERS = 3      # packings, one inside the other
+MOST_PACKINGS = 3      # packings, one inside the other
 
 class Overflow(Exception):
     "More than was agreed; caught where it is known who sent it"
@@ -197,7 +197,7 @@ def unpackers(
 ) -> list[Unpacker]:
     "What undoes the packings, the last one first; raises `UnusableAnswer` for one that was not asked for"
     names = [way for part in ways.lower().split(",") if (way := part.strip()) not in ("", "identity")]
-    odd = next((way for way in names if way not in PACKED), f"{len(names)} packings" if len(names) > LAYERS else None)
+    odd = next((way for way in names if way not in PACKED), f"{len(names)} packings" if len(names) > MOST_PACKINGS else None)
     if odd: raise UnusableAnswer(f"the answer is packed as {odd[:40]!r}, and {ASKED_FOR} was asked for")
     return [Unpacker(way, most) for way in reversed(names)]
 

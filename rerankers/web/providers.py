@@ -21,22 +21,23 @@ from ..rankers import check_positive
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['COMMON', 'COUNTED', 'LOWEST', 'WORD', 'WORDS', 'LISTS', 'VERSION', 'Provider', 'words_in', 'has_list', 'mistakes',
-           'fill', 'request_body', 'joined', 'address_of', 'dig', 'is_number', 'read_scores', 'shortfall', 'read_usage']
+__all__ = ['COMMON', 'REQUEST_WITH_COUNT', 'LOWEST', 'TEMPLATE_FIELD', 'TEMPLATE_FIELDS', 'TUPLE_FIELDS', 'VERSION_PATH',
+           'Provider', 'fields_in', 'shows_documents', 'mistakes', 'fill_template', 'request_body', 'joined_paths',
+           'address_of', 'dig', 'is_number', 'read_scores', 'shortfall', 'read_usage']
 
 # %% ../../nbs/web/05_providers.ipynb #7f70e31b
 COMMON = {"model": "{model}", "query": "{query}", "documents": ["{text}"]}     # what all providers want in one way or another
-COUNTED = {**COMMON, "top_n": "{count}"}                                       # and what most call the number of results
+REQUEST_WITH_COUNT = {**COMMON, "top_n": "{count}"}                                       # and what most call the number of results
 LOWEST = {"probability": 0.0, "cosine": -1.0, "logit": -100.0}                 # scales of scores, and the low end of each
-WORD   = re.compile(r"\{\w+\}")
-WORDS  = {"{model}", "{query}", "{instruction}", "{count}", "{text}"}           # what a template may say
+TEMPLATE_FIELD   = re.compile(r"\{\w+\}")
+TEMPLATE_FIELDS  = {"{model}", "{query}", "{instruction}", "{count}", "{text}"}           # what a template may say
 
 @dataclass(frozen=True)
 class Provider(Service):
     "A service that ranks documents; raises `InputError` for a row that could not work"
     path: str = "/rerank"                               # After the base address; may hold {model}
     spelled: tuple[tuple[str, str], ...] = ()           # What is replaced in the model's name where it stands in the path
-    request: Mapping[str, Any] = field(default_factory=lambda: COUNTED)      # The body, with words in braces
+    request: Mapping[str, Any] = field(default_factory=lambda: REQUEST_WITH_COUNT)      # The body, with words in braces
     prepend: str = ""                                   # How an instruction and a query become one text, where there is no field for it
     results: str = "results"                            # Where the answer has its list, with dots; '' where it is a list
     index: str = "index"                                # A result's position of its document; '' where results are in the documents' order
@@ -71,48 +72,49 @@ class Provider(Service):
     @property
     def takes_instruction(self) -> bool:
         "Is there a field or a documented way?"
-        return bool(self.prepend) or "{instruction}" in words_in(self.request)
+        return bool(self.prepend) or "{instruction}" in fields_in(self.request)
 
-def words_in(
+def fields_in(
     template: Any,  # JSON with words in braces
 ) -> set[str]:
     "The words in braces of a template"
-    if isinstance(template, str): return set(WORD.findall(template))
+    if isinstance(template, str): return set(TEMPLATE_FIELD.findall(template))
     parts = template.values() if isinstance(template, Mapping) else template if isinstance(template, (list, tuple)) else ()
-    return {word for part in parts for word in words_in(part)}
+    return {word for part in parts for word in fields_in(part)}
 
-def has_list(
+def shows_documents(
     template: Any,  # JSON with words in braces
 ) -> bool:
     "Is there a list of documents in a template?"
-    if isinstance(template, Mapping): return any(map(has_list, template.values()))
-    return isinstance(template, (list, tuple)) and "{text}" in words_in(template)
+    if isinstance(template, Mapping): return any(map(shows_documents, template.values()))
+    return isinstance(template, (list, tuple)) and "{text}" in fields_in(template)
 
-LISTS = ("domains", "spelled", "keys", "key_files", "first", "elsewhere", "variants", "tokens", "units", "also", "prefixes", "begins")
+TUPLE_FIELDS = ("domains", "spelled", "keys", "key_files", "first", "elsewhere", "variants", "tokens", "units", "also", "prefixes", "begins")
 
 def mistakes(
     row: Provider,  # As somebody wrote it
 ) -> list[tuple[bool, str]]:
     "What would make a row fail without a word, each with whether it is so"
-    words = words_in(row.request)
-    texts = [(isinstance(value := getattr(row, name), str), f"{name}={value!r}: give a tuple of texts, such as ({value!r},)") for name in LISTS]
+    words = fields_in(row.request)
+    texts = [(isinstance(value := getattr(row, name), str), f"{name}={value!r}: give a tuple of texts, such as ({value!r},)") for name in TUPLE_FIELDS]
     return [*texts, (row.scale not in LOWEST, f"scale={row.scale!r}: one of {', '.join(LOWEST)}"),
-            (bool(words - WORDS), f"unknown words {', '.join(sorted(words - WORDS))} in request=; there are {', '.join(sorted(WORDS))}"),
-            ("{query}" not in words, "no {query} in request="), (not has_list(row.request), "no list with {text} in request="),
+            (bool(words - TEMPLATE_FIELDS), f"unknown words {', '.join(sorted(words - TEMPLATE_FIELDS))} in request=; "
+                                            f"there are {', '.join(sorted(TEMPLATE_FIELDS))}"),
+            ("{query}" not in words, "no {query} in request="), (not shows_documents(row.request), "no list with {text} in request="),
             ("{}" not in row.auth[-1], f"auth={row.auth!r}: give the header's name, and a text with {{}} where the key stands")]
 
 # %% ../../nbs/web/05_providers.ipynb #b1d846e9
-def fill(
+def fill_template(
     template: Any,                  # JSON with words in braces
     values: Mapping[str, Any],      # Word -> what it stands for; None leaves the field out
     texts: Sequence[str],           # What {text} stands for, one after the other
 ) -> Any:
     "The template with its values"
-    if isinstance(template, str): return values[template] if template in values else WORD.sub(lambda m: str(values.get(m[0]) or ""), template)
-    if isinstance(template, Mapping): return {name: made for name, part in template.items() if (made := fill(part, values, texts)) is not None}
+    if isinstance(template, str): return values[template] if template in values else TEMPLATE_FIELD.sub(lambda m: str(values.get(m[0]) or ""), template)
+    if isinstance(template, Mapping): return {name: made for name, part in template.items() if (made := fill_template(part, values, texts)) is not None}
     if not isinstance(template, (list, tuple)): return template
-    if "{text}" not in words_in(template): return [fill(part, values, texts) for part in template]
-    return [fill(part, {**values, "{text}": text}, texts) for text in texts for part in template]
+    if "{text}" not in fields_in(template): return [fill_template(part, values, texts) for part in template]
+    return [fill_template(part, {**values, "{text}": text}, texts) for text in texts for part in template]
 
 def request_body(
     provider: Provider,                 # Whom to ask
@@ -123,14 +125,14 @@ def request_body(
     count: int | None = None,           # Results that are wanted; all by default
 ) -> dict[str, Any]:
     "The JSON of one request"
-    if instruction and provider.prepend: query = fill(provider.prepend, {"{instruction}": instruction, "{query}": query}, ())
+    if instruction and provider.prepend: query = fill_template(provider.prepend, {"{instruction}": instruction, "{query}": query}, ())
     words = {"{model}": model or None, "{query}": query, "{instruction}": instruction, "{count}": len(texts) if count is None else count}
-    return fill(provider.for_model(model).request, words, texts)
+    return fill_template(provider.for_model(model).request, words, texts)
 
 # %% ../../nbs/web/05_providers.ipynb #2b083f30
-VERSION = re.compile(r"v\d+\w*")
+VERSION_PATH = re.compile(r"v\d+\w*")
 
-def joined(
+def joined_paths(
     address: str,   # As "http://localhost:8000/v1"
     path: str,      # As "/v1/rerank"
 ) -> str:
@@ -140,7 +142,7 @@ def joined(
     shared = next(k for k in range(min(len(have), len(tail)), -1, -1) if have[len(have) - k:] == tail[:k])
     if have and have[-1] == tail[-1]: shared = len(tail)
     whole = address.rstrip("/")
-    if not shared and have and VERSION.fullmatch(have[-1]) and VERSION.fullmatch(tail[0]): whole = whole.removesuffix("/" + have[-1])
+    if not shared and have and VERSION_PATH.fullmatch(have[-1]) and VERSION_PATH.fullmatch(tail[0]): whole = whole.removesuffix("/" + have[-1])
     return "/".join([whole, *tail[shared:]]) + mark + query
 
 def address_of(
@@ -152,13 +154,13 @@ def address_of(
 ) -> str:
     "Where requests go; raises `InputError` where nobody says it, or says it in a way that cannot be asked"
     url, base_url = (checked_address(given, name) if given else None for given, name in ((url, "url"), (base_url, "base_url")))
-    if url and (parts := urlsplit(url).path.strip("/")) and not VERSION.fullmatch(parts): return url
+    if url and (parts := urlsplit(url).path.strip("/")) and not VERSION_PATH.fullmatch(parts): return url
     named = os.environ.get(provider.base_variable, "").strip()
     usual = checked_address(named, provider.base_variable) if named else provider.base_url
     own = next((base for start, base in provider.elsewhere if key and key.startswith(start)), usual)
     if not (base := url or base_url or own): raise InputError(f"{provider.name}: each account has its own address; pass base_url= or url=")
     for old, new in provider.spelled: model = model.replace(old, new)
-    return joined(base, provider.path.replace("{model}", model))
+    return joined_paths(base, provider.path.replace("{model}", model))
 
 # %% ../../nbs/web/05_providers.ipynb #df6d4f0b
 def dig(

@@ -14,11 +14,11 @@ from ..errors import AuthenticationError, CertificateError, InputError, NotFound
 from ..rankers import BaseRanker, Ranking, Task
 
 # %% auto #0
-__all__ = ['Found', 'ON_ERROR', 'HOPELESS', 'called_off', 'together', 'check_on_error', 'can_go_on', 'within', 'Stopped',
-           'RemoteRanker']
+__all__ = ['Gained', 'ON_ERROR', 'HOPELESS', 'called_off', 'gathered', 'check_on_error', 'can_go_on', 'within_time',
+           'CallerStopped', 'RemoteRanker']
 
 # %% ../../nbs/web/04_remote.ipynb #77afe7a6
-Found = TypeVar("Found")
+Gained = TypeVar("Gained")
 
 async def called_off(
     tasks: Iterable[Any],   # Of the running loop
@@ -28,9 +28,9 @@ async def called_off(
     for task in tasks: task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
-async def together(
-    work: Iterable[Awaitable[Found]],   # Coroutines
-) -> list[Found]:
+async def gathered(
+    work: Iterable[Awaitable[Gained]],   # Coroutines
+) -> list[Gained]:
     "All results in order; the first failure cancels the rest and is raised"
     import asyncio
     tasks = [asyncio.ensure_future(w) for w in work]
@@ -60,10 +60,10 @@ def can_go_on(
     return isinstance(error, (ProviderError, UnusableAnswer))
 
 # %% ../../nbs/web/04_remote.ipynb #33e4effd
-async def within(
+async def within_time(
     call: Call,             # Whose answer may be due at some time
-    work: Awaitable[Found], # A coroutine; it is cancelled when time is over
-) -> Found:
+    work: Awaitable[Gained], # A coroutine; it is cancelled when time is over
+) -> Gained:
     "What the work gives, or `OutOfTime`"
     import asyncio
     left = call.stop.left
@@ -73,7 +73,7 @@ async def within(
         if call.stop.left: raise    # somebody else's
         raise OutOfTime("the answer was due before it came") from error
 
-class Stopped(Exception):
+class CallerStopped(Exception):
     "A `KeyboardInterrupt` or `SystemExit` on its way out of a loop that must not end"
 
     def __init__(
@@ -102,14 +102,14 @@ class RemoteRanker(BaseRanker):
         "All queries side by side"
         from rerankers.web.http import wait_for
         try: return wait_for(self._play(tasks, call))
-        except Stopped as parcel: raise parcel.stop from None
+        except CallerStopped as parcel: raise parcel.stop from None
 
     async def answer_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "The same without blocking anybody, threads included"
         from rerankers.web.http import join
         work = self._play(tasks, call)
         try: return await (work if self.in_callers_loop else join(work))
-        except Stopped as parcel: raise parcel.stop from None
+        except CallerStopped as parcel: raise parcel.stop from None
 
     async def _play(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "`batch_size` is the number of requests of this call that may be under way; a server's own limit may be lower"
@@ -119,4 +119,4 @@ class RemoteRanker(BaseRanker):
         with progress_bar(None, call.progress, "answer") as done:
             def answered(n: int) -> None:
                 with suppress(OutOfTime): done(n)       # what came in time counts, and each request looks at the time itself
-            return await together(self.rank_task(t, call, limit, answered) for t in tasks)
+            return await gathered(self.rank_task(t, call, limit, answered) for t in tasks)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from .secrets import key_in_environment
 
 # %% auto #0
-__all__ = ['SERVICES', 'Service', 'of', 'domain_of', 'within', 'service_at', 'same_owner', 'is_foreign', 'find_key']
+__all__ = ['SERVICES', 'Service', 'of', 'domain_of', 'on_domain', 'service_at', 'same_owner', 'is_foreign', 'find_key']
 
 # %% ../../nbs/web/02_services.ipynb #f75d0c7a
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def domain_of(
     first, _, rest = host.partition(".")
     return rest if "." in rest and not host.replace(".", "").isdigit() else host
 
-def within(
+def on_domain(
     address: str,               # Where a request would go
     domains: Sequence[str],     # As "together.xyz"
 ) -> bool:
@@ -99,7 +99,7 @@ def service_at(
 ) -> Service | None:
     "The one with a key whose own host, or one of whose domains, this is in or below"
     def homes(row: Service) -> list[str]: return [urlsplit(base).hostname or "" for base in (row.base_url, *(base for _, base in row.elsewhere))]
-    return next((row for row in rows if row.keys and within(address, (*homes(row), *row.domains))), None)
+    return next((row for row in rows if row.keys and on_domain(address, (*homes(row), *row.domains))), None)
 
 def same_owner(
     address: str,                       # Where a request would go
@@ -109,7 +109,7 @@ def same_owner(
     "Does an address belong to the service, as eu.api.jina.ai does to the one at api.jina.ai? Not over a line that is less safe than its own"
     asked, own = urlsplit(address), urlsplit(home)
     safe = asked.scheme == "https" or own.scheme == asked.scheme
-    return safe and within(address, (domain_of(own.hostname or ""), *domains))
+    return safe and on_domain(address, (domain_of(own.hostname or ""), *domains))
 
 def is_foreign(
     service: Service,   # Whose key it is
@@ -126,5 +126,5 @@ def find_key(
 ) -> Any:
     "The key, None for a server that needs none; raises `AuthenticationError` with the variables that may hold it"
     if given and (not isinstance(given, str) or given.strip()) or address and is_foreign(service, address): return given
-    ahead = [name for domain, name in service.first if address and within(address, (domain,)) and os.environ.get(name, "").strip()]
+    ahead = [name for domain, name in service.first if address and on_domain(address, (domain,)) and os.environ.get(name, "").strip()]
     return key_in_environment(service.name, ahead[:1] or service.keys, service.key_files)

@@ -19,8 +19,8 @@ PASSAGE = "The Tragedy of Hamlet, Prince of Denmark is a play written by William
 
 def packaged():
     "Folder and options of SmolLM2"
-    from rerankers.backends.pypi import MODELS, find
-    return find(next(m for m in MODELS if m.word == "offline-llm"))
+    from rerankers.backends.pypi import PACKAGED_MODELS, find_packaged
+    return find_packaged(next(m for m in PACKAGED_MODELS if m.word == "offline-llm"))
 
 
 def recipe_ranker(**options):

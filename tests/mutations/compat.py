@@ -36,7 +36,7 @@ MUTATIONS = [
     Mutation("rerankers/reranker.py", "    options = dict(translated(choice.backend, options))\n", "", f"{OLD} -k reach_the_model", "options of 0.10 are refused"),
     Mutation(COMPAT, "placed = dict(zip(row.order.split(), args[1:]))", "placed = dict(zip(row.order.split(), args))", f"{OLD} -k by_position", "options are shifted by one"),
     Mutation(COMPAT, '.replace("{text}", "{document}")', "", f"{OLD} -k another_name", "0.10's template has no document"),
-    Mutation("rerankers/old_modules.py", '    if name in SHARED: return', "    if False: return", f"{OLD} -k 'of_0_10_is_ours'", "BaseRanker is not where it was"),
+    Mutation("rerankers/old_modules.py", '    if name in SHARED_NAMES: return', "    if False: return", f"{OLD} -k 'of_0_10_is_ours'", "BaseRanker is not where it was"),
     Mutation(RESULTS, 'if name.startswith("_") or document is None:', 'if name.startswith("__") or document is None:', f"{OLD} -k 'treat_a_result'", "data say how they are shown"),
     Mutation(RESULTS, 'if all(r.rank is not None for r in results):', 'if any(r.rank is not None for r in results):', f"{OLD} -k believes", "results without a rank come first"),
     Mutation(RESULTS, "        while name in used: name", "        if name in used: name", f"{OWN} -k 'data_frame'", "two entries share a column"),

@@ -9,7 +9,7 @@ BASIC, NAMES, COMMAND, CONTRACT = "tests/test_documents_results.py", "tests/test
 MUTATIONS = [
     Mutation(DOCUMENTS, "for part in (self.title, self.text) if part)", "for part in (self.text, self.title) if part)", BASIC + " -k title_comes",
              "a title after its text"),
-    Mutation(DOCUMENTS, '**without(record, text, "title", "metadata"), **as_metadata(record.get("metadata"))}', '**as_metadata(record.get("metadata")), **without(record, text, "title", "metadata")}',
+    Mutation(DOCUMENTS, '**without_keys(record, text, "title", "metadata"), **as_metadata(record.get("metadata"))}', '**as_metadata(record.get("metadata")), **without_keys(record, text, "title", "metadata")}',
              BASIC + " -k precedence",
              "a loose field hides the field of the row's own metadata"),
     Mutation(DOCUMENTS, '("doc_id", "_id", "id", "docid", "docno", "pid")', '("id", "_id", "doc_id", "docid", "docno", "pid")', BASIC,
@@ -35,7 +35,7 @@ MUTATIONS = [
              "to_dict hands out the metadata itself"),
     Mutation(RESULTS, "else -(r.rank or 0)} {tag}", "else (r.rank or 0)} {tag}", BASIC, "a TREC run of an order is upside down"),
     Mutation(RESULTS, "4 + 96 * (score - low) / (high - low)", "4 + 96 * (high - score) / (high - low)", BASIC, "the worst has the longest bar"),
-    Mutation(RESULTS, 'return in_order(self.results)[:k]', 'return in_order(self.results)[:k + 1]', BASIC, "one more than asked for"),
+    Mutation(RESULTS, 'return in_rank_order(self.results)[:k]', 'return in_rank_order(self.results)[:k + 1]', BASIC, "one more than asked for"),
     Mutation(RANKERS, "else s, reverse=True)", "else s)", BASIC, "the worst document comes first"),
     Mutation(RANKERS, "else s, reverse=True) ",
              "else s)[::-1] ", f"{BASIC} {CONTRACT} -k 'not backend and not packaged'",

@@ -17,7 +17,7 @@ MUTATIONS = [
              LIVE + "'settings_of_a_folder and do_lower_case'", "capitals reach a model that does not know them"),
     Mutation(SETTINGS, "for name in (\"bert\", \"roberta\", ", "for name in (\"bert\", ",
              LIVE + "every_name", "a folder of a RoBERTa has no settings"),
-    Mutation(SETTINGS, "    check_keys(said, (*SETTINGS, *NO_EFFECT[\"\"]), path)\n", "",
+    Mutation(SETTINGS, "    check_keys(said, (*KNOWN_SETTINGS, *NO_EFFECT[\"\"]), path)\n", "",
              LIVE + "'not_known and embeddings'", "a misspelt setting is passed over"),
     Mutation(SETTINGS, "if \".\" not in full or full.startswith(HOMES): continue", "continue",
              LIVE + "'strangers and False and cross'", "a stranger's module is run as ours of that name"),

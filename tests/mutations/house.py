@@ -28,7 +28,7 @@ MUTATIONS = [
     Mutation(CHAT, "if len(request) == 1: self.unjudged.update(request)", "pass", LATE, "a document without a judgement has a score"),
     Mutation(SPECS, "found = {k: writable(v) for k, v in self.options.items() if k not in SECRETS}", "found = {k: writable(v) for k, v in self.options.items()}", LINE,
              "a key is written down"),
-    Mutation(SPECS, "return text if WORD.fullmatch(text) and bare(text) == text else", "return text if WORD.fullmatch(text) else", LINE, "the text 10 comes back as a number"),
+    Mutation(SPECS, "return text if BARE_WORD.fullmatch(text) and bare_value(text) == text else", "return text if BARE_WORD.fullmatch(text) else", LINE, "the text 10 comes back as a number"),
     Mutation(SPECS, "if reader.at < len(text): raise", "if False: raise", LINE, "what follows a description is ignored"),
     Mutation(COMBINED, "self.cut[position] = self.cut[position] or bool(", "self.cut[position] = bool(", WHOLE, "the last stage alone says what was cut"),
     Mutation(COMBINED, "self.faults.update(ranking.faults)", "pass", WHOLE, "faults of parts are forgotten"),
