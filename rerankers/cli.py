@@ -4,7 +4,6 @@
 
 # %% ../nbs/cli.ipynb #c28827e3
 from __future__ import annotations
-import csv
 import io
 import json
 import logging
@@ -18,12 +17,12 @@ import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .documents import ID_KEYS, TEXT_KEYS, Document, first_key, readable, to_document
+from .documents import ID_KEYS, TEXT_KEYS, Document, readable
 from .errors import InputError, MissingDependency, RerankersError, logger
+from .files import READERS, read_documents
 from .rankers import BaseRanker, check_query
 from .claims import FAMILIES
 from .registry import SHORTCUTS, Shortcut, is_ready, load_backends
@@ -31,160 +30,11 @@ from .reranker import Reranker
 from .results import RankedResults, as_json
 
 # %% auto #0
-__all__ = ['STDIN', 'FileRow', 'READERS', 'SUFFIXES', 'CONTROL', 'Fit', 'DEFAULT', 'EXAMPLE_COMMANDS', 'read_bytes', 'decode',
-           'lines', 'plain_rows', 'parsed_json', 'jsonl_rows', 'json_rows', 'csv_rows', 'csv_header', 'fields_of',
-           'guess_format', 'renamed_fields', 'row_document', 'visible_files', 'file_document', 'read_documents', 'flat',
-           'char_width', 'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table',
-           'default_word', 'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row',
-           'model_cells', 'models_command', 'add_source', 'add_model', 'add_output', 'add_rank', 'add_models',
-           'make_parser', 'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
-
-# %% ../nbs/cli.ipynb #bbee6e7b
-STDIN = "-"
-
-def read_bytes(source: str) -> bytes:
-    "All of a file or of standard input; raises `InputError`"
-    try: return sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
-    except OSError as error: raise InputError(f"{source}: {error.strerror or error}") from None
-
-def decode(
-    data: bytes,        # What a file holds
-    encoding: str,      # As Python names it
-) -> str:
-    "Bytes as text; raises `InputError` with the line that does not fit"
-    try: return data.decode(encoding).removeprefix("\ufeff")
-    except LookupError: raise InputError(f"no encoding is called {encoding!r}: try utf-8, latin-1, cp1252 or utf-16") from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"line {line} is not {encoding} (byte 0x{data[error.start]:02x}): "
-                         "name the encoding, such as --encoding latin-1") from None
-
-# %% ../nbs/cli.ipynb #b5a112f4
-FileRow = tuple[str, Any]   # where in the file, in words; a text or a dictionary
-
-def lines(text: str) -> Iterator[tuple[int, str]]:
-    "Lines that are not blank, with their numbers from 1"
-    return ((n, line.rstrip("\n")) for n, line in enumerate(io.StringIO(text, newline=None), start=1) if line.strip())
-
-def plain_rows(text: str) -> Iterator[FileRow]:
-    "A document a line"
-    return ((f"line {n}", line) for n, line in lines(text))
-
-# %% ../nbs/cli.ipynb #c12c4715
-def parsed_json(
-    text: str,      # A line, or a whole file
-    first: int,     # Number of its first line
-) -> Any:
-    "One piece of JSON; raises `InputError` with the line where it is broken"
-    try: return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"line {first + error.lineno - 1} is not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error: raise InputError(f"line {first} is JSON that cannot be read: {error}") from None
-
-def jsonl_rows(text: str) -> Iterator[FileRow]:
-    "A dictionary or a string a line"
-    return ((f"line {n}", parsed_json(line, n)) for n, line in lines(text))
-
-def json_rows(text: str) -> Iterator[FileRow]:
-    "A list of dictionaries or strings"
-    items = parsed_json(text, 1)
-    if not isinstance(items, list):
-        raise InputError(f"not a JSON list but a {type(items).__name__}: for a document a line say --format jsonl")
-    return ((f"entry {n}", item) for n, item in enumerate(items, start=1))
-
-# %% ../nbs/cli.ipynb #327d1ea4
-def csv_rows(text: str) -> Iterator[FileRow]:
-    "A dictionary a row, under the names of the header"
-    csv.field_size_limit(2**31 - 1)   # the module refuses texts of more than 128 KiB
-    first = next((line for _, line in lines(text)), "")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
-    rows = filter(None, reader)   # an empty line is an empty row
-    try:
-        header = csv_header(next(rows, []))
-        for row in rows: yield f"line {reader.line_num}", fields_of(row, header, reader.line_num)
-    except csv.Error as error: raise InputError(f"line {reader.line_num} is not CSV: {error}") from None
-
-def csv_header(row: list[str]) -> list[str]:
-    "The header; a name that stands there twice is an `InputError`, since one of the two columns would be lost"
-    names = [name.strip() for name in row]
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice is not None: raise InputError(f"two columns are called {twice!r}")
-    return names
-
-def fields_of(row: list[str], header: list[str], line: int) -> dict[str, str]:
-    "One row of a CSV file as a dictionary"
-    if len(row) == len(header): return dict(zip(header, row, strict=True))
-    raise InputError(f"line {line} has {len(row)} fields, the header has {len(header)}: a text with a separator in it needs quotes")
-
-# %% ../nbs/cli.ipynb #2ee4fd5b
-READERS: dict[str, Callable[[str], Iterator[FileRow]]] = {"lines": plain_rows, "jsonl": jsonl_rows, "json": json_rows, "csv": csv_rows}
-SUFFIXES = {".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
-
-def guess_format(
-    source: str,    # Name of the file, or "-"
-    text: str,      # What it holds
-) -> str:
-    "The name of a reader"
-    start, suffix = text.lstrip()[:1], Path(source).suffix.lower()
-    if suffix == ".json" and start == "[": return "json"
-    return SUFFIXES.get(suffix) or ("jsonl" if start == "{" else "lines")
-
-# %% ../nbs/cli.ipynb #2e1340b4
-def renamed_fields(
-    row: dict[str, Any],    # As it stands in the file
-    text: str | None,       # The caller's field for the text
-    ident: str | None,      # The caller's field for the id
-) -> dict[str, Any]:
-    "The row with the caller's fields under the library's names; raises `InputError` when there is no such field, or no text"
-    for ours, theirs in (("text", text), ("doc_id", ident)):
-        if theirs is None: continue
-        if theirs not in row: raise InputError(f"no field {theirs!r}, only {list(row)}")
-        row = {**{k: v for k, v in row.items() if k != theirs}, ours: row[theirs]}
-    if first_key(row, TEXT_KEYS) is None:
-        raise InputError(f"none of the fields {list(row)} is called 'text': name the one to use with --text-field")
-    return row
-
-def row_document(row: FileRow, text: str | None, ident: str | None) -> Document:
-    "One row as a document; an `InputError` names the place"
-    place, item = row
-    try: return to_document(renamed_fields(item, text, ident) if isinstance(item, dict) else item)
-    except InputError as error: raise InputError(f"{place}: {error}") from None
-
-# %% ../nbs/cli.ipynb #5a305b8a
-def visible_files(folder: Path, pattern: str) -> list[Path]:
-    "Files under `folder` that fit a pattern, in order of their names; raises `InputError` when there are none"
-    try: found = sorted(p for p in folder.glob(pattern) if p.is_file())
-    except (ValueError, NotImplementedError) as error: raise InputError(f"--glob {pattern!r}: {error}") from None
-    found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    if not found: raise InputError(f"{folder}: no file in this folder is like {pattern!r}")
-    return found
-
-def file_document(file: Path, folder: Path, encoding: str) -> Document:
-    "A whole file as one document"
-    data = read_bytes(str(file))
-    try: text = decode(data, encoding)
-    except InputError as error: raise InputError(f"{file}, {error}, or leave the file out with --glob") from None
-    return Document(text, doc_id=file.relative_to(folder).as_posix())
-
-# %% ../nbs/cli.ipynb #d1ac23a7
-def read_documents(
-    source: str,                    # A file, a folder, or "-" for standard input
-    *,
-    format: str | None = None,      # A word of `READERS`; guessed by default
-    encoding: str = "utf-8",        # Of the text
-    glob: str = "**/*",             # Which files of a folder
-    text_field: str | None = None,  # The field that holds the text; the usual names by default
-    id_field: str | None = None,    # The field that holds the id; the usual names by default
-) -> list[Document]:
-    "Documents from wherever they are; raises `InputError` with file and line"
-    if not source: raise InputError("--docs is empty: name a file, a folder, or - for standard input")
-    folder = Path(source)   # of an empty name it would be this one
-    if source != STDIN and folder.is_dir(): return [file_document(file, folder, encoding) for file in visible_files(folder, glob)]
-    data = read_bytes(source)
-    try:
-        text = decode(data, encoding)
-        return [row_document(row, text_field, id_field) for row in READERS[format or guess_format(source, text)](text)]
-    except InputError as error: raise InputError(f"{'standard input' if source == STDIN else source}, {error}") from None
+__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'EXAMPLE_COMMANDS', 'flat', 'char_width', 'text_width', 'cut', 'wrap', 'padded_cell',
+           'row_lines', 'table', 'results_table', 'default_word', 'named_value', 'positive', 'load', 'ranked_by',
+           'rank_command', 'family_row', 'shortcut_row', 'model_cells', 'models_command', 'add_source', 'add_model',
+           'add_output', 'add_rank', 'add_models', 'make_parser', 'emit', 'discard_output', 'complain', 'show_warning',
+           'warnings_in_a_line', 'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

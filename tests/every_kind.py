@@ -32,7 +32,7 @@ def static(folder):
 
 
 def copied(make, *args, **options):
-    "Writes what a function of `rerankers.testing` makes"
+    "Writes what a function of `rerankers.tiny_models` makes"
     return lambda folder: shutil.copytree(getattr(testing, make)(*args, **options), folder, dirs_exist_ok=True)
 
 

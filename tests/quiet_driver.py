@@ -32,7 +32,7 @@ def loading(kinds):
     import io
     import logging
     from rerankers import Reranker, RerankersError
-    from rerankers.testing import tiny_checkpoint, tiny_language_model, tiny_late
+    from rerankers.tiny_models import tiny_checkpoint, tiny_language_model, tiny_late
     kept = io.StringIO()
     log = logging.getLogger("rerankers")
     log.setLevel(logging.INFO)

@@ -316,7 +316,7 @@ RAISES = "{{ raise_exception('roles must alternate') }}"
 def folder():
     for module in ("torch", "transformers"):
         pytest.importorskip(module)
-    from rerankers.testing import tiny_language_model
+    from rerankers.tiny_models import tiny_language_model
 
     return tiny_language_model("llama")
 

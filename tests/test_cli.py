@@ -254,7 +254,7 @@ def test_no_model_for_a_language(refused):
     assert "for 'fr' name another" in refused("rank", QUERY, "--docs", "a.txt", "--lang", "fr")
 
 @pytest.mark.parametrize(("name", "data", "said"), [
-    ("a.txt", b"Faust\nPh\xe8dre\n", "a.txt, line 2 is not utf-8 (byte 0xe8): name the encoding, such as --encoding latin-1"),
+    ("a.txt", b"Faust\nPh\xe8dre\n", "a.txt, line 2 is not utf-8 (byte 0xe8): name the encoding, such as latin-1 (encoding=, --encoding)"),
     ("a.jsonl", '{"text": "Faust"}\n\n{"text": \n', "a.jsonl, line 3 is not JSON: Expecting value at column 10"),
     ("a.jsonl", "42\n", "a.jsonl, line 1: int is no kind of document"),
     ("a.jsonl", '{"text": null}\n', "a.jsonl, line 1: no text (got None)"),
@@ -264,7 +264,7 @@ def test_no_model_for_a_language(refused):
     ("a.json", '["Faust",\n"Hamlet"\n"Phèdre"]', "a.json, line 3 is not JSON: Expecting ',' delimiter at column 1"),
     ("a.json", '["Faust", 3]', "a.json, entry 2: int is no kind of document"),
     ("a.csv", "headline,year\nFaust,1808\n",
-     "a.csv, line 2: none of the fields ['headline', 'year'] is called 'text': name the one to use with --text-field"),
+     "a.csv, line 2: none of the fields ['headline', 'year'] is called 'text': name the one to use (text_field=, --text-field)"),
     ("a.csv", "id,text\nf,Faust\nh,Hamlet, prince\n", "a.csv, line 3 has 3 fields, the header has 2"),
     ("a.csv", 'id,text\nf,"Faust\n', "a.csv, line 2 is not CSV"),
     ("a.csv", "text,text\nFaust,Hamlet\n", "two columns are called 'text'")])
@@ -277,7 +277,7 @@ def test_missing_file(refused):
 
 def test_an_unset_variable_is_no_name(refused):
     write("a.txt", "Hamlet")
-    assert "--docs is empty" in refused("rank", QUERY, "--docs", "", "-m", "bm25")
+    assert "no source is named" in refused("rank", QUERY, "--docs", "", "-m", "bm25")
     assert "name a family" in refused("rank", QUERY, "--docs", "a.txt", "-m", "")
 
 def test_stdin_is_named(refused):
@@ -287,7 +287,7 @@ def test_folder_mistakes(refused):
     write("docs/a.txt", "Hamlet")
     write("docs/b.png", b"\x89PNG")
     assert "docs: no file in this folder is like '*.md'" in refused("rank", QUERY, "--docs", "docs", "-m", "bm25", "--glob", "*.md")
-    assert "--glob '/etc/*'" in refused("rank", QUERY, "--docs", "docs", "-m", "bm25", "--glob", "/etc/*")
+    assert "glob='/etc/*'" in refused("rank", QUERY, "--docs", "docs", "-m", "bm25", "--glob", "/etc/*")
     message = refused("rank", QUERY, "--docs", "docs", "-m", "bm25")
     assert message.startswith(f"{Path('docs/b.png')}, line 1 is not utf-8") and "--glob" in message
 

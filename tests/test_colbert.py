@@ -21,7 +21,8 @@ from hypothesis import strategies as st  # noqa: E402
 from rerankers import Document, InputError, ModelLoadError, Reranker  # noqa: E402
 from rerankers.backends.colbert import EncodedDocuments, native_config  # noqa: E402
 from rerankers.engine.maxsim import EMPTY, TokenVectors, maxsim  # noqa: E402
-from rerankers.testing import CHECKS, QUERY, check_ranker, tiny_checkpoint, tiny_language_model, tiny_late, tiny_tokenizer  # noqa: E402
+from rerankers.testing import CHECKS, QUERY, check_ranker  # noqa: E402
+from rerankers.tiny_models import tiny_checkpoint, tiny_language_model, tiny_late, tiny_tokenizer  # noqa: E402
 
 PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
 KITS = ["colbert_stanford", "colbert_stanford_attend", "colbert_pylate_modernbert", "colbert_pylate_bert", "colbert_pylate_noskip"]
@@ -740,7 +741,7 @@ def jina_tokenizer():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    from rerankers.testing import VOCABULARY
+    from rerankers.tiny_models import VOCABULARY
     pieces = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", *(f"▁{w}" for w in VOCABULARY), "▁", *(chr(c) for c in range(33, 127))])
     made = Tokenizer(models.Unigram([(p, -1.0 - 9.0 * (len(p) < 2) - i / 1e4) for i, p in enumerate(pieces)], unk_id=3, byte_fallback=False))
     made.pre_tokenizer, made.decoder = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]), decoders.Metaspace()

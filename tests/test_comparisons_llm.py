@@ -405,7 +405,7 @@ def letters_of(folder, query, docs):
 @pytest.mark.parametrize("architecture", ["llama", "qwen3"])
 def test_chances_are_those_of_plain_transformers(architecture):
     pytest.importorskip("torch")
-    from rerankers.testing import tiny_language_model
+    from rerankers.tiny_models import tiny_language_model
     folder = tiny_language_model(architecture)
     ranker = Reranker(folder, model_type="setwise", scoring="likelihood", strategy=once, **LOCAL)
     queries, sets = ["who wrote hamlet ?", "the play ?", "faust"], [DOCS, DOCS[::-1][:3], DOCS[1:4]]
@@ -418,7 +418,7 @@ def test_chances_are_those_of_plain_transformers(architecture):
 
 def test_a_rank_r1_adapter_is_merged_and_known_by_its_name(tmp_path):
     torch, peft, transformers = (pytest.importorskip(name) for name in ("torch", "peft", "transformers"))
-    from rerankers.testing import tiny_language_model
+    from rerankers.tiny_models import tiny_language_model
     base = tiny_language_model("qwen2", max_position_embeddings=4096)
     torch.manual_seed(3)
     tuned = peft.get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(base), peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"],

@@ -38,7 +38,7 @@ registry.load_backends()
 def folder(tmp_path_factory, shared_dir):
     "A tiny checkpoint and a tiny graph of FlashRank's, as compat_shapes.py wants them"
     pytest.importorskip("torch")
-    from rerankers.testing import tiny_checkpoint
+    from rerankers.tiny_models import tiny_checkpoint
     home, kit = tmp_path_factory.mktemp("compat"), shared_dir / "parity" / "flashrank_onnx" / "model"
     shutil.copytree(tiny_checkpoint("bert"), home / "cross-encoder")
     for model in kit.iterdir(): shutil.copytree(model, home / "flashrank" / model.name, copy_function=shutil.copyfile)
@@ -287,7 +287,7 @@ def test_options_that_have_another_name_now(word, before, now):
 def test_renamed_options_reach_the_model():
     pytest.importorskip("torch")
     from rerankers.models.t5ranker import T5Ranker
-    from rerankers.testing import tiny_language_model
+    from rerankers.tiny_models import tiny_language_model
     model = tiny_language_model("t5")
     new = Reranker(model, model_type="t5", device="cpu", template="Query: {query} Passage: {document} Relevant:", true_token="▁yes", false_token="▁no")
     old = {"inputs_template": "Query: {query} Passage: {text} Relevant:", "token_true": "▁yes", "token_false": "▁no", "device": "cpu"}

@@ -12,7 +12,8 @@ from crowd import FOR_EVER, becomes
 from rerankers import Document, InputError, RankedResults, RerankersError, Reranker
 from rerankers.documents import to_documents
 from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, Task, to_results
-from rerankers.testing import CHECKS, QUERY, candidates, check_order_free, check_ranker, tiny_checkpoint, tiny_language_model
+from rerankers.testing import CHECKS, QUERY, candidates, check_order_free, check_ranker
+from rerankers.tiny_models import tiny_checkpoint, tiny_language_model
 
 NAMES = [check.__name__ for check in CHECKS]
 SLOW_MODELS_CHECKS = ("check_permutation", "check_batches", "check_many")    # of real models: where batches differ is where they may fail

@@ -33,7 +33,7 @@ def test_a_backend_repeats_nothing_of_the_contract():
 
 @pytest.mark.parametrize("word, page, target", [
     ("first", "index", None), ("tourrank", "index", None), ("words", "registry", None), ("model_name", "reranker", None),  # a model's word, an argument
-    ("together", "strategies/comparisons", "strategies/comparisons"), ("together", "web/remote", "web/remote"),    # two modules have one
+    ("side_by_side", "strategies/comparisons", "strategies/comparisons"), ("gathered", "web/remote", "web/remote"),
     ("check_ranker", "tutorials/add_a_backend", None), ("check_ranker()", "tutorials/add_a_backend", "testing"),
     ("RankedResults", "index", "results"), ("RankedResults.top_k", "index", "results"),
 ])

@@ -27,7 +27,7 @@ from rerankers import InputError, ModelLoadError, Reranker, RerankersError, Unus
 from rerankers.engine.batching import make_batch, padded, run_rows, token_batches  # noqa: E402
 from rerankers.engine.onnx import GRAPH_FILES, find_onnx  # noqa: E402
 from rerankers.engine.tokens import TextEncoder, from_folder, from_transformers, usable_length  # noqa: E402
-from rerankers.testing import VOCABULARY, tiny_checkpoint, tiny_tokenizer  # noqa: E402
+from rerankers.tiny_models import VOCABULARY, tiny_checkpoint, tiny_tokenizer  # noqa: E402
 
 
 ROOT = Path(__file__).resolve().parents[1]

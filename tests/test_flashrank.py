@@ -144,7 +144,7 @@ def rank_t5(tmp_path_factory):
     "rank-T5-flan in small: a T5 encoder whose first position gives one number, with two inputs"
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     pytest.importorskip("onnx")
-    from rerankers.testing import tiny_pieces
+    from rerankers.tiny_models import tiny_pieces
     folder, tokenizer = tmp_path_factory.mktemp("t5") / "rank-T5-flan", tiny_pieces("$A </s>")
     folder.mkdir()
     torch.manual_seed(2)
@@ -187,7 +187,7 @@ def test_segments_that_are_all_zero(tmp_path, labels):
     torch = pytest.importorskip("torch")
     for module in ("transformers", "onnx"): pytest.importorskip(module)
     from tokenizers import processors
-    from rerankers.testing import tiny_bert, tiny_tokenizer
+    from rerankers.tiny_models import tiny_bert, tiny_tokenizer
     model, tokenizer = tiny_bert(labels, False), tiny_tokenizer()
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]",
                                                                                special_tokens=[("[CLS]", 2), ("[SEP]", 3)])

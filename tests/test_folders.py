@@ -25,7 +25,7 @@ from rerankers.engine.pytorch import TorchRuntime  # noqa: E402
 from rerankers.engine.settings import TextSettings, text_settings  # noqa: E402
 from rerankers.claims import read_modules  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
-from rerankers.testing import tiny_bert, tiny_checkpoint, tiny_language_model, tiny_late, tiny_pieces, tiny_tokenizer  # noqa: E402
+from rerankers.tiny_models import tiny_bert, tiny_checkpoint, tiny_language_model, tiny_late, tiny_pieces, tiny_tokenizer  # noqa: E402
 
 QUERY = "who wrote the play Hamlet ?"
 DOCS = ["Hamlet was written by William SHAKESPEARE .", "Goethe wrote faust , a play in the new year", "london", "", "the city of london is not a question " * 9,
@@ -535,7 +535,7 @@ def similar(folder, text):
 def test_settings_of_a_graph(written, tmp_path):
     "onnxruntime runs the same folder with the same settings, without transformers"
     pytest.importorskip("onnxruntime")
-    from rerankers.testing import export_onnx
+    from rerankers.tiny_models import export_onnx
     folder = again(written, "classifier", tmp_path, {"max_seq_length": 14, "do_lower_case": True, "processing_kwargs": {"text": {"max_length": 12}}})
     export_onnx(transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval(), folder)
     close(by_position(Reranker(str(folder), backend="onnx").rank(QUERY, LONG)), cross_scores(folder, docs=LONG))

@@ -21,7 +21,7 @@ from rerankers.engine.batching import make_batch  # noqa: E402
 from rerankers.engine.hub import LoadOptions  # noqa: E402
 from rerankers.engine.modules import POOLINGS, activation_layer  # noqa: E402
 from rerankers.engine.pytorch import TorchRuntime, load_classifier, load_config, pack_linears  # noqa: E402
-from rerankers.testing import tiny_bert, tiny_checkpoint, tiny_language_model, tiny_tokenizer, write_chain  # noqa: E402
+from rerankers.tiny_models import tiny_bert, tiny_checkpoint, tiny_language_model, tiny_tokenizer, write_chain  # noqa: E402
 
 QUERY = "who wrote hamlet ?"
 DOCS = ["faust was written by goethe", "hamlet was written by william shakespeare in london", "the play"]

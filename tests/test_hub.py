@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("transformers")
 from closeness import near  # noqa: E402
 from rerankers import Reranker  # noqa: E402
-from rerankers.testing import tiny_checkpoint  # noqa: E402
+from rerankers.tiny_models import tiny_checkpoint  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -147,7 +147,7 @@ def folders(tmp_path_factory):
     import warnings
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
-    from rerankers.testing import tiny_checkpoint, tiny_language_model, tiny_late
+    from rerankers.tiny_models import tiny_checkpoint, tiny_language_model, tiny_late
     adapter = tmp_path_factory.mktemp("adapter")
     settings = {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": tiny_language_model("llama"), "target_modules": ["q_proj"]}
     (adapter / "adapter_config.json").write_text(json.dumps(settings))

@@ -13,7 +13,8 @@ from rerankers import InputError, Reranker  # noqa: E402
 from rerankers.backends.jina_v3 import SYSTEM, document_blocks, list_prompt, without_marks  # noqa: E402
 from rerankers.errors import ModelLoadError  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
-from rerankers.testing import CHECKS, QUERY, SAMPLE_TEXTS, check_order_free, tiny_language_model  # noqa: E402
+from rerankers.testing import CHECKS, QUERY, SAMPLE_TEXTS, check_order_free  # noqa: E402
+from rerankers.tiny_models import tiny_language_model  # noqa: E402
 
 READABLE = [t for t in SAMPLE_TEXTS if "\ud800" not in t]
 FP32 = {"device": "cpu", "dtype": "float32"}
@@ -264,7 +265,7 @@ def test_damaged_checkpoints(folder, tmp_path):
 
 
 def test_a_tokenizer_without_the_marks(folder, tmp_path):
-    from rerankers.testing import tiny_tokenizer
+    from rerankers.tiny_models import tiny_tokenizer
     made = shutil.copytree(folder, tmp_path / "other")
     tiny_tokenizer().save_pretrained(made)
     with pytest.raises(ModelLoadError, match="embed_token"): Reranker(made, **FP32)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st  # noqa: E402
 from closeness import near  # noqa: E402
 from rerankers import Document, InputError, ModelLoadError, Reranker, UnusableAnswer  # noqa: E402
 from rerankers.engine.prompts import COUNTS, Prompt, PromptEncoder, fill  # noqa: E402
-from rerankers.testing import QUERY, candidates, tiny_checkpoint, tiny_language_model, tiny_pieces  # noqa: E402
+from rerankers.testing import QUERY, candidates  # noqa: E402
+from rerankers.tiny_models import tiny_checkpoint, tiny_language_model, tiny_pieces  # noqa: E402
 
 CPU = {"device": "cpu"}
 DOCS = ["faust was written by goethe", "hamlet was written by william shakespeare", "the play was first in london", "", "hamlet " * 30]

@@ -13,7 +13,8 @@ from rerankers.backends.llm_layerwise import merge_passages  # noqa: E402
 from rerankers.engine.pytorch import TorchRuntime  # noqa: E402
 from rerankers.errors import InputError, ModelLoadError, UnusableAnswer  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
-from rerankers.testing import CHECKS, tiny_pieces  # noqa: E402
+from rerankers.testing import CHECKS  # noqa: E402
+from rerankers.tiny_models import tiny_pieces  # noqa: E402
 import test_hub  # noqa: E402
 
 hub = test_hub.hub     # the fixture: a small hub on this machine

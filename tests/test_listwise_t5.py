@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rerankers.errors import InputError, ModelLoadError, UnusableAnswer
 from rerankers.strategies.basics import Answer, Oracle, all_pairs, check_window, lockstep, play, repair, sliding_window, spans, tournament
 from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
-from rerankers.testing import CHECKS, candidates, tiny_language_model
+from rerankers.testing import CHECKS, candidates
+from rerankers.tiny_models import tiny_language_model
 
 QUERY = "who wrote hamlet ?"
 DOCS = ["faust was written by goethe", "hamlet was written by william shakespeare", "the play was in london", "to be or not to be", "", "was it the question",

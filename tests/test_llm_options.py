@@ -129,7 +129,7 @@ LOADED = {"chat_template": "{{ messages }}", "template_kwargs": {"enable_thinkin
 def tiny():
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from rerankers.testing import tiny_language_model
+    from rerankers.tiny_models import tiny_language_model
     return tiny_language_model("llama")
 
 

@@ -29,7 +29,8 @@ from rerankers.strategies.plans import rehearse
 from rerankers.llm.rankers import expected
 from rerankers.llm.recipes import FILTER, POINTWISE
 from rerankers.results import Usage
-from rerankers.testing import CHECKS, candidates, tiny_language_model
+from rerankers.testing import CHECKS, candidates
+from rerankers.tiny_models import tiny_language_model
 
 QUERY = "who wrote the play hamlet?"
 DOCS = ["Goethe wrote Faust.", "Hamlet was written by William Shakespeare, who wrote the play.", "", "The play was first performed in London.",

@@ -23,7 +23,7 @@ def said(error, call):
 def tiny():
     "A tiny classifier's folder"
     pytest.importorskip("torch")
-    from rerankers.testing import tiny_checkpoint
+    from rerankers.tiny_models import tiny_checkpoint
     return tiny_checkpoint()
 
 
@@ -32,7 +32,7 @@ def graph(tmp_path_factory):
     "The same with an ONNX graph and no other weights"
     for module in ("torch", "onnx", "onnxruntime"): pytest.importorskip(module)
     import shutil
-    from rerankers.testing import tiny_checkpoint
+    from rerankers.tiny_models import tiny_checkpoint
     folder = tmp_path_factory.mktemp("newcomer") / "graph"
     shutil.copytree(tiny_checkpoint(onnx=True), folder)
     (folder / "model.safetensors").unlink()
@@ -183,7 +183,7 @@ def test_a_length_that_leaves_no_token_of_a_document(kind, most, request):
 
 def test_a_length_that_leaves_no_token_of_a_single_text():
     pytest.importorskip("torch")
-    from rerankers.testing import tiny_checkpoint
+    from rerankers.tiny_models import tiny_checkpoint
     assert "at least 3" in said(InputError, lambda: Reranker(tiny_checkpoint("biencoder"), max_length=2))
 
 
@@ -244,7 +244,7 @@ def test_a_shortcut_that_would_be_taken_apart(tables):
 @pytest.mark.parametrize("kind", ["nope", "", "BERT", None], ids=repr)
 def test_tiny_models_name_their_kinds(kind):
     pytest.importorskip("torch")
-    from rerankers.testing import tiny_checkpoint, tiny_language_model, tiny_late
+    from rerankers.tiny_models import tiny_checkpoint, tiny_language_model, tiny_late
     assert all(f"'{name}'" in said(InputError, lambda: tiny_checkpoint(kind)) for name in ("bert", "chain", "biencoder"))
     assert all(f"'{name}'" in said(InputError, lambda: tiny_late(kind)) for name in ("stanford", "pylate", "multi-vector"))
     assert "architecture" in said(InputError, lambda: tiny_language_model(kind))

@@ -17,7 +17,7 @@ from rerankers import InputError, ModelLoadError, Reranker, RerankersError, Unus
 from rerankers.engine.batching import run_rows  # noqa: E402
 from rerankers.engine.graphs import NUMPY_TYPES, as_rows, positions  # noqa: E402
 from rerankers.engine.onnx import OnnxRuntime  # noqa: E402
-from rerankers.testing import tiny_checkpoint  # noqa: E402
+from rerankers.tiny_models import tiny_checkpoint  # noqa: E402
 
 QUERY, DOCS = "who wrote the play hamlet?", ["Hamlet was written by William Shakespeare.", "Goethe wrote Faust.", "", "a " * 300]
 TYPES = {kind: getattr(onnx.TensorProto, kind.upper().replace("FLOAT32", "FLOAT").replace("FLOAT64", "DOUBLE")) for kind in NUMPY_TYPES.values()}

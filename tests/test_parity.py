@@ -188,7 +188,8 @@ def test_other_architectures(tmp_path, architecture):
     "Classifiers without a kit, random weights, against sentence-transformers on the same folder"
     st, transformers = pytest.importorskip("sentence_transformers"), pytest.importorskip("transformers")
     import torch
-    from rerankers.testing import SAMPLE_TEXTS, tiny_tokenizer
+    from rerankers.testing import SAMPLE_TEXTS
+    from rerankers.tiny_models import tiny_tokenizer
     tokenizer = tiny_tokenizer()
     torch.manual_seed(3)
     config = transformers.AutoConfig.for_model(architecture, vocab_size=len(tokenizer), pad_token_id=0, num_labels=1, initializer_range=0.3,

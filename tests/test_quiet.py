@@ -101,7 +101,7 @@ def test_a_file_of_the_users_has_them_too(tmp_path):
     for module in ("torch", "transformers"): pytest.importorskip(module)
     import logging
     from rerankers import Reranker
-    from rerankers.testing import tiny_checkpoint
+    from rerankers.tiny_models import tiny_checkpoint
     handler = logging.FileHandler(tmp_path / "log")
     logging.getLogger("transformers").addHandler(handler)
     try: Reranker(tiny_checkpoint(), model_type="biencoder", device="cpu")

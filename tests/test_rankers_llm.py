@@ -415,7 +415,7 @@ def tiny():
     "A tiny Mistral with random weights: its folder, tokenizer and network"
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    from rerankers.testing import tiny_language_model
+    from rerankers.tiny_models import tiny_language_model
     folder = tiny_language_model("mistral", max_position_embeddings=8192)
     return folder, transformers.AutoTokenizer.from_pretrained(folder), transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
 

@@ -15,7 +15,7 @@ from tokenizers import normalizers as N  # noqa: E402
 from tokenizers import pre_tokenizers as P  # noqa: E402
 
 from rerankers.engine.reading import USUAL, Pieces, SlowReader, TokenReader, apart, habits_of, own_tokenizer, word_ends  # noqa: E402
-from rerankers.testing import tiny_pieces, tiny_tokenizer  # noqa: E402
+from rerankers.tiny_models import tiny_pieces, tiny_tokenizer  # noqa: E402
 
 
 # ---- tokenizers of every kind that models have, trained here

@@ -156,7 +156,7 @@ def test_rule_4_a_cached_checkpoint_is_looked_into(tmp_path, monkeypatch):
 def test_rule_4_holds_for_the_callers_own_cache(tmp_path):
     "`cache_dir=` says where the checkpoint is; it is found and loaded from there"
     pytest.importorskip("torch")
-    from rerankers.testing import tiny_checkpoint
+    from rerankers.tiny_models import tiny_checkpoint
     cached_repository(tmp_path, "someone/plain-name", tiny_checkpoint("biencoder"))
     assert word(Reranker("someone/plain-name", cache_dir=str(tmp_path), device="cpu").choice) == "biencoder"
 
@@ -398,7 +398,7 @@ def test_the_built_in_backends_come_through_the_same_door():
 @pytest.fixture(scope="session")
 def folder():
     pytest.importorskip("torch")
-    from rerankers.testing import tiny_checkpoint
+    from rerankers.tiny_models import tiny_checkpoint
     return tiny_checkpoint("bert")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from rerankers import InputError, Reranker  # noqa: E402
 from rerankers.backends.biencoder import SIMILARITIES, saved_prompts  # noqa: E402
-from rerankers.testing import tiny_checkpoint  # noqa: E402
+from rerankers.tiny_models import tiny_checkpoint  # noqa: E402
 
 NUMBERS = st.integers(-8, 8).map(float)
 QUERY, DOCS = "who wrote hamlet ?", ["hamlet was written by shakespeare", "goethe wrote faust", "the play was in london", "hamlet " * 300]

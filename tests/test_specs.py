@@ -103,7 +103,7 @@ def test_a_spec_travels_with_a_pickled_ranker():
 
 
 def test_a_folder_with_brackets_is_a_folder(tmp_path):
-    from rerankers.testing import tiny_checkpoint
+    from rerankers.tiny_models import tiny_checkpoint
     pytest.importorskip("torch")
     folder = tmp_path / "model (old)"
     shutil.copytree(tiny_checkpoint("bert"), folder)

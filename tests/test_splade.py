@@ -13,7 +13,8 @@ from rerankers.backends import splade as ours  # noqa: E402
 from rerankers.engine.pytorch import TorchRuntime  # noqa: E402
 from rerankers.errors import ModelLoadError  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
-from rerankers.testing import CHECKS, SAMPLE_TEXTS, tiny_checkpoint, tiny_tokenizer, write_chain  # noqa: E402
+from rerankers.testing import CHECKS, SAMPLE_TEXTS  # noqa: E402
+from rerankers.tiny_models import tiny_checkpoint, tiny_tokenizer, write_chain  # noqa: E402
 
 QUERIES = ["who wrote hamlet ?", "goethe 2 faust and the city of london", "哈姆雷特", "hamlet hamlet hamlet"]
 READABLE = [t for t in SAMPLE_TEXTS if "\ud800" not in t]      # the official library cannot read half a character

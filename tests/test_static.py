@@ -14,7 +14,8 @@ from rerankers import InputError, Reranker  # noqa: E402
 from rerankers.backends import static as ours  # noqa: E402
 from rerankers.errors import ModelLoadError  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
-from rerankers.testing import CHECKS, SAMPLE_TEXTS, VOCABULARY  # noqa: E402
+from rerankers.testing import CHECKS, SAMPLE_TEXTS  # noqa: E402
+from rerankers.tiny_models import VOCABULARY  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-6

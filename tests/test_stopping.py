@@ -15,7 +15,7 @@ from rerankers import Document, RankedResults, Reranker, Result
 from rerankers.calls import STOP, Stop, check_wanted, in_thread, under
 
 from rerankers.rankers import PointwiseRanker, SetwiseRanker
-from rerankers.testing import tiny_checkpoint, tiny_language_model
+from rerankers.tiny_models import tiny_checkpoint, tiny_language_model
 
 DOCS = [f"passage {i} of a long list about the prince of denmark" for i in range(40)]
 

@@ -28,7 +28,7 @@ def trunk() -> str:
         subprocess.run([sys.executable, str(tool), "colbert-trunk", folder], check=True, capture_output=True)
         return folder
     from transformers import BertConfig, BertModel
-    from rerankers.testing import tiny_tokenizer
+    from rerankers.tiny_models import tiny_tokenizer
     tokenizer = tiny_tokenizer()
     shape = BertConfig(vocab_size=len(tokenizer), hidden_size=384, num_hidden_layers=12, num_attention_heads=12, intermediate_size=1536)
     BertModel(shape).save_pretrained(folder)

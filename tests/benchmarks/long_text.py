@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def tiny(name: str, **options: Any) -> Any:
     """Return a ranker on a tiny model: what is measured is the work on the texts."""
     from rerankers import Reranker
-    from rerankers.testing import tiny_checkpoint, tiny_language_model, tiny_late
+    from rerankers.tiny_models import tiny_checkpoint, tiny_language_model, tiny_late
 
     make = {"bert": tiny_checkpoint, "biencoder": tiny_checkpoint, "chain": tiny_checkpoint, "pylate": tiny_late}.get(name, tiny_language_model)
     return Reranker(make(name), device="cpu", **options)

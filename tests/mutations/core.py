@@ -3,7 +3,7 @@ from mutations import Mutation
 
 DOCUMENTS, RESULTS, RANKERS = "rerankers/documents.py", "rerankers/results.py", "rerankers/rankers.py"
 CLAIMS, REGISTRY = "rerankers/claims.py", "rerankers/registry.py"
-RERANKER, CLI, TESTING = "rerankers/reranker.py", "rerankers/cli.py", "rerankers/testing.py"
+RERANKER, CLI, TESTING, FILES = "rerankers/reranker.py", "rerankers/cli.py", "rerankers/testing.py", "rerankers/files.py"
 BASIC, NAMES, COMMAND, CONTRACT = "tests/test_documents_results.py", "tests/test_registry.py", "tests/test_cli.py", "tests/test_contract.py"
 
 MUTATIONS = [
@@ -78,14 +78,14 @@ MUTATIONS = [
              "no progress bar, whatever was asked"),
     Mutation(RERANKER, "[option for option, value in kwargs.items() if value is not None]", "list(kwargs)", NAMES,
              "an option of None chooses the backend"),
-    Mutation(CLI, 'delimiter=max(",;\\t", key=first.count)', 'delimiter=","', COMMAND, "a German CSV or a TSV is one column"),
-    Mutation(CLI, 'data.decode(encoding).removeprefix("\\ufeff")', "data.decode(encoding)", COMMAND,
+    Mutation(FILES, 'delimiter=max(",;\\t", key=first.count)', 'delimiter=","', COMMAND, "a German CSV or a TSV is one column"),
+    Mutation(FILES, 'data.decode(encoding).removeprefix("\\ufeff")', "data.decode(encoding)", COMMAND,
              "a mark at the beginning belongs to the first document"),
     Mutation(CLI, "rank(args.query, docs, top_k=args.top_k)", "rank(args.query, docs)", COMMAND, "--top-k is ignored"),
-    Mutation(CLI, "doc_id=file.relative_to(folder).as_posix()", "doc_id=file.name", COMMAND, "files of two folders have one id"),
-    Mutation(CLI, "for part in p.relative_to(folder).parts)]", "for part in [p.name])]", COMMAND, "files of hidden folders are ranked"),
-    Mutation(CLI, "start=1) if line.strip())", "start=1))", COMMAND, "blank lines are documents"),
-    Mutation(CLI, "line {first + error.lineno - 1} is not JSON", "line {first + error.lineno} is not JSON", COMMAND, "the next line is blamed"),
+    Mutation(FILES, "doc_id=file.relative_to(folder).as_posix()", "doc_id=file.name", COMMAND, "files of two folders have one id"),
+    Mutation(FILES, "for part in p.relative_to(folder).parts)]", "for part in [p.name])]", COMMAND, "files of hidden folders are ranked"),
+    Mutation(FILES, "start=1) if line.strip())", "start=1))", COMMAND, "blank lines are documents"),
+    Mutation(FILES, "line {first + error.lineno - 1} is not JSON", "line {first + error.lineno} is not JSON", COMMAND, "the next line is blamed"),
     Mutation(CLI, '"verbose": 0 if args.quiet else None', '"verbose": None', COMMAND, "--quiet is ignored"),
     Mutation(TESTING, "for docs in (candidates(), candidates()[::-1]))", "for docs in (candidates(), candidates()))",
              CONTRACT + " -k 'not backend and not packaged'", "a method that minds the order passes"),
