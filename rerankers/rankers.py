@@ -294,6 +294,7 @@ class BaseRanker(ABC):
     progress: bool | None = None                    # Progress bar; `None` is on for long work where a person watches
     sees: bool = False                              # Does the method look at pictures? Otherwise a document without a text is refused
     texts_only: ClassVar[bool] = False              # Is the method handed texts, as by most kinds of ranker? Then it cannot see, whatever `sees` says
+    waits: bool = False                             # Does it wait for a network rather than for a processor?
     takes_instruction: bool = False                 # Does the method follow one?
     instruction: str | None = None                  # What the model is told besides the query; `None` is the method's own default
     fields: tuple[str, ...] | None = None           # Fields that the model is shown of a document; `None` is title and text

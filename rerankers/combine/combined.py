@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ..calls import Call
-from ..errors import InputError
+from ..calls import Call, Stop, due_in, new_stop, under
+from ..errors import InputError, Stopped
 from ..rankers import COMPLETE, BaseRanker, Ranking, Task
 from ..results import Stage, Usage
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['Combination', 'Question', 'Ask', 'Play', 'CombinedRanker', 'questions', 'by_ranker', 'entered', 'told']
+__all__ = ['Said', 'Combination', 'Question', 'Answers', 'Ask', 'Play', 'CombinedRanker', 'failed', 'may_not_fail', 'questions',
+           'by_ranker', 'entered', 'told']
 
 # %% ../../nbs/combine/00_combined.ipynb #25fc18a7
 @dataclass(frozen=True)
@@ -28,12 +29,20 @@ class Ask:
     positions: Sequence[int]        # Documents of the query that it looks at; one may occur twice, as when its pieces are ranked
     task: Task | None = None        # What it is shown, one document a position; the query's own documents by default
     top_k: int | None = None        # Places that are wanted, for methods that can look for the best only
+    seconds: float | None = None    # It may take; the call's own deadline counts besides
+    failures: tuple[type[Exception], ...] = ()      # Errors that are an answer: the combination is sent them and decides
 
     def of(self, task: Task) -> Task:
         "What the ranker is asked about a query"
         return self.task or replace(task, documents=[task.documents[i] for i in self.positions])
 
-Combination = Generator[list[Ask], list[Ranking], Ranking]  # Yields questions that may be asked at once, is sent their answers
+    def call(self, call: Call) -> Call:
+        "The caller's wishes for this question"
+        if self.seconds is None: return replace(call, top_k=self.top_k)
+        return replace(call, top_k=self.top_k, stop=Stop(call.stop, due=due_in(self.seconds)))
+
+Said = Ranking | Exception      # What comes back: a ranking, or an error that the question named among its failures
+Combination = Generator[list[Ask], list[Any], Ranking]  # Yields questions that may be asked at once, is sent what is `Said` to each
 
 # %% ../../nbs/combine/00_combined.ipynb #3eebaf2f
 class Play:
@@ -51,15 +60,18 @@ class Play:
         self.faults, self.stages = Counter[str](), list[Stage]()
         self.tell(None)
 
-    def tell(self, answers: list[Ranking] | None) -> None:
+    def tell(self, answers: list[Said] | None) -> None:
         "Go on to the next questions, or to the end"
         try: self.asks = self.plan.send(answers)    # type: ignore[arg-type]
         except StopIteration as end:
             self.asks, self.ranking = [], end.value
             if not isinstance(end.value, Ranking): raise InputError(f"`combine` returned {end.value!r}: a combination returns a Ranking") from None
 
-    def enter(self, ask: Ask, ranking: Ranking, seconds: float) -> Ranking:
+    def enter(self, ask: Ask, ranking: Said, seconds: float) -> Said:
         "Keep what an answer says of its documents"
+        if not isinstance(ranking, Ranking):
+            self.stages.append(Stage(ask.name, len(ask.positions), seconds, Usage.failed(ranking), failed(ranking)))
+            return ranking
         self.stages.append(Stage(ask.name, len(ask.positions), seconds, ranking.usage, ranking.status))
         self.faults.update(ranking.faults)
         for i, position in enumerate(ask.positions): self._said(ask.name, ranking, i, position)
@@ -80,11 +92,13 @@ class Play:
     def close(self) -> Ranking:
         "The combination's ranking with all that was kept"
         usages = [s.usage for s in self.stages if s.usage is not None]
-        late = [f"{s.name}: {s.status}" for s in self.stages if s.status != COMPLETE]
+        late = "; ".join(f"{s.name}: {s.status}" for s in self.stages if s.status != COMPLETE)
         scored = {name: row for name, row in self.sets.items() if any(v is not None for v in row)}
-        return replace(self.ranking, order=self.ranking.best_first(), truncated=self.cut, sets=scored, stages=self.stages, stage=self.last,
+        return replace(self.ranking, order=self.ranking.best_first(), truncated=self.cut, sets={**scored, **self.ranking.sets},
+                       stages=self.stages, stage=self.last,
                        notes=self.notes if any(note is not None for note in self.notes) else None, explain=self._explained if self.told else None,
-                       usage=sum(usages, Usage()) if usages else None, faults=dict(self.faults), status="; ".join(late) or COMPLETE)
+                       usage=sum(usages, Usage()) if usages else None, faults=dict(self.faults),
+                       status=late or COMPLETE if self.ranking.status == COMPLETE else self.ranking.status)
 
     def _explained(self, i: int) -> Any:
         "What the last ranker that can explain says of a document"
@@ -108,7 +122,7 @@ class CombinedRanker(BaseRanker):
         "All queries side by side, each round one call a ranker"
         plays = [Play(t, self.combine(t, call)) for t in tasks]
         while asked := list(questions(plays)):
-            parts = [self._one(plays, mine, call) for mine in by_ranker(asked)]
+            parts = self._round(plays, by_ranker(asked), call)
             told(plays, {key: ranking for part in parts for key, ranking in part.items()})
         return [play.close() for play in plays]
 
@@ -121,17 +135,46 @@ class CombinedRanker(BaseRanker):
             told(plays, {key: ranking for part in parts for key, ranking in part.items()})
         return [play.close() for play in plays]
 
-    def _one(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> dict[tuple[int, int], Ranking]:
+    def _round(self, plays: Sequence[Play], groups: list[list[Question]], call: Call) -> list[Answers]:
+        "The answers of all rankers of a round; those that wait for a network wait at the same time"
+        waiting = [mine for mine in groups if self.rankers[mine[0][2].name].waits]
+        if len(groups) < 2 or not waiting: return [self._one(plays, mine, call) for mine in groups]
+        from concurrent.futures import ThreadPoolExecutor
+        stop = new_stop()
+        with ThreadPoolExecutor(len(waiting)) as pool:
+            work = [pool.submit(under(stop).run, self._one, plays, mine, call) for mine in waiting]
+            try: return [*(self._one(plays, mine, call) for mine in groups if mine not in waiting), *(w.result() for w in work)]
+            except BaseException:
+                stop.ask()      # nobody waits for the others any more
+                raise
+
+    def _one(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> Answers:
         "One ranker's answers to its questions of a round"
         began, ask = perf_counter(), mine[0][2]
-        rankings = self.rankers[ask.name].rankings([a.of(plays[i].task) for i, _, a in mine], replace(call, top_k=ask.top_k))
-        return entered(plays, mine, rankings, perf_counter() - began)
+        return entered(plays, mine, self._asked(ask, [a.of(plays[i].task) for i, _, a in mine], call), perf_counter() - began)
 
-    async def _one_async(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> dict[tuple[int, int], Ranking]:
+    def _asked(self, ask: Ask, tasks: list[Task], call: Call) -> list[Said]:
+        "What a ranker says to several queries; where it fails all at once, each is asked alone, so that one query's error is its own"
+        try: return list(self.rankers[ask.name].rankings(tasks, ask.call(call)))
+        except ask.failures as error:
+            if may_not_fail(error): raise
+            if len(tasks) == 1: return [error]
+        return [said for task in tasks for said in self._asked(ask, [task], call)]
+
+    async def _one_async(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> Answers:
         "The same without blocking the event loop"
         began, ask = perf_counter(), mine[0][2]
-        rankings = await self.rankers[ask.name].rankings_async([a.of(plays[i].task) for i, _, a in mine], replace(call, top_k=ask.top_k))
-        return entered(plays, mine, rankings, perf_counter() - began)
+        said = await self._asked_async(ask, [a.of(plays[i].task) for i, _, a in mine], call)
+        return entered(plays, mine, said, perf_counter() - began)
+
+    async def _asked_async(self, ask: Ask, tasks: list[Task], call: Call) -> list[Said]:
+        "As `_asked`, those that are asked alone at the same time"
+        from rerankers.web.remote import gathered
+        try: return list(await self.rankers[ask.name].rankings_async(tasks, ask.call(call)))
+        except ask.failures as error:
+            if may_not_fail(error): raise
+            if len(tasks) == 1: return [error]
+        return [said for part in await gathered(self._asked_async(ask, [task], call) for task in tasks) for said in part]
 
     def instructed(self, instruction: str | None) -> Self:
         "The same with another instruction for the rankers that follow one"
@@ -143,6 +186,11 @@ class CombinedRanker(BaseRanker):
     def sees(self) -> bool:             # type: ignore[override]
         "Do all of them look at pictures?"
         return all(r.sees and not r.texts_only for r in self.rankers.values())
+
+    @property
+    def waits(self) -> bool:            # type: ignore[override]
+        "Does one of them wait for a network?"
+        return any(r.waits for r in self.rankers.values())
 
     @property
     def takes_instruction(self) -> bool:    # type: ignore[override]
@@ -168,7 +216,16 @@ class CombinedRanker(BaseRanker):
     def __repr__(self) -> str: return f"{type(self).__name__}({', '.join(map(repr, self.rankers.values()))})"
 
 # %% ../../nbs/combine/00_combined.ipynb #dad9933c
-Question = tuple[int, int, Ask]     # (query, place among its questions, what is asked)
+Question = tuple[int, int, Ask]                 # (query, place among its questions, what is asked)
+Answers  = dict[tuple[int, int], Said]          # (query, place) -> what was said
+
+def failed(error: Exception) -> str:
+    "What went wrong, in one line"
+    return f"{type(error).__name__}: {error}"
+
+def may_not_fail(error: Exception) -> bool:
+    "Is it no failure of the ranker, but a call that nobody waits for any more?"
+    return isinstance(error, Stopped)
 
 def questions(plays: Sequence[Play]) -> Iterator[Question]:
     "What all queries want to know now"
@@ -176,21 +233,21 @@ def questions(plays: Sequence[Play]) -> Iterator[Question]:
 
 def by_ranker(asked: Sequence[Question]) -> list[list[Question]]:
     "Questions that one ranker can answer in one call"
-    groups: dict[tuple[str, int | None], list[Question]] = {}
-    for question in asked: groups.setdefault((question[2].name, question[2].top_k), []).append(question)
+    groups: dict[tuple[Any, ...], list[Question]] = {}
+    for question in asked: groups.setdefault((question[2].name, question[2].top_k, question[2].seconds, question[2].failures), []).append(question)
     return list(groups.values())
 
 def entered(
     plays: Sequence[Play],          # Of all queries
     mine: Sequence[Question],       # Questions that went to one ranker together
-    rankings: Sequence[Ranking],    # Its answers
+    rankings: Sequence[Said],       # Its answers
     seconds: float,                 # It took, shared by the number of documents
-) -> dict[tuple[int, int], Ranking]:
+) -> Answers:
     "The answers by query and place, kept by the plays"
     whole = sum(len(ask.positions) for _, _, ask in mine) or 1
     return {(i, place): plays[i].enter(ask, ranking, seconds * len(ask.positions) / whole) for (i, place, ask), ranking in zip(mine, rankings, strict=True)}
 
-def told(plays: Sequence[Play], found: Mapping[tuple[int, int], Ranking]) -> None:
+def told(plays: Sequence[Play], found: Mapping[tuple[int, int], Said]) -> None:
     "Let each query that asked go on with its answers"
     for i, play in enumerate(plays):
         if play.asks: play.tell([found[i, place] for place in range(len(play.asks))])

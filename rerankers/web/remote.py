@@ -86,6 +86,7 @@ class CallerStopped(Exception):
 # %% ../../nbs/web/04_remote.ipynb #26300646
 class RemoteRanker(BaseRanker):
     "A method whose work is done elsewhere"
+    waits = True
     in_callers_loop: bool = False   # Must a coroutine's work stay in the coroutine's own loop? Where a function of the caller's does it
 
     @abstractmethod
