@@ -43,7 +43,7 @@ def register_shortcut(shortcut: Shortcut) -> None:
     SHORTCUTS[shortcut.word] = shortcut
 
 # %% ../nbs/06_registry.ipynb #a5cf3dd0
-GROUP, BUILTIN = "rerankers.backends", "rerankers.backends"
+GROUP, BUILTIN = "rerankers.backends", ("rerankers.backends", "rerankers.combine")
 LOADED_MODULES: set[str] = set()
 
 def module_names(name: str) -> list[str]:
@@ -56,13 +56,13 @@ def load_entry(name: str) -> None:
     try:
         for module in module_names(name): import_module(module)
     except (Exception, SystemExit) as error:
-        if name == BUILTIN: raise
+        if name in BUILTIN: raise
         warnings.warn(f"the rerankers plug-in {name!r} cannot be imported and is left out: {type(error).__name__}: {error}", stacklevel=2)
 
 def load_backends() -> None:
     "Import every backend once, so that each has registered itself"
     from importlib.metadata import entry_points   # here, since importing it costs as much as the library
-    names = [BUILTIN, *(e.module for e in entry_points(group=GROUP))]
+    names = [*BUILTIN, *(e.module for e in entry_points(group=GROUP))]
     for name in dict.fromkeys(names):
         if name in LOADED_MODULES: continue
         load_entry(name)

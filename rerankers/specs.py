@@ -14,8 +14,8 @@ from typing import Any
 from .errors import InputError, MissingDependency
 
 # %% auto #0
-__all__ = ['SECRETS', 'PRIVATE_ADDRESS', 'DEEPEST', 'BARE_WORD', 'SPECIAL_WORDS', 'Unwritable', 'writable', 'unwritable',
-           'quoted', 'bare_value', 'shown', 'Reader', 'Spec', 'is_line', 'toml']
+__all__ = ['SECRETS', 'PRIVATE_ADDRESS', 'DEEPEST', 'BARE_WORD', 'SPECIAL_WORDS', 'CUTOFF', 'Staged', 'Unwritable', 'writable',
+           'unwritable', 'quoted', 'bare_value', 'shown', 'Reader', 'Spec', 'is_line', 'toml']
 
 # %% ../nbs/07_specs.ipynb #4975e4ec
 SECRETS = {"api_key", "token", "headers", "default_headers", "extra_headers"}   # options that are left out
@@ -64,6 +64,9 @@ def shown(value: Any) -> str:
     "An option's value as it stands on the line"
     return quoted(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
+CUTOFF = re.compile(r"(.+):(\d+|\d*\.\d+)")     # bm25:100, half:0.5
+Staged = tuple["Spec", Any]     # A stage of a cascade and its depth
+
 class Reader:
     "Reads a line from left to right"
 
@@ -104,6 +107,25 @@ class Reader:
                 if not self.sees(","): raise self.wrong("a comma or a bracket is missing")
         return Spec(name if isinstance(name, str) else str(name), tuple(parts), options)
 
+    def chain(self) -> Spec:
+        "A ranker, or several with a `>` between them, which are a cascade"
+        start, found = self.at, self.spec()
+        if not (self.sees(">") or self.sees(":")): return found
+        self.at, stages = start, list[Staged]()
+        while not stages or self.sees(">"): stages.append(self.staged())
+        if len(stages) < 2: raise self.wrong("after a : and a number a > and the next stage must follow")
+        depths = [depth for _, depth in stages]
+        return Spec("cascade", tuple(stage for stage, _ in stages), {"depths": depths} if any(d is not None for d in depths) else {})
+
+    def staged(self) -> Staged:
+        "A ranker of a cascade, and how many of its documents go on, which stands behind a `:`"
+        self.sees("")
+        plain, name = self.text[self.at:self.at + 1] not in ('"', "[", "{"), self.value()
+        cut = CUTOFF.fullmatch(name) if plain and isinstance(name, str) else None
+        found = self.rest(cut[1] if cut else name)
+        if cut: return found, bare_value(cut[2])
+        return found, self.value() if self.sees(":") else None
+
     def wrong(self, what: str) -> InputError:
         "An error that shows the place"
         return InputError(f"{self.text!r} is no description of a ranker: {what} at {self.text[self.at:self.at + 20]!r}")
@@ -134,7 +156,7 @@ class Spec:
     def parse(cls, text: str) -> Spec:
         "From one line; raises `InputError` that shows the place"
         reader = Reader(text)
-        found = reader.spec()
+        found = reader.chain()
         reader.sees("")
         if reader.at < len(text): raise reader.wrong("nothing may follow")
         return found
@@ -181,7 +203,7 @@ class Spec:
 
 def is_line(text: str) -> bool:
     "Does a text describe a ranker with parts or options, and not only name one?"
-    return text.rstrip().endswith(")") and "(" in text
+    return text.rstrip().endswith(")") and "(" in text or " > " in text
 
 def toml(value: Any) -> str:
     "A value in TOML, on one line"
