@@ -1,4 +1,6 @@
 "Rankers made of rankers: each takes words, specs or rankers, and is a ranker like any other"
 from rerankers.combine.cascades import Cascade, Depth
+from rerankers.combine.fallbacks import Fallback
+from rerankers.combine.fusion import Fusion, fitted
 
-__all__ = ["Cascade", "Depth"]
+__all__ = ["Cascade", "Depth", "Fallback", "Fusion", "fitted"]
