@@ -110,7 +110,7 @@ class Reader:
     def chain(self) -> Spec:
         "A ranker, or several with a `>` between them, which are a cascade"
         start, found = self.at, self.spec()
-        if not (self.sees(">") or self.sees(":")): return found
+        if not (self.sees(">") or self.sees(":") or self.text[self.at:self.at + 1] == "{"): return found
         self.at, stages = start, list[Staged]()
         while not stages or self.sees(">"): stages.append(self.staged())
         if len(stages) < 2: raise self.wrong("after a : and a number a > and the next stage must follow")
@@ -122,9 +122,10 @@ class Reader:
         self.sees("")
         plain, name = self.text[self.at:self.at + 1] not in ('"', "[", "{"), self.value()
         cut = CUTOFF.fullmatch(name) if plain and isinstance(name, str) else None
-        found = self.rest(cut[1] if cut else name)
+        open_ended = plain and isinstance(name, str) and name.endswith(":")     # bm25:{"margin": 0.2}
+        found = self.rest(cut[1] if cut else name[:-1] if open_ended else name)
         if cut: return found, bare_value(cut[2])
-        return found, self.value() if self.sees(":") else None
+        return found, self.value() if open_ended or self.sees(":") else None
 
     def wrong(self, what: str) -> InputError:
         "An error that shows the place"

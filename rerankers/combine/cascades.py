@@ -115,6 +115,11 @@ class Cascade(PartsRanker):
         written = [depth.written() for depth in self.depths]
         self.options = {"depths": written if any(w is not None for w in written) else None}
 
+    @property
+    def order_free(self) -> bool:       # type: ignore[override]
+        "Not where a number cuts the list: which of two equal documents goes on depends on their order"
+        return super().order_free and all(d.most is None and d.misses is None for d in self.depths)
+
     @staticmethod
     def given_depths(own: list[Any], listed: Sequence[Any] | None) -> list[Any]:
         "One depth a stage, from the pairs or from the list; raises `InputError` when they do not match"

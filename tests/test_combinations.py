@@ -1,0 +1,339 @@
+"Cascades, fusions and fallbacks: what must hold for any parts, any documents and any failures"
+import asyncio
+import copy
+import pickle
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rerankers import (AuthenticationError, BadRequestError, Cascade, Document, Fallback, Fusion, InputError, ProviderError, ProviderTimeoutError,
+                       RateLimitError, Reranker, ServerError, Spec, UnusableAnswer)
+from rerankers.combine.cascades import Depth, entropy_of, margin_of
+from rerankers.combine.fallbacks import Breaker
+from rerankers.combine.fusion import FUSIONS, NORMALISERS, fitted, places_of
+from rerankers.rankers import PointwiseRanker, Ranking, SetwiseRanker
+from rerankers.results import Usage
+from rerankers.strategies.kinds import ListwiseRanker
+from rerankers.testing import CHECKS
+
+TEXTS = ["a b c", "b c d", "", "a", "c c c", "a b", "d", "x y z a", "b", "a b c"]
+QUERY = "a b c"
+
+
+class Points(PointwiseRanker):
+    "Scores by a table of texts"
+    words = ("points",)
+    def __init__(self, salt=0, levels=1000): self.salt, self.levels, self.seen = salt, levels, []
+    def score_pairs(self, pairs, call):
+        self.seen.append([text for _, text in pairs])
+        return Ranking([float(random.Random(f"{self.salt} {text}").randrange(self.levels)) for _, text in pairs], usage=Usage(calls=1))
+
+
+class Backwards(ListwiseRanker):
+    "An order without scores"
+    order_free = False
+    def order_windows(self, windows, call): return [list(range(len(w.texts)))[::-1] for w in windows]
+
+
+class Faulty(PointwiseRanker):
+    "Fails as it is told, call by call"
+    def __init__(self, *outcomes): self.outcomes, self.calls = list(outcomes), 0
+    def score_pairs(self, pairs, call):
+        outcome = self.outcomes[self.calls % len(self.outcomes)] if self.outcomes else None
+        self.calls += 1
+        if outcome is not None: raise outcome
+        return [float(len(text)) for _, text in pairs]
+
+
+DOCS = st.lists(st.sampled_from(TEXTS), min_size=1, max_size=25)
+def order(results): return [r.doc_id for r in results]
+def scores(results): return [r.score for r in results]
+
+
+# ---------- every combination is a ranker
+
+WHOLE = {"cascade": lambda: Cascade("bm25", Reranker("bm25", k1=0.5)), "cut cascade": lambda: Cascade(("bm25", 3), ("bm25", 2), Reranker("bm25", b=0.1)),
+         "share": lambda: Cascade(("bm25", 0.5), "bm25"), "gate": lambda: Cascade(("bm25", {"margin": 0.5}), "bm25"),
+         "patience": lambda: Cascade(("bm25", {"misses": 3, "step": 2}), "bm25"), "listwise": lambda: Cascade(("bm25", 5), Backwards()),
+         "fusion": lambda: Fusion("bm25", Reranker("bm25", b=0.1)), "weighted": lambda: Fusion("bm25", "bm25", method="combsum", weights=[2, 1]),
+         "fallback": lambda: Fallback("bm25", "bm25"), "kept": lambda: Fallback("bm25", keep=True),
+         "nested": lambda: Fallback(Cascade(("bm25", 4), Fusion("bm25", "bm25")), "bm25")}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_contract(name, check): check(WHOLE[name]())
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@given(docs=DOCS)
+def test_every_document_once(name, docs):
+    results = WHOLE[name]().rank(QUERY, docs)
+    assert sorted(order(results)) == list(range(len(docs))) and [r.rank for r in results] == list(range(1, len(docs) + 1))
+
+
+@pytest.mark.parametrize("name", [n for n in WHOLE if n != "listwise"])
+def test_written_down_and_made_again(name):
+    whole = WHOLE[name]()
+    spec = whole.spec
+    for again in (Spec.parse(str(spec)), Spec.from_json(spec.to_json()), pickle.loads(pickle.dumps(spec))):
+        assert again == spec and Reranker(again).spec == spec
+    assert order(Reranker(spec).rank(QUERY, TEXTS)) == order(whole.rank(QUERY, TEXTS))
+    for twin in (copy.deepcopy(whole), pickle.loads(pickle.dumps(whole))): assert order(twin.rank(QUERY, TEXTS)) == order(whole.rank(QUERY, TEXTS))
+
+
+# ---------- cascades
+
+@given(DOCS, st.integers(1, 40), st.integers(1, 5))
+def test_a_cascade_of_full_depth_is_its_last_stage(docs, levels, salt):
+    last = Points(salt, levels)
+    whole, alone = Cascade(Points(), last).rank(QUERY, docs), last.rank(QUERY, docs)
+    assert (order(whole), scores(whole)) == (order(alone), scores(alone))
+
+
+@given(DOCS, st.integers(1, 12), st.integers(1, 12))
+def test_each_stage_sees_the_best_of_the_one_before(docs, first, second):
+    stages = [Points(i) for i in range(3)]
+    results = Cascade((stages[0], first), (stages[1], second), stages[2]).rank(QUERY, docs)
+    counts = [s.documents for s in results.stages]
+    assert counts == [len(docs), min(first, len(docs)), min(first, second, len(docs))]
+    cheap = order(Points(0).rank(QUERY, docs))
+    assert {r.doc_id for r in results[:counts[1]]} == set(cheap[:counts[1]]) and order(results)[counts[1]:] == cheap[counts[1]:]
+    assert [r.stage for r in results] == ["points#3"] * counts[2] + ["points#2"] * (counts[1] - counts[2]) + ["points"] * (len(docs) - counts[1])
+    assert all(("points#3" in r.scores) == (r.stage == "points#3") for r in results) and all("points" in r.scores for r in results)
+
+
+def test_usage_and_time_by_stage():
+    results = Cascade((Points(), 4), Points(1)).rank(QUERY, TEXTS)
+    assert results.usage.calls == 2 and [s.usage.calls for s in results.stages] == [1, 1] and all(s.seconds > 0 for s in results.stages)
+
+
+@pytest.mark.parametrize(("depth", "n", "expected"), [(3, 10, 3), (30, 10, 10), (0.25, 10, 3), (0.01, 10, 1), (None, 10, 10)])
+def test_depth_by_number_and_share(depth, n, expected): assert Depth.of(depth).count(n) == expected
+
+
+def test_depth_by_score():
+    cheap = Points(levels=10)
+    known = dict(zip(range(len(TEXTS)), [cheap.rank(QUERY, [t])[0].score for t in TEXTS]))
+    results = Cascade((cheap, {"above": 5}), Points(1)).rank(QUERY, TEXTS)
+    assert {r.doc_id for r in results if r.stage == "points#2"} == {i for i, s in known.items() if s >= 5}
+    nobody = Cascade((cheap, {"above": 1e9}), Points(1)).rank(QUERY, TEXTS)
+    assert [s.name for s in nobody.stages] == ["points"] and order(nobody) == order(cheap.rank(QUERY, TEXTS))
+
+
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=20), st.floats(0.1, 9), st.floats(-9, 9))
+def test_what_the_gates_read(values, scale, shift):
+    assert 0 <= margin_of(values) <= 1 and -1e-9 <= entropy_of(values) <= 1 + 1e-9
+    assert margin_of([v * scale + shift for v in values]) == pytest.approx(margin_of(values), abs=1e-6), "the unit of scores does not matter"
+    assert entropy_of([v + shift for v in values]) == pytest.approx(entropy_of(values), abs=1e-6)
+    assert entropy_of([values[0]] * len(values)) == pytest.approx(1) and margin_of([values[0]] * len(values)) == 0
+
+
+@pytest.mark.parametrize(("misses", "looked"), [(3, 6), (100, 60)])
+def test_patience_ends_when_nothing_is_found(misses, looked):
+    "The cheap stage is right, so after the best three every document misses"
+    class Length(PointwiseRanker):
+        words = ("length",)
+        def score_pairs(self, pairs, call): return [float(len(t)) for _, t in pairs]
+    docs = ["x" * (60 - i) for i in range(60)]
+    results = Cascade((Length(), {"misses": misses, "top": 3, "step": 3}), Length()).rank(QUERY, docs)
+    assert sum(s.documents for s in results.stages if s.name == "length#2") == min(looked, 60) and order(results) == list(range(60))
+
+
+def test_a_rule_for_scores_refuses_an_order():
+    for rule in ({"above": 1}, {"margin": 0.5}, {"entropy": 0.5}):
+        with pytest.raises(InputError, match="order without scores"): Cascade((Backwards(), rule), "bm25").rank(QUERY, TEXTS)
+    with pytest.raises(InputError, match="order without scores"): Cascade(("bm25", {"misses": 2}), Backwards()).rank(QUERY, TEXTS)
+
+
+@pytest.mark.parametrize("wrong", [("bm25",), (("bm25", 0), "bm25"), (("bm25", -1), "bm25"), (("bm25", True), "bm25"), (("bm25", "many"), "bm25"),
+                                   (("bm25", {"depth": 3}), "bm25"), (("bm25", {"misses": 0}), "bm25"), (("bm25", {"above": float("nan")}), "bm25"),
+                                   (("bm25", 1, 2), "bm25"), (42, "bm25"), (None, "bm25")])
+def test_what_is_no_cascade(wrong):
+    with pytest.raises(InputError): Cascade(*wrong)
+
+
+LINES = {"bm25:100 > offline": ("bm25", "offline", [100, None]), "bm25:0.5 > bm25:2 > offline": ("bm25", "bm25", "offline", [0.5, 2, None]),
+         'bm25(k1=0.9):20 > bm25': ("bm25(k1=0.9)", "bm25", [20, None]), '"ollama/llama3:8b" > bm25': ('ollama/llama3:8b', "bm25", None),
+         'bm25:{"margin": 0.2} > bm25': ("bm25", "bm25", [{"margin": 0.2}, None])}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_cascades_on_one_line(line):
+    *parts, depths = LINES[line]
+    spec = Spec.parse(line)
+    assert spec.name == "cascade" and list(spec.parts) == [Spec.parse(p) if "(" in p else Spec(p) for p in parts]
+    assert spec.options.get("depths") == depths and Spec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize("line", ["bm25:3 >", "> bm25 > bm25", "bm25:3 > > bm25", "bm25(k1=1):3", "bm25 > bm25 bm25"])
+def test_a_broken_line_shows_the_place(line):
+    with pytest.raises(InputError, match="is no description of a ranker"): Spec.parse(line)
+
+
+def test_a_name_with_a_colon_alone_is_a_name(): assert Spec.parse("ollama/llama3:8b") == Spec("ollama/llama3:8b") and Spec.of("x:20") == Spec("x:20")
+
+
+# ---------- fusion
+
+@pytest.mark.parametrize("method", FUSIONS)
+@given(docs=DOCS, levels=st.integers(1, 30))
+def test_a_fusion_of_one_is_that_one(method, docs, levels):
+    alone = Points(levels=levels)
+    assert order(Fusion(alone, method=method).rank(QUERY, docs)) == order(alone.rank(QUERY, docs))
+
+
+def test_a_fusion_of_one_order_is_that_order(): assert order(Fusion(Backwards()).rank(QUERY, TEXTS)) == list(range(len(TEXTS)))[::-1]
+
+
+@pytest.mark.parametrize("method", FUSIONS)
+@given(docs=DOCS)
+def test_the_order_of_parts_and_of_documents_does_not_matter(method, docs):
+    a, b = Points(1, 9), Points(2, 9)
+    def by_text(results): return sorted((r.text, round(r.score, 9)) for r in results)
+    one = Fusion(a, b, method=method).rank(QUERY, docs)
+    assert by_text(one) == by_text(Fusion(b, a, method=method).rank(QUERY, docs)) == by_text(Fusion(a, b, method=method).rank(QUERY, docs[::-1]))
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 6)), min_size=1, max_size=12))
+def test_places(values):
+    found = places_of(Ranking(values))
+    for value, place in zip(values, found): assert place == (None if value is None else 1 + sum(other is not None and other > value for other in values))
+
+
+@pytest.mark.parametrize("name", NORMALISERS)
+@given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12))
+def test_normalisers_keep_the_order(name, values):
+    found = NORMALISERS[name](values)
+    for i, _ in enumerate(values):
+        for j, _ in enumerate(values): assert not (values[i] > values[j] and found[i] < found[j])
+
+
+def test_rrf_by_hand():
+    results = Fusion(Points(1), Backwards(), k=10).rank(QUERY, TEXTS[:4])
+    places = {r.doc_id: (r.scores["points: rank"], r.scores["Backwards: rank"]) for r in results}
+    assert [p[1] for _, p in sorted(places.items())] == [4, 3, 2, 1]
+    for r in results: assert r.score == pytest.approx(sum(1 / (10 + p) for p in places[r.doc_id]))
+
+
+@pytest.mark.parametrize("wrong", [dict(weights=[1]), dict(weights="ab"), dict(weights=[1, float("nan")]), dict(weights={"bm26": 1}), dict(weights=[1, "2"]),
+                                   dict(method="sum"), dict(normalise="max"), dict(k=0)])
+def test_what_is_no_fusion(wrong):
+    with pytest.raises(InputError): Fusion("bm25", "bm25", **wrong)
+    with pytest.raises(InputError): Fusion()
+
+
+def test_fitted_weights_find_the_part_that_knows():
+    pytest.importorskip("ir_measures")
+    class Knows(PointwiseRanker):
+        words = ("knows",)
+        def score_pairs(self, pairs, call): return [float(text.endswith(query)) for query, text in pairs]
+    queries, docs = ["0", "1", "2", "3"], [f"document {i}" for i in range(20)]
+    judged = [{int(q): 1} for q in queries]
+    best = fitted(Fusion(Points(3), Knows(), method="combsum"), queries, docs, judged)
+    assert all(best.rank(q, docs)[0].doc_id == int(q) for q in queries) and best.weights[1] > best.weights[0]
+
+
+# ---------- fallbacks
+
+NINE = [ServerError("500"), RateLimitError("429"), ProviderTimeoutError("slow"), AuthenticationError("401"), BadRequestError("400"),
+        UnusableAnswer("an order of other documents"), ProviderError("a broken line"), ServerError("503"), RateLimitError("quota")]
+
+
+@pytest.mark.parametrize("error", NINE, ids=lambda e: f"{type(e).__name__}-{e}")
+def test_after_an_error_the_next_one_answers(error):
+    results = Fallback(Faulty(error), "bm25").rank(QUERY, TEXTS)
+    assert order(results) == order(Reranker("bm25").rank(QUERY, TEXTS)) and results.status == f"bm25 answered; Faulty: {type(error).__name__}: {error}"
+    assert [s.name for s in results.stages] == ["Faulty", "bm25"]
+
+
+def test_a_first_that_works_is_all():
+    second = Faulty()
+    results = Fallback(Points(), second).rank(QUERY, TEXTS)
+    assert (order(results), scores(results)) == (order(Points().rank(QUERY, TEXTS)), scores(Points().rank(QUERY, TEXTS)))
+    assert results.status == "complete" and second.calls == 0
+
+
+def test_a_mistake_of_the_caller_is_no_failure():
+    with pytest.raises(InputError, match="empty"): Fallback("bm25", keep=True).rank(" ", TEXTS)
+    class Foreign(Exception): pass
+    with pytest.raises(Foreign): Fallback(Faulty(Foreign()), "bm25").rank(QUERY, TEXTS)
+    assert Fallback(Faulty(Foreign("mine")), "bm25", on=(Foreign,)).rank(QUERY, TEXTS).status == "bm25 answered; Faulty: Foreign: mine"
+
+
+def test_a_thousand_calls_with_faults_lose_nothing():
+    random_ = random.Random(7)
+    first, second = ([random_.choice(NINE) if random_.random() < 0.3 else None for _ in range(1000)] for _ in range(2))
+    ranker = Fallback(Faulty(*first), Faulty(*second), keep=True, failures=1_000)
+    seen, used = Counter(), 0
+    for call in range(1000):
+        results = ranker.rank(QUERY, TEXTS)
+        assert sorted(order(results)) == list(range(len(TEXTS)))
+        broken, worse = first[call] is not None, first[call] is not None and second[used % 1000] is not None
+        used += broken
+        assert (results.status == "complete", results.status.startswith("Faulty#2 answered"), results.status.startswith("nobody")) == (
+            not broken, broken and not worse, worse)
+        seen[results.status.split()[0]] += 1
+    assert len(seen) == 3 and seen["complete"] > 600
+
+
+def test_one_query_of_many_fails_alone():
+    class Picky(PointwiseRanker):
+        words = ("picky",)
+        def score_pairs(self, pairs, call):
+            if any(query == "bad" for query, _ in pairs): raise ServerError("not this one")
+            return [float(len(t)) for _, t in pairs]
+    ranker = Fallback(Picky(), "bm25")
+    expected = ["complete", "bm25 answered; picky: ServerError: not this one", "complete"]
+    assert [r.status for r in ranker.rank_many(["good", "bad", "fine"], TEXTS)] == expected
+    assert [r.status for r in asyncio.run(ranker.rank_many_async(["good", "bad", "fine"], TEXTS))] == expected
+
+
+def test_a_slow_part_is_left_for_the_next(monkeypatch):
+    class Slow(SetwiseRanker):
+        words = ("slow",)
+        def score_documents(self, query, texts, call):
+            from rerankers.calls import check_wanted
+            while True: check_wanted()
+    results = Fallback(Slow(), "bm25", timeout=0.05).rank(QUERY, TEXTS)
+    assert order(results) == order(Reranker("bm25").rank(QUERY, TEXTS)) and results.status.startswith("bm25 answered; slow: ")
+    assert sorted(order(Fallback(Slow(), timeout=0.05).rank(QUERY, TEXTS))) == list(range(len(TEXTS)))
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), st.booleans()), max_size=40), st.integers(1, 4))
+def test_a_breaker_is_open_after_failures_in_a_row_and_until_its_rest_is_over(events, failures):
+    now, row, last = [0.0], 0, 0.0
+    breaker = Breaker(failures, rest=10, clock=lambda: now[0])
+    for later, good in events:
+        now[0] += later
+        expected = "closed" if row < failures else "half-open" if now[0] - last >= 10 else "open"
+        assert breaker.state == expected
+        if not breaker.allows():
+            assert expected == "open"
+            continue
+        if expected == "half-open": assert not breaker.allows(), "one call may try"
+        breaker.tell(good)
+        row, last = (0, last) if good else (row + 1, now[0])
+
+
+def test_a_part_that_is_down_is_not_asked():
+    down, now = Faulty(ServerError("down")), [0.0]
+    ranker = Fallback(down, "bm25", failures=3, rest=10, clock=lambda: now[0])
+    for _ in range(10): assert ranker.rank(QUERY, TEXTS).status.startswith("bm25 answered")
+    assert down.calls == 3
+    now[0] = 10.0
+    for _ in range(5): ranker.rank(QUERY, TEXTS)
+    assert down.calls == 4
+    assert pickle.loads(pickle.dumps(Fallback("bm25", "bm25"))).breakers["bm25"].state == "closed"
+
+
+def test_nobody_is_left():
+    with pytest.raises(ServerError, match="down"): Fallback(Faulty(ServerError("down")), Faulty(ServerError("down"))).rank(QUERY, TEXTS)
+    ranker = Fallback(Faulty(ServerError("down")), failures=1)
+    with pytest.raises(ServerError): ranker.rank(QUERY, TEXTS)
+    with pytest.raises(ProviderError, match="left alone after its failures"): ranker.rank(QUERY, TEXTS)
+    kept = Fallback(Faulty(ServerError("down")), keep=True).rank(QUERY, [Document(t, i + 5) for i, t in enumerate(TEXTS)])
+    assert order(kept) == list(range(5, 5 + len(TEXTS))) and not kept.has_scores and kept.status.startswith("nobody answered")
