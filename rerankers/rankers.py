@@ -64,6 +64,7 @@ class Ranking:
     status: str = COMPLETE                                              # What is missing and why
     stages: Sequence[Stage] = ()                                        # What each ranker did, where several work together
     stage: Sequence[str | None] | None = None                           # Who looked at each document last, likewise
+    passages: Sequence[tuple[int, int] | None] | None = None            # Where the best passage of each document's text is, where it was split
 
     @classmethod
     def of(cls, found: Ranking | Mapping[str, Sequence[float]] | Sequence[float]) -> Ranking:
@@ -225,7 +226,7 @@ def to_results(
     named = [{name: value for name, values in sets.items() if (value := values[i]) is not None} for i in range(len(order))]
     best = [Result(task.documents[i], None if scores is None else scores[i], rank, bool(cut[i]), named[i],
                    None if ranking.notes is None else ranking.notes[i], partial(ranking.explain, i) if ranking.explain else None,
-                   None if ranking.stage is None else ranking.stage[i])
+                   None if ranking.stage is None else ranking.stage[i], None if ranking.passages is None else ranking.passages[i])
             for rank, i in enumerate(order[:top_k], start=1)]
     has_scores = scores is not None and (not scores or any(s is not None for s in scores))
     return RankedResults(best, task.query, has_scores, ranking.usage, dict(ranking.faults), ranking.status, list(ranking.stages))

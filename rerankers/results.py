@@ -34,6 +34,7 @@ class Result:
     note: str | None = field(default=None, repr=False)      # What the model wrote of this document, where it was asked for words
     explainer: Callable[[], Any] | None = field(default=None, repr=False, compare=False)    # What `explain` asks; the method's, not kept by pickle
     stage: str | None = field(default=None, repr=False)     # Who looked at it last, where several rankers work together
+    passage: tuple[int, int] | None = field(default=None, repr=False)   # From where to where the best passage goes in `document.text`, where it was split
 
     def __getstate__(self) -> dict[str, Any]: return {**vars(self), "explainer": None}
 
@@ -78,13 +79,15 @@ class Result:
         if self.scores: extras["scores"] = dict(self.scores)
         if self.note is not None: extras["note"] = self.note
         if self.stage is not None: extras["stage"] = self.stage
+        if self.passage is not None: extras["passage"] = self.passage
         return {"rank": self.rank, "score": self.score, "doc_id": self.doc_id, "text": self.text, "metadata": dict(self.metadata), **extras}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Result:
         "The opposite of `to_dict`"
-        own = {k: row[k] for k in ("score", "rank", "truncated", "scores", "note", "stage") if k in row}
-        return cls(Document(**{k: v for k, v in row.items() if k not in own}), **own)
+        own: dict[str, Any] = {k: row[k] for k in ("score", "rank", "truncated", "scores", "note", "stage") if k in row}
+        if row.get("passage") is not None: own["passage"] = tuple(row["passage"])
+        return cls(Document(**{k: v for k, v in row.items() if k not in own and k != "passage"}), **own)
 
 # %% ../nbs/03_results.ipynb #6bc57e6a
 DOCUMENT_FIELDS = tuple(f.name for f in fields(Document))

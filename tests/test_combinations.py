@@ -14,6 +14,7 @@ from rerankers import (AuthenticationError, BadRequestError, Cascade, Document, 
 from rerankers.combine.cascades import Depth, entropy_of, margin_of
 from rerankers.combine.fallbacks import Breaker
 from rerankers.combine.fusion import FUSIONS, NORMALISERS, fitted, places_of
+from rerankers.combine.long_documents import AGGREGATES, UNITS, LongDocuments, split_spans, word_spans
 from rerankers.rankers import PointwiseRanker, Ranking, SetwiseRanker
 from rerankers.results import Usage
 from rerankers.strategies.kinds import ListwiseRanker
@@ -60,6 +61,8 @@ WHOLE = {"cascade": lambda: Cascade("bm25", Reranker("bm25", k1=0.5)), "cut casc
          "patience": lambda: Cascade(("bm25", {"misses": 3, "step": 2}), "bm25"), "listwise": lambda: Cascade(("bm25", 5), Backwards()),
          "fusion": lambda: Fusion("bm25", Reranker("bm25", b=0.1)), "weighted": lambda: Fusion("bm25", "bm25", method="combsum", weights=[2, 1]),
          "fallback": lambda: Fallback("bm25", "bm25"), "kept": lambda: Fallback("bm25", keep=True),
+         "long": lambda: LongDocuments("bm25", size=5, overlap=2), "long listwise": lambda: LongDocuments(Backwards(), size=3),
+         "passages in stages": lambda: Cascade(("bm25", 5), LongDocuments("bm25", size=4)),
          "nested": lambda: Fallback(Cascade(("bm25", 4), Fusion("bm25", "bm25")), "bm25")}
 
 
@@ -75,7 +78,7 @@ def test_every_document_once(name, docs):
     assert sorted(order(results)) == list(range(len(docs))) and [r.rank for r in results] == list(range(1, len(docs) + 1))
 
 
-@pytest.mark.parametrize("name", [n for n in WHOLE if n != "listwise"])
+@pytest.mark.parametrize("name", [n for n in WHOLE if "listwise" not in n])
 def test_written_down_and_made_again(name):
     whole = WHOLE[name]()
     spec = whole.spec
@@ -337,3 +340,70 @@ def test_nobody_is_left():
     with pytest.raises(ProviderError, match="left alone after its failures"): ranker.rank(QUERY, TEXTS)
     kept = Fallback(Faulty(ServerError("down")), keep=True).rank(QUERY, [Document(t, i + 5) for i, t in enumerate(TEXTS)])
     assert order(kept) == list(range(5, 5 + len(TEXTS))) and not kept.has_scores and kept.status.startswith("nobody answered")
+
+
+# ---------- long documents
+
+PIECES = ["To be. ", "or not", "to be! ", "\n\n", "\n# Act I\n", "生存还是毁灭。", "that", "is", " ", "the question? ", "e.g. this", "\t"]
+PROSE = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@given(text=PROSE, size=st.integers(1, 12), overlap=st.integers(0, 11))
+def test_passages_have_every_word_and_no_more_than_fit(unit, text, size, overlap):
+    overlap = min(overlap, size - 1)
+    spans = split_spans(text, unit=unit, size=size, overlap=overlap)
+    words = word_spans(text, (0, len(text)))
+    assert spans and all(0 <= a <= b <= len(text) for a, b in spans)
+    assert all(any(a <= start and end <= b for a, b in spans) for start, end in words), "a word is lost or cut in two"
+    assert all(len(word_spans(text, span)) <= size for span in spans) and spans == sorted(set(spans))
+    if overlap == 0: assert sum(len(word_spans(text, span)) for span in spans) == len(words)
+
+
+@given(DOCS, st.sampled_from(sorted(AGGREGATES)))
+def test_short_documents_are_ranked_as_ever(docs, aggregate):
+    plain, same = Points().rank(QUERY, docs), LongDocuments(Points(), size=50, aggregate=aggregate).rank(QUERY, docs)
+    assert order(same) == order(plain) and all(r.passage is None for r in same)
+    if aggregate != "ranks": assert scores(same) == scores(plain)
+
+
+@pytest.mark.parametrize("how", AGGREGATES)
+def test_the_best_passage_is_named_and_its_score_is_the_documents(how):
+    docs = ["one two three. a b c. four five six.", "nothing here at all. seven eight nine.", "short"]
+    ranker = LongDocuments("bm25", size=3, aggregate=how)
+    results = ranker.rank("a b c", docs)
+    best = results.get_result_by_docid(0)
+    assert best.rank == 1 or how in ("first", "mean")
+    assert docs[0][slice(*best.passage)] == "a b c." and results.get_result_by_docid(2).passage is None
+    again = type(results).from_dict(results.to_dict())
+    assert again == results and again.get_result_by_docid(0).passage == best.passage
+
+
+def test_an_order_of_passages_is_an_order_of_documents():
+    results = LongDocuments(Backwards(), size=3).rank(QUERY, ["a b c. d e f. g h i.", "x", "y z."])
+    assert order(results) == [2, 1, 0] and not results.has_scores
+
+
+def test_titles_and_metadata_stay_with_passages():
+    seen = []
+    class Sees(PointwiseRanker):
+        words = ("sees-views",)
+        def score_pairs(self, pairs, call):
+            seen.extend(text for _, text in pairs)
+            return [0.0] * len(pairs)
+    doc = {"title": "Hamlet", "text": "a b c. d e f.", "year": 1603}
+    LongDocuments(Sees(), size=3).rank(QUERY, [doc])
+    assert seen == ["Hamlet a b c.", "Hamlet d e f."] or seen == ["Hamlet\na b c.", "Hamlet\nd e f."]
+    seen.clear()
+    results = LongDocuments(Sees(), size=3, titles=False).rank(QUERY, [doc])
+    assert seen == ["a b c.", "d e f."] and results[0].document.text == doc["text"] and results[0].metadata["year"] == 1603
+
+
+@pytest.mark.parametrize("split", [lambda text: [], lambda text: ["elsewhere"], lambda text: [(0, 10 ** 6)], lambda text: [(3, 1)]])
+def test_a_splitter_that_is_wrong_is_an_error(split):
+    with pytest.raises(InputError, match="split="): LongDocuments("bm25", split=split).rank(QUERY, ["a b c d e f"])
+
+
+@pytest.mark.parametrize("wrong", [dict(size=0), dict(overlap=-1), dict(size=5, overlap=5), dict(aggregate="best"), dict(split="lines"), dict(split="tokens")])
+def test_what_is_no_split(wrong):
+    with pytest.raises(InputError): LongDocuments("bm25", **wrong)

@@ -2,5 +2,6 @@
 from rerankers.combine.cascades import Cascade, Depth
 from rerankers.combine.fallbacks import Fallback
 from rerankers.combine.fusion import Fusion, fitted
+from rerankers.combine.long_documents import LongDocuments
 
-__all__ = ["Cascade", "Depth", "Fallback", "Fusion", "fitted"]
+__all__ = ["Cascade", "Depth", "Fallback", "Fusion", "LongDocuments", "fitted"]

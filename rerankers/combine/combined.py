@@ -55,7 +55,7 @@ class Play:
     ):
         n = len(task.documents)
         self.task, self.plan, self.asks, self.ranking = task, plan, list[Ask](), Ranking(order=range(n))
-        self.cut, self.last, self.notes = [False] * n, [None] * n, [None] * n   # type: list[bool], list[Any], list[Any]
+        self.cut, self.last, self.notes, self.passages = [False] * n, [None] * n, [None] * n, [None] * n    # type: list[bool], list[Any], list[Any], list[Any]
         self.sets, self.told = dict[str, list[float | None]](), dict[int, tuple[Ranking, int]]()
         self.faults, self.stages = Counter[str](), list[Stage]()
         self.tell(None)
@@ -86,6 +86,8 @@ class Play:
             row[position] = value if row[position] is None or value is None else max(row[position], value)  # type: ignore[type-var]
         self.cut[position] = self.cut[position] or bool(ranking.truncated is not None and ranking.truncated[i])
         self.last[position] = name
+        if score is not None and score != self.sets[name][position]: return     # another piece of the document is better
+        if ranking.passages is not None: self.passages[position] = ranking.passages[i]
         if ranking.notes is not None and ranking.notes[i] is not None: self.notes[position] = ranking.notes[i]
         if ranking.explain is not None: self.told[position] = ranking, i
 
@@ -95,7 +97,7 @@ class Play:
         late = "; ".join(f"{s.name}: {s.status}" for s in self.stages if s.status != COMPLETE)
         scored = {name: row for name, row in self.sets.items() if any(v is not None for v in row)}
         return replace(self.ranking, order=self.ranking.best_first(), truncated=self.cut, sets={**scored, **self.ranking.sets},
-                       stages=self.stages, stage=self.last,
+                       stages=self.stages, stage=self.last, passages=self.ranking.passages or (self.passages if any(self.passages) else None),
                        notes=self.notes if any(note is not None for note in self.notes) else None, explain=self._explained if self.told else None,
                        usage=sum(usages, Usage()) if usages else None, faults=dict(self.faults),
                        status=late or COMPLETE if self.ranking.status == COMPLETE else self.ranking.status)
