@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rerankers import (AuthenticationError, BadRequestError, Cascade, Document, Fallback, Fusion, InputError, ProviderError, ProviderTimeoutError,
                        RateLimitError, Reranker, ServerError, Spec, UnusableAnswer)
 from rerankers.combine.cascades import Depth, entropy_of, margin_of
+from rerankers.combine.diversity import Diverse, mmr, xquad
 from rerankers.combine.fallbacks import Breaker
 from rerankers.combine.fusion import FUSIONS, NORMALISERS, fitted, places_of
 from rerankers.combine.long_documents import AGGREGATES, UNITS, LongDocuments, split_spans, word_spans
@@ -63,6 +64,7 @@ WHOLE = {"cascade": lambda: Cascade("bm25", Reranker("bm25", k1=0.5)), "cut casc
          "fallback": lambda: Fallback("bm25", "bm25"), "kept": lambda: Fallback("bm25", keep=True),
          "long": lambda: LongDocuments("bm25", size=5, overlap=2), "long listwise": lambda: LongDocuments(Backwards(), size=3),
          "passages in stages": lambda: Cascade(("bm25", 5), LongDocuments("bm25", size=4)),
+         "diverse": lambda: Diverse("bm25", weight=0.5), "only diverse": lambda: Diverse("bm25", weight=0, copies=0.5),
          "nested": lambda: Fallback(Cascade(("bm25", 4), Fusion("bm25", "bm25")), "bm25")}
 
 
@@ -407,3 +409,52 @@ def test_a_splitter_that_is_wrong_is_an_error(split):
 @pytest.mark.parametrize("wrong", [dict(size=0), dict(overlap=-1), dict(size=5, overlap=5), dict(aggregate="best"), dict(split="lines"), dict(split="tokens")])
 def test_what_is_no_split(wrong):
     with pytest.raises(InputError): LongDocuments("bm25", **wrong)
+
+
+# ---------- diversity
+
+def rows(n): return st.lists(st.lists(st.floats(0, 1), min_size=n, max_size=n), min_size=n, max_size=n)
+
+
+@given(st.integers(1, 8).flatmap(lambda n: st.tuples(st.lists(st.floats(0, 1), min_size=n, max_size=n), rows(n))))
+def test_mmr_with_a_weight_of_one_changes_nothing_and_always_has_all(made):
+    relevance, alike = made
+    assert mmr(relevance, alike, 1) == sorted(range(len(relevance)), key=lambda i: -relevance[i]) == xquad(relevance, alike, 1)
+    for weight in (0.0, 0.3, 0.9):
+        assert sorted(mmr(relevance, alike, weight)) == sorted(xquad(relevance, alike, weight)) == list(range(len(relevance)))
+
+
+@given(DOCS)
+def test_diversity_switched_off_is_the_ranker(docs):
+    plain, same = Points().rank(QUERY, docs), Diverse(Points(), weight=1, copies=False).rank(QUERY, docs)
+    assert (order(same), scores(same)) == (order(plain), scores(plain)) and not any(r.note for r in same)
+
+
+def slow_mmr(relevance, alike, weight):
+    "The formula as it is printed"
+    left, chosen = list(range(len(relevance))), []
+    while left:
+        def value(i): return weight * relevance[i] - (1 - weight) * max((alike[j][i] for j in chosen), default=0.0)
+        best = max(value(i) for i in left)
+        pick = min((i for i in left if value(i) == best), key=lambda i: (-relevance[i], i))
+        left.remove(pick)
+        chosen.append(pick)
+    return chosen
+
+
+@given(st.integers(1, 7).flatmap(lambda n: st.tuples(st.lists(st.integers(0, 4).map(lambda v: v / 4), min_size=n, max_size=n), rows(n))))
+def test_mmr_is_the_printed_formula(made): assert mmr(*made, 0.5) == slow_mmr(*made, 0.5)
+
+
+def test_copies_follow_at_the_end_with_a_note():
+    long = "the pump of the waterworks failed on monday after a power cut"
+    results = Diverse(Points(), weight=1).rank(QUERY, [long, "something else", long.upper(), long + " again", "a third thing"])
+    at_end = [r for r in results if r.note]
+    assert len(results) == 5 and {r.doc_id for r in at_end} < {0, 2, 3} and len(at_end) == 2 and list(results[-2:]) == at_end
+    kept = next(r.doc_id for r in results if r.doc_id in (0, 2, 3))
+    assert {r.note for r in at_end} == {f"a copy of {kept}"}
+
+
+@pytest.mark.parametrize("wrong", [dict(weight=1.5), dict(weight=True), dict(copies=-1), dict(similarity="bm25"), dict(aspects="what it means")])
+def test_what_is_no_diversity(wrong):
+    with pytest.raises(InputError): Diverse("bm25", **wrong)

@@ -1,7 +1,8 @@
 "Rankers made of rankers: each takes words, specs or rankers, and is a ranker like any other"
 from rerankers.combine.cascades import Cascade, Depth
+from rerankers.combine.diversity import Diverse
 from rerankers.combine.fallbacks import Fallback
 from rerankers.combine.fusion import Fusion, fitted
 from rerankers.combine.long_documents import LongDocuments
 
-__all__ = ["Cascade", "Depth", "Fallback", "Fusion", "LongDocuments", "fitted"]
+__all__ = ["Cascade", "Depth", "Diverse", "Fallback", "Fusion", "LongDocuments", "fitted"]

@@ -96,9 +96,10 @@ class Play:
         usages = [s.usage for s in self.stages if s.usage is not None]
         late = "; ".join(f"{s.name}: {s.status}" for s in self.stages if s.status != COMPLETE)
         scored = {name: row for name, row in self.sets.items() if any(v is not None for v in row)}
+        notes = [own if own is not None else note for own, note in zip(self.ranking.notes or self.notes, self.notes)]
         return replace(self.ranking, order=self.ranking.best_first(), truncated=self.cut, sets={**scored, **self.ranking.sets},
                        stages=self.stages, stage=self.last, passages=self.ranking.passages or (self.passages if any(self.passages) else None),
-                       notes=self.notes if any(note is not None for note in self.notes) else None, explain=self._explained if self.told else None,
+                       notes=notes if any(note is not None for note in notes) else None, explain=self._explained if self.told else None,
                        usage=sum(usages, Usage()) if usages else None, faults=dict(self.faults),
                        status=late or COMPLETE if self.ranking.status == COMPLETE else self.ranking.status)
 

@@ -12,7 +12,7 @@ from ..calls import Call
 from .combined import Ask, Combination
 from .fusion import min_max, values_of
 from .parts import Part, PartsRanker, as_ranker, named_parts
-from ..errors import InputError, did_you_mean
+from ..errors import InputError
 from ..rankers import BaseRanker, Ranking, Task
 
 # %% auto #0
@@ -92,8 +92,8 @@ def xquad(
     rows = [[a or 0.0 for a in row] for row in aspects]
     chosen, open_ = list[int](), [1.0 / (len(rows) or 1)] * len(rows)       # how much of each aspect is still unserved
     while left:
-        def gain(i: int) -> float: return sum(o * row[i] for o, row in zip(open_, rows))
-        best = max(left, key=lambda i: weight * (relevance[i] or 0) + (1 - weight) * gain(i))
+        gains = {i: sum(o * row[i] for o, row in zip(open_, rows)) for i in left}
+        best = max(left, key=lambda i: weight * (relevance[i] or 0) + (1 - weight) * gains[i])     # noqa: B023
         left.remove(best)
         chosen.append(best)
         open_ = [o * (1 - row[best]) for o, row in zip(open_, rows)]
@@ -126,16 +126,17 @@ class Diverse(PartsRanker):
         weight: float = 0.7,                # λ: 1 is relevance alone, 0 diversity alone
         similarity: Any = "words",          # "words", a bi-encoder (a word, a spec or a ranker), or a function of two texts
         aspects: Callable[[str], Sequence[str]] | None = None,  # Query -> what it may mean; then xQuAD is used, else MMR
-        copies: float | None = 0.9,         # Part of their word runs that near-duplicates share; None leaves them where they are
+        copies: float | None = 0.9,         # Part of their word runs that near-duplicates share; False leaves them where they are
     ):
-        for name, value in (("weight", weight), ("copies", 1 if copies is None else copies)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1: raise InputError(f"{name}={value!r}: give a number from 0 to 1")
+        for name, value in (("weight", weight), ("copies", copies or 1)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise InputError(f"{name}={value!r}: give a number from 0 to 1")
         if aspects is not None and not callable(aspects): raise InputError(f"aspects={aspects!r}: give a function from a query to a list of queries")
         self.rankers, self.weight, self.aspects, self.copies = named_parts([ranker]), weight, aspects, copies
         self.similar = similarity_of(similarity)
         plain = similarity if not isinstance(similarity, BaseRanker) else str(similarity.spec)
         self.options = {"weight": None if weight == 0.7 else weight, "similarity": None if plain == "words" else plain, "aspects": aspects,
-                        "copies": None if copies == 0.9 else 1 if copies is None else copies}
+                        "copies": None if copies == 0.9 else copies or False}
 
     def combine(self, task: Task, call: Call) -> Combination:
         "Judge, then choose one document after the other, copies last"
@@ -149,8 +150,10 @@ class Diverse(PartsRanker):
         return self.demoted(task, said, order, texts)
 
     def demoted(self, task: Task, said: Ranking, order: list[int], texts: Sequence[str]) -> Ranking:
-        "The order with copies at its end, each with a note"
-        found = {} if self.copies is None else copies_of(texts, order, self.copies)
+        "The order with copies at its end, each with a note; it has scores of its own only where they fall along it"
+        found = copies_of(texts, order, self.copies) if self.copies else {}
         ids = [d.doc_id for d in task.documents]
         notes = [f"a copy of {ids[found[i]]!r}" if i in found else None for i in range(len(order))]
-        return Ranking(said.scores, [*(i for i in order if i not in found), *(i for i in order if i in found)], notes=notes if found else None)
+        order = [*(i for i in order if i not in found), *(i for i in order if i in found)]
+        falls = said.scores is not None and order == Ranking(said.scores).best_first()
+        return Ranking(said.scores if falls else None, order, notes=notes if found else None)
