@@ -1,6 +1,7 @@
 "Cascades, fusions and fallbacks: what must hold for any parts, any documents and any failures"
 import asyncio
 import copy
+import math
 import pickle
 import random
 from collections import Counter
@@ -15,7 +16,8 @@ from rerankers.combine.cascades import Depth, entropy_of, margin_of
 from rerankers.combine.diversity import Diverse, mmr, xquad
 from rerankers.combine.fallbacks import Breaker
 from rerankers.combine.fusion import FUSIONS, NORMALISERS, fitted, places_of
-from rerankers.combine.long_documents import AGGREGATES, UNITS, LongDocuments, split_spans, word_spans
+from rerankers.combine.long_documents import PASSAGE_AGGREGATES, UNITS, LongDocuments, split_spans, word_spans
+from rerankers.combine.signals import RECENCIES, Blend, Fields, Recency, learned, moment
 from rerankers.rankers import PointwiseRanker, Ranking, SetwiseRanker
 from rerankers.results import Usage
 from rerankers.strategies.kinds import ListwiseRanker
@@ -65,6 +67,7 @@ WHOLE = {"cascade": lambda: Cascade("bm25", Reranker("bm25", k1=0.5)), "cut casc
          "long": lambda: LongDocuments("bm25", size=5, overlap=2), "long listwise": lambda: LongDocuments(Backwards(), size=3),
          "passages in stages": lambda: Cascade(("bm25", 5), LongDocuments("bm25", size=4)),
          "diverse": lambda: Diverse("bm25", weight=0.5), "only diverse": lambda: Diverse("bm25", weight=0, copies=0.5),
+         "recency": lambda: Recency("bm25", now="2026-11-27"), "fields": lambda: Fields("bm25", boosts={"source": {"wiki": 2.0}}), "blend": lambda: Blend("bm25", "bm25"),
          "nested": lambda: Fallback(Cascade(("bm25", 4), Fusion("bm25", "bm25")), "bm25")}
 
 
@@ -362,14 +365,14 @@ def test_passages_have_every_word_and_no_more_than_fit(unit, text, size, overlap
     if overlap == 0: assert sum(len(word_spans(text, span)) for span in spans) == len(words)
 
 
-@given(DOCS, st.sampled_from(sorted(AGGREGATES)))
+@given(DOCS, st.sampled_from(sorted(PASSAGE_AGGREGATES)))
 def test_short_documents_are_ranked_as_ever(docs, aggregate):
     plain, same = Points().rank(QUERY, docs), LongDocuments(Points(), size=50, aggregate=aggregate).rank(QUERY, docs)
     assert order(same) == order(plain) and all(r.passage is None for r in same)
     if aggregate != "ranks": assert scores(same) == scores(plain)
 
 
-@pytest.mark.parametrize("how", AGGREGATES)
+@pytest.mark.parametrize("how", PASSAGE_AGGREGATES)
 def test_the_best_passage_is_named_and_its_score_is_the_documents(how):
     docs = ["one two three. a b c. four five six.", "nothing here at all. seven eight nine.", "short"]
     ranker = LongDocuments("bm25", size=3, aggregate=how)
@@ -458,3 +461,58 @@ def test_copies_follow_at_the_end_with_a_note():
 @pytest.mark.parametrize("wrong", [dict(weight=1.5), dict(weight=True), dict(copies=-1), dict(similarity="bm25"), dict(aspects="what it means")])
 def test_what_is_no_diversity(wrong):
     with pytest.raises(InputError): Diverse("bm25", **wrong)
+
+
+# ---------- other signals
+
+DATED = st.lists(st.tuples(st.sampled_from(TEXTS), st.one_of(st.none(), st.integers(0, 2_000_000_000))), min_size=1, max_size=12)
+
+
+BY_HAND = {"half-life": lambda r, age, w: r * (1 - w + w * 0.5 ** (age / 30)), "exponential": lambda r, age, w: r + w * math.e ** (-age / 30),
+           "linear": lambda r, age, w: r * (1 - w * min(age / 30, 1))}
+
+
+@pytest.mark.parametrize("kind", RECENCIES)
+@given(docs=DATED, weight=st.sampled_from([0.0, 0.15, 1.0]))
+def test_recency_weighs_as_it_is_written(kind, docs, weight):
+    items = [{"text": text, **({} if when is None else {"date": when})} for text, when in docs]
+    results = Recency(Points(), kind=kind, weight=weight, days=30, now=1_700_000_000).rank(QUERY, items)
+    assert sorted(order(results)) == list(range(len(docs)))
+    for r in results:
+        relevance, when = r.scores["relevance"], docs[r.doc_id][1]
+        age = None if when is None else max(1_700_000_000 - when, 0) / 86_400
+        assert r.scores.get("age in days") == (None if age is None else pytest.approx(age))
+        assert r.score == pytest.approx(relevance if age is None else BY_HAND[kind](relevance, age, weight))
+    if weight == 0: assert order(results) == order(Points().rank(QUERY, [text for text, _ in docs]))
+
+
+@pytest.mark.parametrize("wrong", ["soon", True, [], "2026-13-01", float("inf"), 1e30])
+def test_what_is_no_date(wrong):
+    with pytest.raises(InputError, match="no date"): moment(wrong)
+
+
+def test_a_boost_is_asked_before_anything_is_paid_for():
+    part = Points()
+    ranker = Fields(part, boosts={"likes": lambda n: -1})
+    with pytest.raises(InputError, match="boost of likes"): ranker.rank(QUERY, [{"text": "a", "likes": 3}])
+    assert not part.seen
+
+
+@pytest.mark.parametrize("make", [lambda: Recency("bm25", kind="quadratic"), lambda: Recency("bm25", days=0), lambda: Recency("bm25", weight=2),
+                                  lambda: Recency("bm25", now="x"), lambda: Fields("bm25", boosts={}), lambda: Fields("bm25", boosts={"a": 3}), lambda: Blend("bm25", weights=[1, 2]),
+                                  lambda: Blend("bm25", normalise="softmax"), lambda: Blend("bm25", model="lightgbm"), lambda: Blend()])
+def test_what_is_no_signal(make):
+    with pytest.raises(InputError): make()
+
+
+def test_a_blend_believes_whoever_is_right_and_takes_models():
+    pytest.importorskip("sklearn")
+    class Knows(PointwiseRanker):
+        words = ("knows-signals",)
+        def score_pairs(self, pairs, call): return [float(text.endswith(query)) for query, text in pairs]
+    queries, docs = ["0", "1", "2", "3"], [f"document {i}" for i in range(10)]
+    blend = learned(Blend(Points(3), Knows()), queries, docs, [{int(q): 1} for q in queries])
+    assert all(blend.rank(q, docs)[0].doc_id == int(q) for q in queries) and blend.weights[1] > abs(blend.weights[0])
+    class Second:
+        def predict(self, rows): return [row[1] for row in rows]
+    assert Blend(Points(3), Knows(), model=Second()).rank("2", docs)[0].doc_id == 2

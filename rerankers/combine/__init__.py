@@ -4,5 +4,6 @@ from rerankers.combine.diversity import Diverse
 from rerankers.combine.fallbacks import Fallback
 from rerankers.combine.fusion import Fusion, fitted
 from rerankers.combine.long_documents import LongDocuments
+from rerankers.combine.signals import Blend, Fields, Recency, learned
 
-__all__ = ["Cascade", "Depth", "Diverse", "Fallback", "Fusion", "LongDocuments", "fitted"]
+__all__ = ["Blend", "Cascade", "Depth", "Diverse", "Fallback", "Fields", "Fusion", "LongDocuments", "Recency", "fitted", "learned"]

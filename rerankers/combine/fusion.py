@@ -16,16 +16,16 @@ from ..errors import InputError, did_you_mean, need
 from ..rankers import Ranking, Task, check_positive
 
 # %% auto #0
-__all__ = ['Row', 'NORMALISERS', 'FUSIONS', 'WEIGHT_STEPS', 'places_of', 'values_of', 'min_max', 'z_score', 'by_rank', 'Values',
-           'reciprocal_rank', 'comb_sum', 'comb_mnz', 'borda_count', 'checked_weights', 'Fusion', 'fitted',
+__all__ = ['ScoreRow', 'NORMALISERS', 'FUSIONS', 'WEIGHT_STEPS', 'places_of', 'values_of', 'min_max', 'z_score', 'by_rank',
+           'Values', 'reciprocal_rank', 'comb_sum', 'comb_mnz', 'borda_count', 'checked_weights', 'Fusion', 'fitted',
            'with_weights', 'judged_by']
 
 # %% ../../nbs/combine/03_fusion.ipynb #b1325352
-Row = list[float | None]    # One value a document; None: the ranking does not judge it
+ScoreRow = list[float | None]    # One value a document; None: the ranking does not judge it
 
 def places_of(
     ranking: Ranking,   # Scores, or an order
-) -> Row:
+) -> ScoreRow:
     "The place of each document from 1; equal scores share the best of their places"
     order = ranking.best_first()
     if ranking.scores is None or ranking.order is not None:
@@ -37,40 +37,40 @@ def places_of(
 
 def values_of(
     ranking: Ranking,   # Scores, or an order
-) -> Row:
+) -> ScoreRow:
     "The score of each document; of an order minus the place"
     if ranking.scores is not None and ranking.order is None: return list(ranking.scores)
     return [None if place is None else -place for place in places_of(ranking)]
 
 # %% ../../nbs/combine/03_fusion.ipynb #3cd373c3
-def min_max(row: Row) -> Row:
+def min_max(row: ScoreRow) -> ScoreRow:
     "The worst is 0, the best 1"
     known = [s for s in row if s is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
     return [None if s is None else (s - low) / (high - low) if high > low else 0.5 for s in row]
 
-def z_score(row: Row) -> Row:
+def z_score(row: ScoreRow) -> ScoreRow:
     "Mean 0, standard deviation 1"
     known = [s for s in row if s is not None]
     mean = math.fsum(known) / (len(known) or 1)
     spread = math.sqrt(math.fsum((s - mean) ** 2 for s in known) / (len(known) or 1))
     return [None if s is None else (s - mean) / spread if spread else 0.0 for s in row]
 
-def by_rank(row: Row) -> Row:
+def by_rank(row: ScoreRow) -> ScoreRow:
     "1 for the first place, evenly down to 1 / n for the last"
     return [None if place is None else 1 - (place - 1) / len(row) for place in places_of(Ranking(row))]
 
-NORMALISERS: dict[str, Callable[[Row], Row]] = {"minmax": min_max, "zscore": z_score, "rank": by_rank, "none": list}
+NORMALISERS: dict[str, Callable[[ScoreRow], ScoreRow]] = {"minmax": min_max, "zscore": z_score, "rank": by_rank, "none": list}
 
 # %% ../../nbs/combine/03_fusion.ipynb #8ec109d2
 @dataclass(frozen=True)
 class Values:
     "What all rankings say of a query's documents"
-    places: list[Row]           # One row a ranking
-    scores: list[Row]           # Likewise, in a common range
+    places: list[ScoreRow]           # One row a ranking
+    scores: list[ScoreRow]           # Likewise, in a common range
     weights: Sequence[float]    # One a ranking
 
-    def total(self, rows: list[Row], worth: Callable[[float], float], lowest: bool = False) -> list[float]:
+    def total(self, rows: list[ScoreRow], worth: Callable[[float], float], lowest: bool = False) -> list[float]:
         "The weighted sum of what each value is worth; of a missing one nothing, or that row's lowest"
         floors = [min((worth(v) for v in row if v is not None), default=0.0) if lowest else 0.0 for row in rows]
         columns = zip(*([floor if v is None else worth(v) for v in row] for row, floor in zip(rows, floors)))

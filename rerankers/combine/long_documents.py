@@ -20,8 +20,8 @@ from ..errors import InputError, did_you_mean
 from ..rankers import BaseRanker, Ranking, Task, check_positive
 
 # %% auto #0
-__all__ = ['Span', 'UNITS', 'WORD', 'AGGREGATES', 'TOKENIZERS', 'units', 'word_spans', 'grouped', 'split_spans', 'token_spans',
-           'own_spans', 'kmax', 'by_document', 'tokenizer_of', 'LongDocuments']
+__all__ = ['Span', 'UNITS', 'WORD', 'PASSAGE_AGGREGATES', 'TOKENIZERS', 'units', 'word_spans', 'grouped', 'split_spans',
+           'token_spans', 'own_spans', 'kmax', 'by_document', 'tokenizer_of', 'LongDocuments']
 
 # %% ../../nbs/combine/05_long_documents.ipynb #03c12a61
 Span = tuple[int, int]      # From where to where, in characters of the text
@@ -120,7 +120,7 @@ def kmax(found: list[float], k: int = 3) -> float:
     best = sorted(found, reverse=True)[:k]
     return math.fsum(best) / len(best)
 
-AGGREGATES: dict[str, Callable[[list[float]], float]] = {
+PASSAGE_AGGREGATES: dict[str, Callable[[list[float]], float]] = {
     "max": max, "mean": lambda found: math.fsum(found) / len(found), "first": lambda found: found[0], "kmax": kmax, "ranks": math.fsum}
 
 def by_document(
@@ -135,7 +135,7 @@ def by_document(
         values = [None if v is None else 1 / place[i] for i, v in enumerate(values)]
     known = [[i for i in group if values[i] is not None] for group in groups]
     best = [max(group, key=lambda i: (values[i], -i)) if group else None for group in known]
-    scores = [AGGREGATES[how]([float(values[i]) for i in group]) if group else None for group in known]     # type: ignore[arg-type]
+    scores = [PASSAGE_AGGREGATES[how]([float(values[i]) for i in group]) if group else None for group in known]     # type: ignore[arg-type]
     whole = Ranking(scores, status=said.status)
     return (whole if said.scores is not None or how == "ranks" else Ranking(order=whole.best_first(), status=said.status)), best
 
@@ -166,7 +166,7 @@ class LongDocuments(PartsRanker):
     ):
         if check_positive("size", size) is None or not isinstance(overlap, int) or not 0 <= overlap < size:
             raise InputError(f"size={size!r}, overlap={overlap!r}: give whole numbers, an overlap from 0 to below the size")
-        if aggregate not in AGGREGATES: raise InputError(f"aggregate={aggregate!r}. {did_you_mean(str(aggregate), AGGREGATES)}")
+        if aggregate not in PASSAGE_AGGREGATES: raise InputError(f"aggregate={aggregate!r}. {did_you_mean(str(aggregate), PASSAGE_AGGREGATES)}")
         if not callable(split) and split not in (*UNITS, "tokens"): raise InputError(f"split={split!r}. {did_you_mean(str(split), [*UNITS, 'tokens'])}")
         self.rankers = named_parts([ranker])
         self.size, self.overlap, self.aggregate, self.titles, self.split = size, overlap, aggregate, titles, split
