@@ -41,7 +41,8 @@ def rankers(dear):
 
 def candidates(data, queries, depth):
     "BM25's best of the whole collection, best first; all judged passages where each query has its own"
-    if len(data.qrels[queries[0]]) * len(data.queries) == len(data.corpus): return {q: [data.corpus[d] for d in data.qrels[q]] for q in queries}
+    own = len(data.qrels[queries[0]]) * len(data.queries) == len(data.corpus)      # each query brings its own candidates
+    if own: return {q: [data.corpus[d] for d in data.qrels[q]] for q in queries}
     found = Reranker("bm25").rank_many([data.queries[q] for q in queries], list(data.corpus.values()), top_k=depth)
     return {q: [r.document for r in ranked] for q, ranked in zip(queries, found)}
 
