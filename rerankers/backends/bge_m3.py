@@ -13,19 +13,23 @@ from typing import TYPE_CHECKING, Any
 from fastcore.meta import delegates
 from ..calls import Call
 from ..engine.forks import computes
+from ..engine.encoded import fingerprint
 from ..engine.hub import LoadOptions, checkpoint_folder
+from ..engine.towers import Encodings, Part, TwoTowerRanker
 from ..errors import InputError, ModelLoadError, did_you_mean
-from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
+from ..rankers import Ranking, check_positive
 from ..claims import Claims
 if TYPE_CHECKING:
     import numpy as np
-    from rerankers.engine.batching import Batch, Tokens
+    from rerankers.engine.batching import Batch
     from rerankers.engine.pytorch import TorchRuntime
+    from rerankers.engine.tokens import TextEncoder
+    from rerankers.engine.vectors import JointVectors
 
 # %% auto #0
-__all__ = ['PARTS', 'MODES', 'HEADS', 'Asked', 'Encoded', 'ReadM3', 'Query', 'as_query', 'dense_scores', 'sparse_scores',
+__all__ = ['PARTS', 'MODES', 'HEADS', 'Encoded', 'ReadM3', 'Query', 'as_query', 'kept', 'back', 'dense_scores', 'sparse_scores',
            'colbert_scores', 'score_sets', 'check_weights', 'check_mode', 'load_linear', 'open_m3', 'text_length',
-           'partners', 'read_batch', 'BGEM3Ranker']
+           'read_batch', 'fresh_scores', 'saved_scores', 'BGEM3Ranker']
 
 # %% ../../nbs/backends/bge_m3.ipynb #daa76fe9
 @dataclass(frozen=True)
@@ -77,6 +81,26 @@ def as_query(
     ids, place = texts.ids[row].unique(return_inverse=True)
     weights = texts.weights.new_zeros(len(ids)).scatter_reduce(0, place, texts.weights[row], "amax")
     return Query(texts.dense[row], ids, weights, texts.vectors[row][texts.mask[row]])
+
+def kept(
+    texts: Sequence[Query],     # Each by itself
+) -> JointVectors:
+    "Texts in a form that can be saved"
+    import numpy as np
+    from rerankers.engine.vectors import DenseVectors, JointVectors, SparseVectors, TokenVectors
+    rows = [Query(*(tensor.cpu().numpy() for tensor in vars(text).values())) for text in texts]
+    dense = np.stack([row.dense for row in rows]) if rows else np.empty((0, 0), dtype=np.float32)
+    return JointVectors((DenseVectors(dense), SparseVectors.of([(row.ids, row.weights) for row in rows]), TokenVectors.of([row.vectors for row in rows])))
+
+def back(
+    text: JointVectors,     # One, in the form that can be saved
+    device: Any,            # torch.device
+) -> Query:
+    "A text to compare others with on a device"
+    from rerankers.engine.pytorch import torch_module
+    words = text["sparse"]
+    arrays = (text["dense"].values[0], words.ids, words.weights, text["tokens"][0])
+    return Query(*(torch_module().from_numpy(array).to(device) for array in arrays))
 
 # %% ../../nbs/backends/bge_m3.ipynb #98c30953
 def dense_scores(query: Query, texts: Encoded) -> Any:
@@ -145,16 +169,17 @@ def load_linear(
         raise ModelLoadError(f"{path} does not belong to this model, which wants {wanted}: the file holds {layer}")
     return layer
 
-def open_m3(source: str, options: LoadOptions) -> tuple[TorchRuntime, Any]:
-    "The runtime and the tokenizer of a checkpoint; raises `ModelLoadError`"
+def open_m3(source: str, options: LoadOptions) -> tuple[TorchRuntime, Any, str]:
+    "The runtime and the tokenizer of a checkpoint, and its fingerprint; raises `ModelLoadError`"
     from rerankers.engine.pytorch import TorchRuntime, load_config, load_model, load_tokenizer
     config, tokenizer = load_config(source, options), load_tokenizer(source, options)
     folder = checkpoint_folder(source, options, ("*.json", *HEADS))
     heads = [load_linear(folder / name, config.hidden_size, outputs) for name, outputs in HEADS.items()]   # before the gigabytes
     model = load_model(source, "AutoModel", options, config=config)
+    known = fingerprint(folder, heads)
     sparse, colbert = (head.to(model.device, model.dtype).eval() for head in heads)
     special = (tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
-    return TorchRuntime(model, ReadM3(sparse, colbert, [i for i in special if i is not None])), tokenizer
+    return TorchRuntime(model, ReadM3(sparse, colbert, [i for i in special if i is not None])), tokenizer, known
 
 def text_length(
     name: str,              # Of the argument, for the error
@@ -167,34 +192,36 @@ def text_length(
     return wanted or min(512, usable or 512)
 
 # %% ../../nbs/backends/bge_m3.ipynb #ee4d5487
-Asked = tuple[int, int]     # (position of a query, position of its pair)
-
-def partners(
-    chosen: Sequence[int],                  # Documents of a batch
-    asked: Mapping[int, Sequence[Asked]],   # Document -> who asks for it
-) -> dict[int, tuple[list[int], list[int]]]:
-    "Query -> rows of the batch to compare it with, and the pairs that they answer"
-    found: dict[int, tuple[list[int], list[int]]] = {}
-    for row, document in enumerate(chosen):
-        for query, pair in asked[document]:
-            rows, pairs = found.setdefault(query, ([], []))
-            rows.append(row)
-            pairs.append(pair)
-    return found
-
+@computes
 def read_batch(runtime: TorchRuntime, batch: Batch) -> Encoded:
     "What the model says of a batch; it stays on the model's device"
     from rerankers.engine.pytorch import torch_module
-    inputs = {name: torch_module().from_numpy(array).to(runtime.device, non_blocking=True) for name, array in batch.items()}    # (texts, tokens)
-    return runtime.read(runtime.ask(runtime.model, inputs), inputs)
+    with torch_module().inference_mode():
+        inputs = {name: torch_module().from_numpy(array).to(runtime.device, non_blocking=True) for name, array in batch.items()}    # (texts, tokens)
+        return runtime.read(runtime.ask(runtime.model, inputs), inputs)
+
+@computes
+def fresh_scores(query: JointVectors, documents: Encoded, rows: Sequence[int]) -> dict[str, np.ndarray]:
+    "The three scores of texts that were just encoded, on their device"
+    from rerankers.engine.pytorch import torch_module
+    with torch_module().inference_mode():
+        asked, texts = back(query, documents.dense.device), documents.pick(rows)
+        return {name: part(asked, texts).cpu().numpy() for name, part in PARTS.items()}
+
+def saved_scores(query: JointVectors, documents: JointVectors, rows: Sequence[int], device: Any) -> dict[str, np.ndarray]:
+    "The three scores of texts that were encoded before"
+    from rerankers.engine.maxsim import maxsim
+    return {"dense": documents["dense"].rows(rows) @ query["dense"].rows([0])[0], "sparse": documents["sparse"].products(query["sparse"], rows),
+            "colbert": maxsim(query["tokens"][0], [(documents["tokens"], row) for row in rows], mean=True, device=device)}
 
 # %% ../../nbs/backends/bge_m3.ipynb #557578e2
-class BGEM3Ranker(PointwiseRanker):
+class BGEM3Ranker(TwoTowerRanker):
     "BGE-M3 by its dense, sparse and multi-vector scores and their means (Chen et al., 2024, arXiv 2402.03216)"
     words    = ("bge-m3",)
     defaults = {"en": "BAAI/bge-m3", "other": "BAAI/bge-m3"}
     claims   = Claims(files=("colbert_linear.pt",), models=(("baai/bge-m3", "XLMRobertaModel"),), names=("*bge-m3*",))
     requires = {"transformers": ("torch", "transformers", "numpy")}
+    kind, depends_on = "dense+sparse+tokens", ("max_passage_length",)
 
     @delegates(LoadOptions)
     def __init__(
@@ -212,44 +239,49 @@ class BGEM3Ranker(PointwiseRanker):
         from rerankers.engine.tokens import TextEncoder, from_transformers, usable_length
         self.model, self.mode, self.weights = model, check_mode(mode), check_weights(weights)
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
-        self.runtime, tokenizer = open_m3(model, LoadOptions(**kwargs))
+        self.runtime, tokenizer, self.fingerprint = open_m3(model, LoadOptions(**kwargs))
         vocabulary = from_transformers(tokenizer, self.runtime.model)
         usable = usable_length(self.runtime.model.config.to_dict(), vocabulary.room)
         self.pad = vocabulary.pad
         wanted = {"max_query_length": max_query_length, "max_passage_length": max_passage_length}
         self.query_encoder, self.document_encoder = (TextEncoder(vocabulary, text_length(name, n, usable)) for name, n in wanted.items())
+        self.max_passage_length = self.document_encoder.max_length
 
-    def encoded(self, tokens: Tokens, batch_size: int | None, done: Callable[[int], Any]) -> Iterator[tuple[list[int], Encoded]]:
+    def encoded(self, texts: Sequence[str], encoder: TextEncoder, call: Call) -> Iterator[Part]:
         "Texts in batches of similar length: their positions, and what the model says of them"
         from rerankers.engine.batching import make_batch, token_batches
-        runtime, budget = self.runtime, self.max_tokens or self.runtime.max_tokens
-        lengths = list(map(len, tokens["input_ids"]))
-        for chosen in token_batches(lengths, max_tokens=None if batch_size else budget, max_items=batch_size, padding=runtime.padding):
-            yield chosen, read_batch(runtime, make_batch(tokens.ids, chosen, self.pad))     # padded on the right, the first token is read
-            done(len(chosen))
-
-    def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
-        "Encode each distinct text once, compare the two of each pair in three ways"
         from rerankers.engine.progress import progress_bar
-        queries, texts = ({text: i for i, text in enumerate(dict.fromkeys(side))} for side in zip(*pairs))
-        asked, shown = self.query_encoder.texts(list(queries)), self.document_encoder.texts(list(texts))
-        places = [(queries[q], texts[d]) for q, d in pairs]
-        with progress_bar(len(queries) + len(texts), call.progress, "text") as done:
-            parts = self.compare(asked, shown, places, call.batch_size, done)
-        sets = {name: scores.tolist() for name, scores in score_sets(parts, self.weights).items()}
-        return Ranking(sets[self.mode], truncated=[asked.cut[q] or shown.cut[d] for q, d in places], sets=sets)
+        tokens, budget = encoder.texts(texts), self.max_tokens or self.runtime.max_tokens
+        batches = token_batches(list(map(len, tokens["input_ids"])), max_tokens=None if call.batch_size else budget,
+                                max_items=call.batch_size, padding=self.runtime.padding)
+        with progress_bar(len(texts), call.progress, "text") as done:
+            for chosen in batches:
+                said: Any = read_batch(self.runtime, make_batch(tokens.ids, chosen, self.pad))  # padded on the right, the first token is read
+                yield chosen, Encodings(said, [tokens.cut[i] for i in chosen])
+                done(len(chosen))
 
-    @computes
-    def compare(self, asked: Tokens, shown: Tokens, places: Sequence[tuple[int, int]], batch_size: int | None,
-                done: Callable[[int], Any]) -> dict[str, np.ndarray]:
-        "Scores by the name of a part, each (pairs,), for pairs of (position of a query, position of a document)"
-        import numpy as np
-        from rerankers.engine.pytorch import torch_module
-        scores, partner = {name: np.empty(len(places)) for name in PARTS}, dict[int, list[Asked]]()
-        for pair, (query, document) in enumerate(places): partner.setdefault(document, []).append((query, pair))
-        with torch_module().inference_mode():
-            known = {i: as_query(found, row) for chosen, found in self.encoded(asked, batch_size, done) for row, i in enumerate(chosen)}
-            for chosen, found in self.encoded(shown, batch_size, done):
-                for query, (rows, wanted) in partners(chosen, partner).items():
-                    for name, part in PARTS.items(): scores[name][wanted] = part(known[query], found.pick(rows)).cpu().numpy()
-        return scores
+    def collected(self, texts: Sequence[str], encoder: TextEncoder, call: Call) -> Encodings:
+        "All texts at once, in a form that can be saved"
+        rows, cut = dict[int, Query](), [False] * len(texts)
+        found: Any
+        for chosen, found in self.encoded(texts, encoder, call):
+            for row, i in enumerate(chosen): rows[i], cut[i] = as_query(found.vectors, row), found.cut[row]
+        return Encodings(kept([rows[i] for i in range(len(texts))]), cut)
+
+    def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
+        "Each text in three ways"
+        return self.collected(queries, self.query_encoder, call), self.collected(documents, self.document_encoder, call)
+
+    def in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterator[Part]]:
+        "Queries are kept, documents pass through batch by batch"
+        return self.collected(queries, self.query_encoder, call), self.encoded(documents, self.document_encoder, call)
+
+    def compare(self, query: Any, documents: Any, rows: Sequence[int]) -> dict[str, np.ndarray]:
+        "Scores by the name of a part"
+        if isinstance(documents, Encoded): return fresh_scores(query, documents, rows)
+        return saved_scores(query, documents, rows, self.runtime.device)
+
+    def ranked(self, sets: dict[str, np.ndarray]) -> Ranking:
+        "The parts and their means, of which one ranks"
+        found = {name: scores.tolist() for name, scores in score_sets(sets, self.weights).items()}
+        return Ranking(found[self.mode], sets=found)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
 from ..calls import Call
+from ..engine.encoded import fingerprint
 from ..engine.hub import LoadOptions
 from ..engine.local import LocalModel
 from ..engine.settings import TextSettings, said_in, text_settings
+from ..engine.towers import DOCUMENT, QUERY, DenseTowerRanker, Encodings, distinct
 from ..errors import InputError, ModelLoadError, did_you_mean
-from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
+from ..rankers import check_positive
 from ..claims import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from rerankers.engine.tokens import TextEncoder
 
 # %% auto #0
-__all__ = ['SIMILARITIES', 'LATE', 'QUERY', 'DOCUMENT', 'cosine', 'dot', 'euclidean', 'manhattan', 'pick_similarity',
-           'saved_prompts', 'pooled_rows', 'check_single', 'text_encoders', 'joined', 'BiEncoderRanker']
+__all__ = ['SIMILARITIES', 'LATE', 'cosine', 'dot', 'euclidean', 'manhattan', 'pick_similarity', 'saved_prompts', 'pick_prompts',
+           'pooled_rows', 'check_single', 'text_encoders', 'BiEncoderRanker']
 
 # %% ../../nbs/backends/biencoder.ipynb #84e8c2ec
 def cosine(q: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -62,6 +64,15 @@ def saved_prompts(
     prompts = st_config.get("prompts") or {}
     return prompts.get("query") or "", next((prompts[k] for k in ("document", "passage", "corpus") if prompts.get(k)), "")
 
+def pick_prompts(
+    st_config: dict[str, Any],  # config_sentence_transformers.json
+    query: str | None,          # The caller's wish
+    document: str | None,       # Likewise
+) -> tuple[str, str]:
+    "What to put before a query and before a document: what the caller says, else what the folder says"
+    asked, told = saved_prompts(st_config)
+    return asked if query is None else query, told if document is None else document
+
 # %% ../../nbs/backends/biencoder.ipynb #3b9f0c01
 def pooled_rows(
     ids: Sequence[Sequence[int]],   # Of prompt and text
@@ -80,8 +91,6 @@ def check_single(folder: Path) -> None:
         raise ModelLoadError(f"{folder} is a late-interaction model ({said or 'MultiVectorMask'}), a vector for each token: load it with model_type='colbert'")
 
 # %% ../../nbs/backends/biencoder.ipynb #b1e0a002
-QUERY, DOCUMENT = "query", "document"
-
 def text_encoders(
     tokenizer: Any,             # A transformers tokenizer
     settings: TextSettings,     # The folder's
@@ -102,20 +111,15 @@ def text_encoders(
     made = {want: make(*want) for want in dict.fromkeys(wanted.values())}
     return {kind: made[want] for kind, want in wanted.items()}
 
-def joined(parts: list[Tokens]) -> Tokens:
-    "The tokens of several encoders, one after the other"
-    from rerankers.engine.batching import Tokens
-    cut = [lost for part in parts for lost in part.cut]
-    return Tokens({name: [ids for part in parts for ids in part[name]] for name in parts[0].ids}, cut)
-
 # %% ../../nbs/backends/biencoder.ipynb #9df30cf5
-class BiEncoderRanker(LocalModel, PointwiseRanker):
+class BiEncoderRanker(LocalModel, DenseTowerRanker):
     "Embedding models by the similarity of their vectors (Reimers and Gurevych, 2019, arXiv 1908.10084)"
     words    = ("biencoder", "bi-encoder")
     defaults = {"en": "sentence-transformers/all-MiniLM-L6-v2", "other": "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"}
     claims   = Claims(st_types=("SentenceTransformer",), modules=("Pooling",),
                       names=("sentence-transformers/*", "*/e5-*", "*/multilingual-e5-*", "*/bge-small-*", "*/bge-base-*", "*/bge-large-*", "*embed*"))
     requires = {"transformers": ("torch", "transformers", "numpy")}
+    depends_on = ("document_prompt", "max_length", "truncate_dim")
 
     @delegates(LoadOptions)
     def __init__(
@@ -142,15 +146,15 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         head = load_head(folder, settings)
         self.runtime, _ = open_trunk(model, head, settings, options, path)
         tokenizer = load_tokenizer(model, settings.options(options), path)
-        found = saved_prompts(st_config)
         self.model, self.batch_size, self.max_tokens = model, check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
-        self.query_prompt, self.document_prompt = (own if given is None else given for given, own in zip((query_prompt, document_prompt), found))
+        self.query_prompt, self.document_prompt = pick_prompts(st_config, query_prompt, document_prompt)
         self.truncate_dim = check_positive("truncate_dim", st_config.get("truncate_dim") if truncate_dim is None else truncate_dim)
         self.include_prompt, self.special = head.include_prompt or settings.message is not None, frozenset(tokenizer.all_special_ids)
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
         self.encoders = text_encoders(tokenizer, settings, self.runtime.model, max_length, (self.query_prompt, self.document_prompt))
         self.before = ("", "") if settings.message else (self.query_prompt, self.document_prompt)
         self.pad, self.side = self.encoders[QUERY].vocabulary.pad, "right"      # pooled by the mask; few models take the left
+        self.max_length, self.fingerprint = self.encoders[DOCUMENT].max_length, fingerprint(folder)
 
     def prompt_length(self, prompt: str, kind: str) -> int:
         "Tokens of a prompt that pooling leaves out: those it has by itself, without a special one at its end"
@@ -174,14 +178,13 @@ class BiEncoderRanker(LocalModel, PointwiseRanker):
         "Texts as vectors, (texts, dim); prompt and `kind` ('query', 'document', or neither) are the caller's business"
         return self.vectors(self.tokens(texts, [prompt] * len(texts), kind), Call(batch_size, progress))
 
-    def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
-        "Encode each distinct text once, compare the vectors of each pair"
+    def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
+        "A vector for each text, all of them from one run"
+        from rerankers.engine.batching import Tokens
+        from rerankers.engine.vectors import DenseVectors
         kinds = (QUERY, DOCUMENT) if self.encoders[QUERY] is not self.encoders[DOCUMENT] else ("", "")
-        sides = [tuple(zip(kinds, self.before, pair)) for pair in pairs]        # (kind, prompt, text) of query and document
-        groups = {kind: list(dict.fromkeys(side for pair in sides for side in pair if side[0] == kind)) for kind in kinds}
-        place = {side: i for i, side in enumerate(side for group in groups.values() for side in group)}
-        tokens = joined([self.tokens([text for _, _, text in group], [prompt for _, prompt, _ in group], kind) for kind, group in groups.items()])
-        vectors: Any = self.vectors(tokens, call).astype("float64")   # (texts, dim)
-        queries, documents = ([place[pair[i]] for pair in sides] for i in range(2))
-        cut = [tokens.cut[q] or tokens.cut[d] for q, d in zip(queries, documents)]
-        return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=cut)
+        sides, places = distinct([(kind, prompt, text) for kind, prompt, texts in zip(kinds, self.before, (queries, documents)) for text in texts])
+        groups = [[side for side in sides if side[0] == kind] for kind in dict.fromkeys(kinds)]     # in the order of `sides`
+        tokens = Tokens.joined([self.tokens([text for _, _, text in group], [prompt for _, prompt, _ in group], kind)
+                                for kind, group in zip(dict.fromkeys(kinds), groups)])
+        return Encodings(DenseVectors(self.vectors(tokens, call)), tokens.cut).pick(places).split(len(queries))

@@ -13,21 +13,22 @@ from fastcore.meta import delegates
 from ..calls import Call
 from .colbert_files import (MAIN_WEIGHTS, LateSettings, bounded, in_and_out, load_projection, native_config, overridden, read_settings,
                                               transformer_settings)
-from ..documents import Document, readable, to_documents
-from ..engine.encoded import MADE_BY, EncodedDocument, EncodedDocuments, Fresh, check_store, check_text, fingerprint, plain
+from ..documents import readable
+from ..engine.encoded import DESCRIPTIONS, EncodedDocuments as EncodedDocuments, fingerprint
 from ..engine.hub import SMALL_FILES, LoadOptions, checkpoint_folder
 from ..engine.local import LocalModel
 from ..engine.settings import lower_first
+from ..engine.towers import Encodings, TwoTowerRanker
 from ..errors import InputError, ModelLoadError
-from ..rankers import Pair, PointwiseRanker, Ranking, Task, check_positive, in_parts
+from ..rankers import check_positive
 from ..claims import Claims, read_modules
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Tokens
 
 # %% auto #0
-__all__ = ['ReadTokens', 'LateEncoder', 'known_id', 'known_marker', 'check_markers', 'skipped_ids', 'filling_id', 'TokenMatrix',
-           'ColBERTRanker', 'one_of', 'skiplist_given']
+__all__ = ['MADE_BY', 'ReadTokens', 'LateEncoder', 'known_id', 'known_marker', 'check_markers', 'skipped_ids', 'filling_id',
+           'TokenMatrix', 'ColBERTRanker', 'one_of', 'skiplist_given']
 
 # %% ../../nbs/backends/colbert.ipynb #b6e7528e
 class ReadTokens:
@@ -136,13 +137,16 @@ class TokenMatrix:
         return [(q, self.document[i], float(row[i])) for q, row in zip(self.query, self.similarities) for i in [int(row.argmax())]]
 
 # %% ../../nbs/backends/colbert.ipynb #5726c570
-class ColBERTRanker(LocalModel, PointwiseRanker):
+MADE_BY = ("document_marker", "inserted", "document_prompt", "document_length", "skiplist", "skip_pieces", "skip_documents", "only", "lower", "strip")
+
+class ColBERTRanker(LocalModel, TwoTowerRanker):
     "Late interaction with any trunk (Khattab and Zaharia, 2020, arXiv 2004.12832; github.com/stanford-futuredata/ColBERT, github.com/lightonai/pylate)"
     words    = ("colbert", "late-interaction", "pylate")
     defaults = {"en": "lightonai/LateOn", "ja": "bclavie/JaColBERTv2", "other": "lightonai/mLateOn"}
     claims   = Claims(files=("artifact.metadata",), st_types=("ColBERT", "MultiVectorEncoder"), modules=("MultiVectorMask",), architectures=("HF_ColBERT",),
                       names=("*colbert*", "*lateon*", "*-embed-*-late-*", "*uibk-embedding*", "*kure-v2*"))
     requires = {"transformers": ("torch", "transformers", "numpy")}
+    kind, explains = "tokens", True
 
     @delegates(LoadOptions)
     def __init__(
@@ -203,16 +207,20 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         from rerankers.engine.pytorch import TorchRuntime
         whole = folder if read_modules(folder) else checkpoint_folder(self.model, options, (*SMALL_FILES, "artifact.metadata", *MAIN_WEIGHTS))
         layers = [layer for _, layer in load_projection(whole, trunk.config.hidden_size, self.projection)]
-        self.fingerprint = fingerprint(whole, layers)
+        self.fingerprint = fingerprint(whole, layers, described=DESCRIPTIONS)
         self.dim = next((s for s in (in_and_out(layer)[1] for layer in layers[::-1]) if s), trunk.config.hidden_size)
         self.runtime: Any = TorchRuntime(trunk, ReadTokens([layer.to(trunk.device) if hasattr(layer, "to") else layer for layer in layers]))
 
     @property
-    def made_by(self) -> dict[str, Any]:
-        "What encoded documents must have been made by to be ranked here; the model's name is for people"
+    def document_settings(self) -> dict[str, Any]:
+        "What changes the vectors of a document, by its names in `LateSettings`"
         chosen = {name: getattr(self.settings, name) for name in MADE_BY}
-        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
-        return {"model": self.model, "projection": self.projection, "dim": self.dim, "fingerprint": self.fingerprint, **listed}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        "What encoded documents must have been made by; without its projection a model is another"
+        return {"model": self.model, "projection": self.projection, "dim": self.dim, **super().made_by}
 
     def vectors(self, texts: Sequence[str], encoder: LateEncoder, call: Call) -> tuple[list[np.ndarray], list[bool]]:
         "Vectors of the tokens that count, (tokens, dim) a text, and which texts were cut"
@@ -224,55 +232,21 @@ class ColBERTRanker(LocalModel, PointwiseRanker):
         for i, row in zip(full, made): found[i] = np.ascontiguousarray(row[:len(scored[i])][scored[i]])     # (tokens and padding, dim) -> (tokens, dim)
         return found, tokens.cut
 
-    def encode(
-        self,
-        docs: Any,                      # Documents of any shape that `rank` takes
-        *,
-        precision: str = "float32",     # "float32", "float16" or "int8": 4, 2 or 1 bytes a number
-        batch_size: int | None = None,  # Texts a step
-        progress: bool | None = None,   # Progress bar
-    ) -> EncodedDocuments:
-        "Documents with their token vectors, to be ranked for any number of queries"
+    def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
+        "Vectors of the tokens of each text"
         from rerankers.engine.maxsim import TokenVectors
-        items = [plain(d) for d in to_documents(docs)]
-        found, cut = self.vectors([self.view(d) for d in items], self.documents, Call(batch_size, progress))
-        return EncodedDocuments(items, TokenVectors.of(found, precision, self.dim), self.made_by, cut)
+        sides = self.vectors(queries, self.queries, call), self.vectors(documents, self.documents, call)
+        asked, told = (Encodings(TokenVectors.of(found, dim=self.dim), cut) for found, cut in sides)
+        return asked, told
 
-    def score_pairs(self, pairs: list[Pair], call: Call) -> list[float]:
-        "Scores of single pairs; `answer` does it for whole lists"
-        tasks = [Task(query, [Document(text)]) for query, text in pairs]
-        return [(r.scores or [None])[0] or 0.0 for r in self._judged(tasks, call)]
-
-    def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "All documents, or as many of the first as there is time for"
-        return in_parts(tasks, call, self._judged)
-
-    def _judged(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "Encode each distinct text once, and let each query look through its documents"
-        encoded = [d for t in tasks for d in t.documents if isinstance(d, EncodedDocument)]
-        for store in {id(d.store): d.store for d in encoded}.values(): check_store(store, self.made_by, repr(self))
-        for doc in encoded: check_text(doc)
-        queries = {text: i for i, text in enumerate(dict.fromkeys(readable(t.query) for t in tasks))}
-        asked, query_cut = self.vectors(list(queries), self.queries, call)
-        fresh = self.fresh(tasks, call)
-        return [self.ranked(t, asked[i], query_cut[i], fresh) for t in tasks for i in [queries[readable(t.query)]]]
-
-    def fresh(self, tasks: list[Task], call: Call) -> Fresh:
-        "The texts that are not encoded yet, each encoded once"
-        from rerankers.engine.maxsim import TokenVectors
-        texts = list(dict.fromkeys(self.view(d) for t in tasks for d in t.documents if not isinstance(d, EncodedDocument)))
-        found, cut = self.vectors(texts, self.documents, call) if texts else ([], [])
-        return Fresh({text: i for i, text in enumerate(texts)}, TokenVectors.of(found, dim=self.dim), cut, self.view)
-
-    def ranked(self, task: Task, asked: np.ndarray, query_cut: bool, fresh: Fresh) -> Ranking:
-        "One query's scores"
+    def compare(self, query: Any, documents: Any, rows: Sequence[int]) -> np.ndarray:
+        "MaxSim"
         from rerankers.engine.maxsim import maxsim
-        docs, places = task.documents, list(map(fresh.place, task.documents))
-        scores = maxsim(asked, places, block=self.block, mean=self.settings.mean, device=self.runtime.device)
-        def tell(i: int) -> TokenMatrix:
-            store, row = places[i]
-            return self.matrix(task.query, docs[i].content, store[row])
-        return Ranking(scores.tolist(), truncated=[query_cut or fresh.lost(doc) for doc in docs], explain=tell)
+        return maxsim(query[0], [(documents, row) for row in rows], block=self.block, mean=self.settings.mean, device=self.runtime.device)
+
+    def explained(self, query: str, text: str, documents: Any, row: int) -> TokenMatrix:
+        "`explain` for the vectors that were ranked"
+        return self.matrix(query, text, documents[row])
 
     def explain(
         self,

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastcore.meta import delegates
 from ..calls import Call
-from .biencoder import DOCUMENT, QUERY, saved_prompts, text_encoders
+from .biencoder import pick_prompts, text_encoders
+from ..engine.encoded import fingerprint
 from ..engine.hub import SMALL_FILES, LoadOptions
-from ..engine.local import LocalModel, Runtime, by_query
+from ..engine.local import LocalModel, Runtime
 from ..engine.settings import check_homes, check_keys, said_in, text_settings
+from ..engine.towers import DOCUMENT, QUERY, Encodings, TwoTowerRanker
 from ..errors import InputError, ModelLoadError, did_you_mean
-from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
+from ..rankers import check_positive
 from ..claims import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['POOLINGS', 'ACTIVATIONS', 'POOLING', 'LOGITS', 'Chain', 'CHAINS', 'dampen', 'strongest', 'summed', 'read_weights',
-           'pooling_config', 'pooling_reader', 'Terms', 'keep_terms', 'inner_products', 'TermsRuntime', 'routed',
-           'sides', 'check_sides', 'query_weights', 'QueryTable', 'SpladeRanker']
+           'pooling_config', 'pooling_reader', 'Terms', 'keep_terms', 'encodings', 'TermsRuntime', 'routed', 'sides',
+           'check_sides', 'query_weights', 'QueryTable', 'SpladeRanker']
 
 # %% ../../nbs/backends/splade.ipynb #ca46f8b0
 def dampen(logits: Any, times: int) -> Any:
@@ -85,20 +87,14 @@ def keep_terms(
     if most is not None and len(ids) > most: ids = np.sort(ids[np.argsort(-abs(row[ids]), kind="stable")[:most]])
     return Terms(ids, row[ids])
 
-def inner_products(
-    queries: dict[str, Terms],      # By text
-    documents: dict[str, Terms],    # By text
-    pairs: list[Pair],              # Texts
-) -> list[float]:
-    "The score of each pair; a query is laid out over the vocabulary once for all its documents"
-    import numpy as np
-    width = 1 + max((int(t.ids[-1]) for t in (*queries.values(), *documents.values()) if len(t.ids)), default=0)
-    scores = [0.0] * len(pairs)
-    for group in by_query(pairs):
-        laid, query = np.zeros(width), queries[pairs[group[0]][0]]
-        laid[query.ids] = query.weights
-        for i in group: scores[i] = float(laid[documents[pairs[i][1]].ids] @ documents[pairs[i][1]].weights)
-    return scores
+def encodings(
+    found: dict[str, Terms],    # By text
+    texts: Sequence[str],       # In which order
+) -> Encodings:
+    "The words of many texts, text after text"
+    from rerankers.engine.vectors import SparseVectors
+    terms = [found[text] for text in texts]
+    return Encodings(SparseVectors.of([(t.ids, t.weights) for t in terms]), [t.cut for t in terms])
 
 # %% ../../nbs/backends/splade.ipynb #68369c8d
 LOGITS = 2**28      # a step: 1 GB in float32
@@ -198,7 +194,7 @@ class QueryTable:
         return found
 
 # %% ../../nbs/backends/splade.ipynb #08e78e8f
-class SpladeRanker(LocalModel, PointwiseRanker):
+class SpladeRanker(LocalModel, TwoTowerRanker):
     "Learned sparse vectors by their inner product (Formal et al., 2021, arXiv 2109.10086)"
     words    = ("splade",)
     defaults = {"en": "prithivida/Splade_PP_en_v1"}
@@ -206,6 +202,7 @@ class SpladeRanker(LocalModel, PointwiseRanker):
                       names=("*splade*", "*opensearch-neural-sparse*", "*granite-embedding-*-sparse*"),
                       models=(("*splade*", "*ForMaskedLM"), ("*opensearch-neural-sparse*", "*ForMaskedLM")))
     requires = {"transformers": ("torch", "transformers", "numpy")}
+    kind, precisions, depends_on = "sparse", ("float32",), ("document_prompt", "max_length", "max_terms")
 
     @delegates(LoadOptions)
     def __init__(
@@ -231,10 +228,10 @@ class SpladeRanker(LocalModel, PointwiseRanker):
             raise ModelLoadError(f"{model} wants the similarity {config['similarity_fn_name']!r}; this method compares by the inner product, 'dot'")
         self.model, self.batch_size, self.max_tokens = model, check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         self.max_terms = check_positive("max_terms", max_terms) or config.get("max_active_dims")
-        found = saved_prompts(config)
-        self.query_prompt, self.document_prompt = (own if given is None else given for given, own in zip((query_prompt, document_prompt), found))
+        self.query_prompt, self.document_prompt = pick_prompts(config, query_prompt, document_prompt)
         self.load_documents(folder, document_side, max_length, options)
         self.table = None if query_side == document_side else self.load_queries(folder, query_side[0][1], max_length, options)
+        self.max_length, self.fingerprint = self.encoders[DOCUMENT].max_length, fingerprint(folder, paths=[path for _, path in document_side])
 
     def load_documents(self, folder: Path, chain: Chain, max_length: int | None, options: LoadOptions) -> None:
         "The transformer, its tokenizer and what is read from it"
@@ -268,15 +265,18 @@ class SpladeRanker(LocalModel, PointwiseRanker):
         found: list[Any] = self.run_rows(tokens.ids, call, unit="text")
         return {text: terms._replace(cut=cut) for text, terms, cut in zip(texts, found, tokens.cut)}
 
-    def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
-        "Weigh each distinct text once, multiply the weights of each pair"
-        full = [(self.query_prompt + q, self.document_prompt + d) for q, d in pairs]
-        asked, told = (dict.fromkeys(column) for column in zip(*full))
-        alike = self.table is None and self.encoders[QUERY] is self.encoders[DOCUMENT]
-        read = self.weigh(list(asked | told if alike else told), call)
-        if self.table: queries = self.table(list(asked))
-        else: queries = read if alike else self.weigh(list(asked), call, QUERY)
-        return Ranking(inner_products(queries, read, full), truncated=[queries[q].cut or read[d].cut for q, d in full])
+    def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
+        "The words of each text; where queries are read as documents are, all of them from one run"
+        asked, told = [self.query_prompt + q for q in queries], [self.document_prompt + d for d in documents]
+        alike = not self.table and self.encoders[QUERY] is self.encoders[DOCUMENT]
+        read = self.weigh(list(dict.fromkeys([*asked, *told] if alike else told)), call)
+        if self.table: queries_read = self.table(asked)
+        else: queries_read = read if alike else self.weigh(asked, call, QUERY)
+        return encodings(queries_read, asked), encodings(read, told)
+
+    def compare(self, query: Any, documents: Any, rows: Sequence[int]) -> np.ndarray:
+        "Inner products of weights"
+        return documents.products(query, rows)
 
     def expand(
         self,

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..calls import Call
-from .biencoder import pick_similarity, saved_prompts
+from .biencoder import pick_prompts, pick_similarity
+from ..engine.encoded import fingerprint
 from ..engine.hub import LoadOptions, checkpoint_folder, first_line
 from ..engine.settings import check_homes
+from ..engine.towers import DenseTowerRanker, Encodings, distinct
 from ..errors import InputError, ModelLoadError, did_you_mean, need
-from ..rankers import Pair, PointwiseRanker, Ranking, check_positive
+from ..rankers import check_positive
 from ..claims import Claims, read_json, read_modules
 if TYPE_CHECKING:
     import numpy as np
@@ -139,13 +141,14 @@ def pick_rules(name: str) -> Rules:
 FILES = ("*.json", "model.safetensors", "*StaticEmbedding/model.safetensors")
 STEP = 1024     # texts tokenised at a time
 
-class StaticRanker(PointwiseRanker):
+class StaticRanker(DenseTowerRanker):
     "Static embeddings by the similarity of their means (model2vec, Tulkens and van Dongen, 2024; StaticEmbedding, Aarsen, 2025)"
     words    = ("static", "model2vec")
     defaults = {"en": "minishlab/potion-retrieval-32M", "other": "minishlab/potion-multilingual-128M"}
     claims   = Claims(st_types=("SentenceTransformer/StaticEmbedding",), modules=("StaticEmbedding",), architectures=("StaticModel",),
                       names=("minishlab/*", "*/potion-*", "*model2vec*", "sentence-transformers/static-*", "*static-embedding*", "*static-retrieval*"))
     requires = {"static": ("tokenizers", "safetensors", "numpy")}
+    depends_on = ("document_prompt", "max_length", "rules")
 
     def __init__(
         self,
@@ -165,15 +168,15 @@ class StaticRanker(PointwiseRanker):
         folder = checkpoint_folder(model, LoadOptions(revision=revision, token=token, cache_dir=cache_dir), FILES)
         path, st_config = static_path(folder), read_json(folder / "config_sentence_transformers.json") or {}
         self.model, self.batch_size, self.table = model, check_positive("batch_size", batch_size), load_table(folder / path / "model.safetensors")
-        chosen = pick_rules(rules or self.table.library)
-        length = check_positive("max_length", max_length) or usual_length(folder / path, chosen)
-        self.encoder = StaticEncoder(from_folder(folder / path), chosen, length)
+        self.rules = rules or self.table.library
+        self.max_length = check_positive("max_length", max_length) or usual_length(folder / path, pick_rules(self.rules))
+        self.encoder = StaticEncoder(from_folder(folder / path), pick_rules(self.rules), self.max_length)
         known = self.encoder.vocabulary.tokenizer.get_vocab_size()
         if self.table.tokens < known: raise ModelLoadError(f"{model} has vectors for {self.table.tokens} tokens, and its tokenizer has {known}")
-        found = saved_prompts(st_config)
-        self.query_prompt, self.document_prompt = (own if given is None else given for given, own in zip((query_prompt, document_prompt), found))
+        self.query_prompt, self.document_prompt = pick_prompts(st_config, query_prompt, document_prompt)
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
         self.unit = len(read_modules(folder)) > 1 or bool((read_json(folder / "config.json") or {}).get("normalize"))
+        self.fingerprint = fingerprint(folder)
 
     def embed(
         self,
@@ -193,10 +196,9 @@ class StaticRanker(PointwiseRanker):
                 done(len(ids))
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-32) if self.unit else vectors, cut
 
-    def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
-        "Embed each distinct text once, compare the vectors of each pair"
-        texts = [(self.query_prompt + q, self.document_prompt + d) for q, d in pairs]
-        place = {text: i for i, text in enumerate(dict.fromkeys(t for pair in texts for t in pair))}
-        vectors, cut = self.embed(list(place), batch_size=call.batch_size, progress=call.progress)                # (texts, dim)
-        queries, documents = [place[q] for q, _ in texts], [place[d] for _, d in texts]
-        return Ranking(self.similarity(vectors[queries], vectors[documents]).tolist(), truncated=[cut[q] or cut[d] for q, d in zip(queries, documents)])
+    def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
+        "A vector for each text"
+        from rerankers.engine.vectors import DenseVectors
+        texts, places = distinct([*(self.query_prompt + q for q in queries), *(self.document_prompt + d for d in documents)])
+        vectors, cut = self.embed(texts, batch_size=call.batch_size, progress=call.progress)                    # (texts, dim)
+        return Encodings(DenseVectors(vectors), cut).pick(places).split(len(queries))

@@ -51,6 +51,12 @@ class Tokens:
         "From what a method returns; ids alone say that nothing was cut"
         return found if isinstance(found, Tokens) else cls(found, [False] * len(found["input_ids"]))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Tokens]) -> Tokens:
+        "The items of several, one after the other"
+        ids = {name: [row for part in parts for row in part[name]] for name in parts[0].ids}
+        return cls(ids, [lost for part in parts for lost in part.cut])
+
     def __getitem__(self, name: str) -> list[list[int]]: return self.ids[name]
 
 def padded(

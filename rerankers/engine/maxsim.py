@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 import numpy as np
 
 from ..calls import while_wanted
@@ -16,14 +16,48 @@ from .pytorch import torch_module
 from ..errors import InputError, did_you_mean
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'BLOCK', 'EMPTY', 'KERNELS', 'Place', 'TokenVectors', 'blocks', 'joined', 'summed', 'maxsim']
+__all__ = ['PRECISIONS', 'BLOCK', 'EMPTY', 'KERNELS', 'Place', 'check_precision', 'rounded', 'neighbours', 'spans',
+           'TokenVectors', 'blocks', 'joined', 'summed', 'maxsim']
 
 # %% ../../nbs/engine/18_maxsim.ipynb #adaf7aee
 PRECISIONS = ("float32", "float16", "int8")
 
+def check_precision(
+    precision: str,     # One of `PRECISIONS`
+) -> str:
+    "The same, or `InputError` for an unknown one"
+    if precision in PRECISIONS: return precision
+    raise InputError(f"precision={precision!r} is unknown. {did_you_mean(str(precision), PRECISIONS)}")
+
+def rounded(
+    values: np.ndarray,     # (rows, dim) float32
+    precision: str,         # One of `PRECISIONS`
+) -> tuple[np.ndarray, np.ndarray | None]:
+    "Numbers in so many bits, and for eight bits the scale of each row"
+    if check_precision(precision) != "int8": return values.astype(precision), None
+    scales = np.abs(values).max(axis=1, initial=1e-12).astype(np.float32) / 127
+    return np.round(values / scales[:, None]).astype(np.int8), scales
+
+def neighbours(
+    chosen: Sequence[int],  # Positions
+) -> slice | None:
+    "Positions that rise one by one, as a slice; None where they do not"
+    run = range(chosen[0], chosen[0] + len(chosen)) if len(chosen) else range(0)
+    return slice(run.start, run.stop) if list(chosen) == list(run) else None
+
+def spans(
+    offsets: np.ndarray,    # (texts + 1,) where each text begins, and where the last one ends
+    chosen: Sequence[int],  # Texts
+) -> slice | np.ndarray:
+    "Where the entries of some texts stand in one long array; those of neighbours are a slice, which copies nothing"
+    run = neighbours(chosen)
+    if run is not None: return slice(int(offsets[run.start]), int(offsets[run.stop]))
+    return np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in chosen])
+
 @dataclass(frozen=True, eq=False)
 class TokenVectors:
     "Vectors of the tokens of many texts, text after text"
+    kind: ClassVar[str] = "tokens"
     values: np.ndarray                  # (tokens of all texts, dim) float32, float16 or int8
     lengths: np.ndarray                 # (texts,) tokens of each; 0 for a text without any
     scales: np.ndarray | None = None    # (tokens of all texts,) float32, for int8
@@ -36,12 +70,10 @@ class TokenVectors:
         dim: int = 0,                   # Numbers a token, for a store without any text
     ) -> TokenVectors:
         "A store of texts; raises `InputError` for an unknown precision"
-        if precision not in PRECISIONS: raise InputError(f"precision={precision!r} is unknown. {did_you_mean(str(precision), PRECISIONS)}")
         values = np.concatenate(texts) if len(texts) else np.empty((0, dim), dtype=np.float32)
         lengths = np.array([len(t) for t in texts], dtype=np.int64)
-        if precision != "int8": return cls(values.astype(precision), lengths)
-        scales = np.abs(values).max(axis=1, initial=1e-12).astype(np.float32) / 127
-        return cls(np.round(values / scales[:, None]).astype(np.int8), lengths, scales)
+        kept, scales = rounded(values, precision)
+        return cls(kept, lengths, scales)
 
     def __len__(self) -> int: return len(self.lengths)
 
@@ -66,10 +98,25 @@ class TokenVectors:
 
     def pick(self, chosen: Sequence[int]) -> TokenVectors:
         "Some of the texts, in a new order, as a store of their own; neighbours are not copied"
-        run = range(chosen[0], chosen[0] + len(chosen)) if len(chosen) else range(0)
-        if list(chosen) == list(run): rows: Any = slice(int(self.offsets[run.start]), int(self.offsets[run.stop]))
-        else: rows = np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in chosen])
+        rows = spans(self.offsets, chosen)
         return TokenVectors(self.values[rows], self.lengths[list(chosen)], None if self.scales is None else self.scales[rows])
+
+    def kept(self, precision: str) -> TokenVectors:
+        "The same in fewer bits"
+        if self.values.dtype == check_precision(precision): return self
+        values, scales = rounded(self.values, precision)
+        return TokenVectors(values, self.lengths, scales)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        "What is saved, by name"
+        more = {} if self.scales is None else {"scales": self.scales}
+        return {"values": self.values, "lengths": self.lengths, **more}
+
+    def about(self) -> dict[str, Any]:
+        "What is said of it beside the arrays"
+        return {"tokens": int(self.lengths.sum()), "dim": self.dim, "dtype": str(self.values.dtype)}
+
+    def __repr__(self) -> str: return f"{len(self.values)} tokens × {self.dim} {self.values.dtype}"
 
 # %% ../../nbs/engine/18_maxsim.ipynb #e7388058
 BLOCK = 65_536      # document tokens at a time; with a query of 32 tokens their similarities take 8 MB
