@@ -272,7 +272,7 @@ class BGEM3Ranker(TwoTowerRanker):
         "Each text in three ways"
         return self.collected(queries, self.query_encoder, call), self.collected(documents, self.document_encoder, call)
 
-    def in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterator[Part]]:
+    def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterator[Part]]:
         "Queries are kept, documents pass through batch by batch"
         return self.collected(queries, self.query_encoder, call), self.encoded(documents, self.document_encoder, call)
 

@@ -148,7 +148,7 @@ class StaticRanker(DenseTowerRanker):
     claims   = Claims(st_types=("SentenceTransformer/StaticEmbedding",), modules=("StaticEmbedding",), architectures=("StaticModel",),
                       names=("minishlab/*", "*/potion-*", "*model2vec*", "sentence-transformers/static-*", "*static-embedding*", "*static-retrieval*"))
     requires = {"static": ("tokenizers", "safetensors", "numpy")}
-    depends_on = ("document_prompt", "max_length", "rules")
+    depends_on = ("document_prompt", "rules", "max_length")
 
     def __init__(
         self,

@@ -59,7 +59,9 @@ class EncodedDocuments(Sequence[EncodedDocument]):
     def __getitem__(self, i: slice) -> EncodedDocuments: ...
     def __getitem__(self, i):
         rows = range(len(self))[i]
-        if not isinstance(i, slice): return EncodedDocument(**vars(plain(self.items[rows])), store=self, row=rows)
+        if not isinstance(i, slice):
+            item = self.items[rows]     # keeps its metadata, whatever is done to what is handed out
+            return EncodedDocument(**{**vars(plain(item)), "metadata": dict(item.metadata)}, store=self, row=rows)
         return EncodedDocuments([self.items[r] for r in rows], self.vectors.pick(rows), self.made_by, [self.cut[r] for r in rows])
 
     def __repr__(self) -> str:
@@ -173,7 +175,7 @@ def read_store(folder: Path) -> tuple[list[Document], Vectors, dict[str, Any], l
         items = [Document(**row) for row in rows]
         shape = {"documents": len(vectors), **vectors.about()}
         if len(items) != len(vectors) or any(about[name] != n for name, n in shape.items()): raise ValueError(f"they hold {len(items)} texts and {shape}")
-        return items, vectors, {"encodings": vectors.kind, **about["made_by"]}, cut
+        return items, vectors, about["made_by"], cut
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, InputError): raise
         raise InputError(f"{folder / 'about.json'} does not describe the files beside it: {first_line(error)}") from error
@@ -214,9 +216,10 @@ def check_store(
     who: str,                   # The ranker, for the error
 ) -> None:
     "Raise `InputError` for documents that another model, or this one with other settings, has encoded; the model's name is for people"
-    name = next((k for k in made_by if k != "model" and store.made_by.get(k) != made_by[k]), None)
+    theirs_by = {"encodings": store.vectors.kind, **store.made_by}      # which a store of ours from before did not say
+    name = next((k for k in made_by if k != "model" and theirs_by.get(k) != made_by[k]), None)
     if name is None: return
-    both = [store.made_by, made_by]
+    both = [theirs_by, made_by]
     theirs, ours = ([f"model={made.get('model')!r} (fingerprint {made.get(name)})" for made in both] if name == "fingerprint" else
                     [f"{name}={made.get(name)!r}" for made in both])
     raise InputError(f"these documents were encoded with {theirs}, this ranker has {ours}: encode them again with {who}")

@@ -155,7 +155,7 @@ class TwoTowerRanker(PointwiseRanker):
         "What changes the encoding of a document, by name, in values that JSON can hold"
         return {name: getattr(self, name) for name in self.depends_on}
 
-    def in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterable[Part]]:
+    def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterable[Part]]:
         "`encode_texts` for one call; the documents' encodings may come in several parts, each with its positions"
         asked, told = self.encode_texts(queries, documents, call)
         return asked, [(range(len(documents)), told)]
@@ -221,7 +221,7 @@ class TwoTowerRanker(PointwiseRanker):
         "Encode what is not encoded yet, and let each query meet its documents"
         queries = list(dict.fromkeys(query for query, _ in lists)) if known is None else []
         texts = list(dict.fromkeys(d for _, docs in lists for d in docs if isinstance(d, str)))
-        asked, parts = self.in_parts(queries, texts, call) if texts else (None, [])
+        asked, parts = self.encode_in_parts(queries, texts, call) if texts else (None, [])
         known = known or (self._asked(queries, call) if asked is None else each(queries, asked))
         ledgers = [Ledger(len(docs)) for _, docs in lists]
         for told, wanted in gathered(lists, texts, parts):
