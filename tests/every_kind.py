@@ -4,14 +4,14 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from rerankers import testing
+from rerankers import tiny_models
 
 FLASH = "flashrank-TinyBERT-L-2-v2.onnx"
 PLAIN = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}<assistant>"
 
 
 def graph(folder):
-    shutil.copytree(testing.tiny_checkpoint("bert", onnx=True), folder, dirs_exist_ok=True)
+    shutil.copytree(tiny_models.tiny_checkpoint("bert", onnx=True), folder, dirs_exist_ok=True)
     (folder / "model.safetensors").unlink()
 
 
@@ -22,7 +22,7 @@ def flashrank(folder):
 
 def splade(folder):
     import_module("test_splade").tiny(folder)
-    testing.write_chain(folder, [("SpladePooling", {"pooling_strategy": "max", "activation_function": "relu"}, None)], model_type="SparseEncoder")
+    tiny_models.write_chain(folder, [("SpladePooling", {"pooling_strategy": "max", "activation_function": "relu"}, None)], model_type="SparseEncoder")
 
 
 def static(folder):
@@ -33,7 +33,7 @@ def static(folder):
 
 def copied(make, *args, **options):
     "Writes what a function of `rerankers.tiny_models` makes"
-    return lambda folder: shutil.copytree(getattr(testing, make)(*args, **options), folder, dirs_exist_ok=True)
+    return lambda folder: shutil.copytree(getattr(tiny_models, make)(*args, **options), folder, dirs_exist_ok=True)
 
 
 def language(architecture, **options): return copied("tiny_language_model", architecture, **options)
