@@ -15,7 +15,7 @@ from ..calls import Call
 from ..engine.forks import computes
 from ..engine.encoded import fingerprint
 from ..engine.hub import LoadOptions, checkpoint_folder
-from ..engine.towers import Encodings, Part, TwoTowerRanker
+from ..engine.towers import Encodings, EncodedPart, TwoTowerRanker
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import Ranking, check_positive
 from ..claims import Claims
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from rerankers.engine.vectors import JointVectors
 
 # %% auto #0
-__all__ = ['PARTS', 'MODES', 'HEADS', 'Encoded', 'ReadM3', 'Query', 'as_query', 'kept', 'back', 'dense_scores', 'sparse_scores',
-           'colbert_scores', 'score_sets', 'check_weights', 'check_mode', 'load_linear', 'open_m3', 'text_length',
-           'read_batch', 'fresh_scores', 'saved_scores', 'BGEM3Ranker']
+__all__ = ['PARTS', 'MODES', 'HEADS', 'Encoded', 'ReadM3', 'Query', 'as_query', 'savable', 'on_device', 'dense_scores',
+           'sparse_scores', 'colbert_scores', 'score_sets', 'check_mean_weights', 'check_mode', 'load_linear',
+           'open_m3', 'text_length', 'read_batch', 'fresh_scores', 'saved_scores', 'BGEM3Ranker']
 
 # %% ../../nbs/backends/bge_m3.ipynb #daa76fe9
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def as_query(
     weights = texts.weights.new_zeros(len(ids)).scatter_reduce(0, place, texts.weights[row], "amax")
     return Query(texts.dense[row], ids, weights, texts.vectors[row][texts.mask[row]])
 
-def kept(
+def savable(
     texts: Sequence[Query],     # Each by itself
 ) -> JointVectors:
     "Texts in a form that can be saved"
@@ -92,7 +92,7 @@ def kept(
     dense = np.stack([row.dense for row in rows]) if rows else np.empty((0, 0), dtype=np.float32)
     return JointVectors((DenseVectors(dense), SparseVectors.of([(row.ids, row.weights) for row in rows]), TokenVectors.of([row.vectors for row in rows])))
 
-def back(
+def on_device(
     text: JointVectors,     # One, in the form that can be saved
     device: Any,            # torch.device
 ) -> Query:
@@ -130,7 +130,7 @@ def score_sets(
     def mean(names: Sequence[str]) -> Any: return sum(weights[n] * parts[n] for n in names) / sum(weights[n] for n in names)
     return {mode: parts[mode] if mode in parts else mean(mode.split("+")) for mode in MODES}
 
-def check_weights(weights: Sequence[float]) -> dict[str, float]:
+def check_mean_weights(weights: Sequence[float]) -> dict[str, float]:
     "Weights by the name of a part; raises `InputError` for those that give no mean"
     try: found = dict(zip(PARTS, map(float, weights), strict=True))
     except (TypeError, ValueError): found = {}
@@ -205,7 +205,7 @@ def fresh_scores(query: JointVectors, documents: Encoded, rows: Sequence[int]) -
     "The three scores of texts that were just encoded, on their device"
     from rerankers.engine.pytorch import torch_module
     with torch_module().inference_mode():
-        asked, texts = back(query, documents.dense.device), documents.pick(rows)
+        asked, texts = on_device(query, documents.dense.device), documents.pick(rows)
         return {name: part(asked, texts).cpu().numpy() for name, part in PARTS.items()}
 
 def saved_scores(query: JointVectors, documents: JointVectors, rows: Sequence[int], device: Any) -> dict[str, np.ndarray]:
@@ -237,7 +237,7 @@ class BGEM3Ranker(TwoTowerRanker):
         **kwargs,                               # See `LoadOptions`
     ):
         from rerankers.engine.tokens import TextEncoder, from_transformers, usable_length
-        self.model, self.mode, self.weights = model, check_mode(mode), check_weights(weights)
+        self.model, self.mode, self.weights = model, check_mode(mode), check_mean_weights(weights)
         self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
         self.runtime, tokenizer, self.fingerprint = open_m3(model, LoadOptions(**kwargs))
         vocabulary = from_transformers(tokenizer, self.runtime.model)
@@ -247,7 +247,7 @@ class BGEM3Ranker(TwoTowerRanker):
         self.query_encoder, self.document_encoder = (TextEncoder(vocabulary, text_length(name, n, usable)) for name, n in wanted.items())
         self.max_passage_length = self.document_encoder.max_length
 
-    def encoded(self, texts: Sequence[str], encoder: TextEncoder, call: Call) -> Iterator[Part]:
+    def encoded(self, texts: Sequence[str], encoder: TextEncoder, call: Call) -> Iterator[EncodedPart]:
         "Texts in batches of similar length: their positions, and what the model says of them"
         from rerankers.engine.batching import make_batch, token_batches
         from rerankers.engine.progress import progress_bar
@@ -266,13 +266,13 @@ class BGEM3Ranker(TwoTowerRanker):
         found: Any
         for chosen, found in self.encoded(texts, encoder, call):
             for row, i in enumerate(chosen): rows[i], cut[i] = as_query(found.vectors, row), found.cut[row]
-        return Encodings(kept([rows[i] for i in range(len(texts))]), cut)
+        return Encodings(savable([rows[i] for i in range(len(texts))]), cut)
 
     def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
         "Each text in three ways"
         return self.collected(queries, self.query_encoder, call), self.collected(documents, self.document_encoder, call)
 
-    def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterator[Part]]:
+    def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterator[EncodedPart]]:
         "Queries are kept, documents pass through batch by batch"
         return self.collected(queries, self.query_encoder, call), self.encoded(documents, self.document_encoder, call)
 

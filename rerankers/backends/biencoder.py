@@ -14,7 +14,7 @@ from ..engine.encoded import fingerprint
 from ..engine.hub import LoadOptions
 from ..engine.local import LocalModel
 from ..engine.settings import TextSettings, said_in, text_settings
-from ..engine.towers import DOCUMENT, QUERY, DenseTowerRanker, Encodings, distinct
+from ..engine.towers import DOCUMENT_ROLE, QUERY_ROLE, DenseTowerRanker, Encodings, distinct
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import check_positive
 from ..claims import Claims, read_json, read_modules
@@ -107,7 +107,7 @@ def text_encoders(
         if settings.message: return MessageEncoder(tokenizer, settings, length, system=system, roles=("user",), model=model)
         return TextEncoder(vocabulary, length)
     wanted = {kind: (fitting_length(max_length, usable, settings.usual(vocabulary.limit, kind)), prompt if settings.message else "")
-              for kind, prompt in zip((QUERY, DOCUMENT, ""), (*prompts, ""))}
+              for kind, prompt in zip((QUERY_ROLE, DOCUMENT_ROLE, ""), (*prompts, ""))}
     made = {want: make(*want) for want in dict.fromkeys(wanted.values())}
     return {kind: made[want] for kind, want in wanted.items()}
 
@@ -153,8 +153,8 @@ class BiEncoderRanker(LocalModel, DenseTowerRanker):
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
         self.encoders = text_encoders(tokenizer, settings, self.runtime.model, max_length, (self.query_prompt, self.document_prompt))
         self.before = ("", "") if settings.message else (self.query_prompt, self.document_prompt)
-        self.pad, self.side = self.encoders[QUERY].vocabulary.pad, "right"      # pooled by the mask; few models take the left
-        self.max_length, self.fingerprint = self.encoders[DOCUMENT].max_length, fingerprint(folder)
+        self.pad, self.side = self.encoders[QUERY_ROLE].vocabulary.pad, "right"      # pooled by the mask; few models take the left
+        self.max_length, self.fingerprint = self.encoders[DOCUMENT_ROLE].max_length, fingerprint(folder)
 
     def prompt_length(self, prompt: str, kind: str) -> int:
         "Tokens of a prompt that pooling leaves out: those it has by itself, without a special one at its end"
@@ -182,7 +182,7 @@ class BiEncoderRanker(LocalModel, DenseTowerRanker):
         "A vector for each text, all of them from one run"
         from rerankers.engine.batching import Tokens
         from rerankers.engine.vectors import DenseVectors
-        kinds = (QUERY, DOCUMENT) if self.encoders[QUERY] is not self.encoders[DOCUMENT] else ("", "")
+        kinds = (QUERY_ROLE, DOCUMENT_ROLE) if self.encoders[QUERY_ROLE] is not self.encoders[DOCUMENT_ROLE] else ("", "")
         sides, places = distinct([(kind, prompt, text) for kind, prompt, texts in zip(kinds, self.before, (queries, documents)) for text in texts])
         groups = [[side for side in sides if side[0] == kind] for kind in dict.fromkeys(kinds)]     # in the order of `sides`
         tokens = Tokens.joined([self.tokens([text for _, _, text in group], [prompt for _, prompt, _ in group], kind)

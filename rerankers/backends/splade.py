@@ -16,7 +16,7 @@ from ..engine.encoded import fingerprint
 from ..engine.hub import SMALL_FILES, LoadOptions
 from ..engine.local import LocalModel, Runtime
 from ..engine.settings import check_homes, check_keys, said_in, text_settings
-from ..engine.towers import DOCUMENT, QUERY, Encodings, TwoTowerRanker
+from ..engine.towers import DOCUMENT_ROLE, QUERY_ROLE, Encodings, TwoTowerRanker
 from ..errors import InputError, ModelLoadError, did_you_mean
 from ..rankers import check_positive
 from ..claims import Claims, read_json, read_modules
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from rerankers.engine.tokens import Vocabulary
 
 # %% auto #0
-__all__ = ['POOLINGS', 'ACTIVATIONS', 'POOLING', 'LOGITS', 'Chain', 'CHAINS', 'dampen', 'strongest', 'summed', 'read_weights',
-           'pooling_config', 'pooling_reader', 'Terms', 'keep_terms', 'encodings', 'TermsRuntime', 'routed', 'sides',
-           'check_sides', 'query_weights', 'QueryTable', 'SpladeRanker']
+__all__ = ['TERM_POOLINGS', 'LOGARITHMS', 'POOLING', 'STEP_LOGITS', 'Chain', 'CHAINS', 'dampen', 'strongest_weights',
+           'summed_weights', 'read_weights', 'pooling_config', 'pooling_reader', 'Terms', 'keep_terms', 'encodings',
+           'TermsRuntime', 'routed', 'sides', 'check_sides', 'query_weights', 'QueryTable', 'SpladeRanker']
 
 # %% ../../nbs/backends/splade.ipynb #ca46f8b0
 def dampen(logits: Any, times: int) -> Any:
@@ -37,16 +37,16 @@ def dampen(logits: Any, times: int) -> Any:
     for _ in range(times): weights = weights.log1p()
     return weights
 
-def strongest(logits: Any, mask: Any, times: int) -> Any:
+def strongest_weights(logits: Any, mask: Any, times: int) -> Any:
     "Each word's weight where it is strongest: (texts, tokens, vocabulary) -> (texts, vocabulary)"
     return dampen(logits.masked_fill(~mask.bool().unsqueeze(-1), float("-inf")).amax(dim=1), times)
 
-def summed(logits: Any, mask: Any, times: int) -> Any:
+def summed_weights(logits: Any, mask: Any, times: int) -> Any:
     "Each word's weights of all positions together: (texts, tokens, vocabulary) -> (texts, vocabulary)"
     return (dampen(logits, times) * mask.unsqueeze(-1)).sum(dim=1)
 
-POOLINGS: dict[str, Callable[[Any, Any, int], Any]] = {"max": strongest, "sum": summed}
-ACTIVATIONS = {"relu": 1, "log1p_relu": 2}      # name in the folder -> logarithms
+TERM_POOLINGS: dict[str, Callable[[Any, Any, int], Any]] = {"max": strongest_weights, "sum": summed_weights}
+LOGARITHMS = {"relu": 1, "log1p_relu": 2}      # name in the folder -> logarithms
 
 def read_weights(output: Any, inputs: dict[str, Any], pooling: Callable[[Any, Any, int], Any], times: int) -> Any:
     "What a runtime reads from a masked language model: a row of weights a text"
@@ -66,9 +66,9 @@ def pooling_reader(
 ) -> Callable[[Any, dict[str, Any]], Any]:
     "What to read from a model's output; raises `ModelLoadError` for ways that are not known"
     strategy, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
-    for name, known in ((strategy, POOLINGS), (activation, ACTIVATIONS)):
+    for name, known in ((strategy, TERM_POOLINGS), (activation, LOGARITHMS)):
         if name not in known: raise ModelLoadError(f"SpladePooling with {name!r} is not known. {did_you_mean(str(name), known)}")
-    return partial(read_weights, pooling=POOLINGS[strategy], times=ACTIVATIONS[activation])
+    return partial(read_weights, pooling=TERM_POOLINGS[strategy], times=LOGARITHMS[activation])
 
 # %% ../../nbs/backends/splade.ipynb #06e948b4
 class Terms(NamedTuple):
@@ -97,7 +97,7 @@ def encodings(
     return Encodings(SparseVectors.of([(t.ids, t.weights) for t in terms]), [t.cut for t in terms])
 
 # %% ../../nbs/backends/splade.ipynb #68369c8d
-LOGITS = 2**28      # a step: 1 GB in float32
+STEP_LOGITS = 2**28      # a step: 1 GB in float32
 
 class TermsRuntime:
     "A runtime's rows as `Terms`"
@@ -112,7 +112,7 @@ class TermsRuntime:
     @property
     def max_tokens(self) -> int:
         "Token slots of a step: those of the full runtime, or fewer where the vocabulary is large"
-        return min(self.full.max_tokens, max(LOGITS // self.vocabulary, 1))
+        return min(self.full.max_tokens, max(STEP_LOGITS // self.vocabulary, 1))
 
     @property
     def padding(self) -> bool:
@@ -231,7 +231,7 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
         self.query_prompt, self.document_prompt = pick_prompts(config, query_prompt, document_prompt)
         self.load_documents(folder, document_side, max_length, options)
         self.table = None if query_side == document_side else self.load_queries(folder, query_side[0][1], max_length, options)
-        self.max_length, self.fingerprint = self.encoders[DOCUMENT].max_length, fingerprint(folder, paths=[path for _, path in document_side])
+        self.max_length, self.fingerprint = self.encoders[DOCUMENT_ROLE].max_length, fingerprint(folder, paths=[path for _, path in document_side])
 
     def load_documents(self, folder: Path, chain: Chain, max_length: int | None, options: LoadOptions) -> None:
         "The transformer, its tokenizer and what is read from it"
@@ -243,7 +243,7 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
         read = pooling_reader(pooling_config(folder / chain[1][1] / "config.json") if len(chain) > 1 else {})
         transformer = load_model(self.model, "AutoModelForMaskedLM", options, subfolder=path)
         self.encoders = text_encoders(load_tokenizer(self.model, options, path), settings, transformer, max_length, ("", ""))
-        self.vocabulary = self.encoders[DOCUMENT].vocabulary
+        self.vocabulary = self.encoders[DOCUMENT_ROLE].vocabulary
         self.pad, self.side = self.vocabulary.pad, self.vocabulary.side
         self.runtime = TermsRuntime(TorchRuntime(transformer, read), transformer.config.vocab_size, self.max_terms)
 
@@ -258,7 +258,7 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
         self,
         texts: Sequence[str],           # No two alike, with their prompts
         call: Call | None = None,       # What a caller of `rank` wants besides
-        kind: str = DOCUMENT,           # What they are, where the folder gives queries another length than documents
+        kind: str = DOCUMENT_ROLE,           # What they are, where the folder gives queries another length than documents
     ) -> dict[str, Terms]:
         "Distinct texts through the model; prompts are the caller's business"
         tokens = self.encoders[kind].texts(texts)
@@ -268,10 +268,10 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
     def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
         "The words of each text; where queries are read as documents are, all of them from one run"
         asked, told = [self.query_prompt + q for q in queries], [self.document_prompt + d for d in documents]
-        alike = not self.table and self.encoders[QUERY] is self.encoders[DOCUMENT]
+        alike = not self.table and self.encoders[QUERY_ROLE] is self.encoders[DOCUMENT_ROLE]
         read = self.weigh(list(dict.fromkeys([*asked, *told] if alike else told)), call)
         if self.table: queries_read = self.table(asked)
-        else: queries_read = read if alike else self.weigh(asked, call, QUERY)
+        else: queries_read = read if alike else self.weigh(asked, call, QUERY_ROLE)
         return encodings(queries_read, asked), encodings(read, told)
 
     def compare(self, query: Any, documents: Any, rows: Sequence[int]) -> np.ndarray:

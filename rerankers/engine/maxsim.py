@@ -16,8 +16,8 @@ from .pytorch import torch_module
 from ..errors import InputError, did_you_mean
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'BLOCK', 'EMPTY', 'KERNELS', 'Place', 'check_precision', 'rounded', 'neighbours', 'spans',
-           'TokenVectors', 'blocks', 'joined', 'summed', 'maxsim']
+__all__ = ['PRECISIONS', 'BLOCK', 'EMPTY', 'KERNELS', 'Place', 'check_precision', 'rounded', 'neighbours', 'text_spans',
+           'TokenVectors', 'blocks', 'joined', 'summed_maxima', 'maxsim']
 
 # %% ../../nbs/engine/18_maxsim.ipynb #adaf7aee
 PRECISIONS = ("float32", "float16", "int8")
@@ -45,7 +45,7 @@ def neighbours(
     run = range(chosen[0], chosen[0] + len(chosen)) if len(chosen) else range(0)
     return slice(run.start, run.stop) if list(chosen) == list(run) else None
 
-def spans(
+def text_spans(
     offsets: np.ndarray,    # (texts + 1,) where each text begins, and where the last one ends
     chosen: Sequence[int],  # Texts
 ) -> slice | np.ndarray:
@@ -98,7 +98,7 @@ class TokenVectors:
 
     def pick(self, chosen: Sequence[int]) -> TokenVectors:
         "Some of the texts, in a new order, as a store of their own; neighbours are not copied"
-        rows = spans(self.offsets, chosen)
+        rows = text_spans(self.offsets, chosen)
         return TokenVectors(self.values[rows], self.lengths[list(chosen)], None if self.scales is None else self.scales[rows])
 
     def kept(self, precision: str) -> TokenVectors:
@@ -149,7 +149,7 @@ def joined(
     found = [store.between(int(store.offsets[start]), int(store.offsets[end])) for store, start, end in runs]
     return found[0] if len(found) == 1 else np.concatenate(found)
 
-def summed(
+def summed_maxima(
     similar: Any,   # (tokens of all texts, query tokens) similarities
     lengths: Any,   # Tokens of each text
     mean: bool,     # Divide by the number of query tokens?
@@ -177,5 +177,5 @@ def maxsim(
     asked, found = torch.from_numpy(np.ascontiguousarray(query, dtype=np.float32)).to(device), [torch.empty(0)]
     for start, end in while_wanted(blocks(lengths, block)):
         vectors = torch.from_numpy(joined(places[start:end])).to(device)                # (tokens, dim)
-        found.append(summed(vectors @ asked.T, lengths[start:end], mean))
+        found.append(summed_maxima(vectors @ asked.T, lengths[start:end], mean))
     return torch.cat(found).numpy()

@@ -14,17 +14,18 @@ from ..calls import Call, while_wanted
 from ..documents import readable, to_documents
 from .encoded import EncodedDocument, EncodedDocuments, check_store, check_text, plain
 from ..errors import InputError, UnusableAnswer, did_you_mean
-from ..rankers import Pair, PointwiseRanker, Ranking, Task, in_parts, naming
+from ..rankers import Pair, PointwiseRanker, Ranking, Task, in_parts, naming_documents
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.vectors import Vectors
 
 # %% auto #0
-__all__ = ['QUERY', 'DOCUMENT', 'Key', 'Candidate', 'Candidates', 'Part', 'Meetings', 'COMPARED', 'Encodings', 'distinct',
-           'add_meeting', 'stored', 'gathered', 'Ledger', 'TwoTowerRanker', 'DenseTowerRanker', 'each']
+__all__ = ['QUERY_ROLE', 'DOCUMENT_ROLE', 'Key', 'Candidate', 'CandidateList', 'EncodedPart', 'WantedRows', 'COMPARED',
+           'Encodings', 'distinct', 'add_meeting', 'stored', 'meetings', 'ScoreSheet', 'TwoTowerRanker',
+           'DenseTowerRanker', 'one_by_one']
 
 # %% ../../nbs/engine/21_towers.ipynb #2c7b9213
-QUERY, DOCUMENT = "query", "document"
+QUERY_ROLE, DOCUMENT_ROLE = "query", "document"
 
 @dataclass(frozen=True, eq=False)
 class Encodings:
@@ -51,13 +52,13 @@ def distinct(
     return list(place), [place[key] for key in given]
 
 # %% ../../nbs/engine/21_towers.ipynb #14878354
-Candidate  = str | EncodedDocument              # what the model is shown of a document, or one that is encoded already
-Candidates = tuple[str, list[Candidate]]        # a query and its documents
-Part       = tuple[Sequence[int], Encodings]    # positions of texts, and their encodings
-Meetings   = dict[int, tuple[list[int], list[int]]]     # number of a list -> rows to compare its query with, and their places there
+Candidate     = str | EncodedDocument           # what the model is shown of a document, or one that is encoded already
+CandidateList = tuple[str, list[Candidate]]     # a query and its documents
+EncodedPart   = tuple[Sequence[int], Encodings] # positions of texts, and their encodings
+WantedRows    = dict[int, tuple[list[int], list[int]]]      # number of a list -> rows to compare its query with, and their places there
 
 def add_meeting(
-    found: Meetings,    # Grows
+    found: WantedRows,  # Grows
     row: int,           # Of a source of encodings
     number: int,        # Of the list that wants it
     place: int,         # Of the document in that list
@@ -68,20 +69,22 @@ def add_meeting(
     places.append(place)
 
 def stored(
-    lists: Sequence[Candidates],    # Of one call
-) -> Iterator[tuple[Encodings, Meetings]]:
+    lists: Sequence[CandidateList],     # Of one call
+) -> Iterator[tuple[Encodings, WantedRows]]:
     "Each store that a call has documents of, and who wants which of its rows"
-    found: dict[int, tuple[EncodedDocuments, Meetings]] = {}
+    found: dict[int, tuple[EncodedDocuments, WantedRows]] = {}
     for number, (_, docs) in enumerate(lists):
         for place, doc in enumerate(docs):
-            if isinstance(doc, EncodedDocument): add_meeting(found.setdefault(id(doc.store), (doc.store, {}))[1], doc.row, number, place)
+            if isinstance(doc, str): continue
+            _, wanted = found.setdefault(id(doc.store), (doc.store, {}))
+            add_meeting(wanted, doc.row, number, place)
     for store, wanted in found.values(): yield Encodings(store.vectors, list(store.cut)), wanted
 
-def gathered(
-    lists: Sequence[Candidates],    # Of one call
-    texts: Sequence[str],           # Those of them that are encoded now
-    parts: Iterable[Part],          # Their encodings, as they come
-) -> Iterator[tuple[Encodings, Meetings]]:
+def meetings(
+    lists: Sequence[CandidateList],     # Of one call
+    texts: Sequence[str],               # Those of them that are encoded now
+    parts: Iterable[EncodedPart],       # Their encodings, as they come
+) -> Iterator[tuple[Encodings, WantedRows]]:
     "Each source of encodings, and who wants which of its rows"
     yield from stored(lists)
     wanted: dict[str, list[tuple[int, int]]] = {}
@@ -89,14 +92,14 @@ def gathered(
         for place, doc in enumerate(docs):
             if isinstance(doc, str): wanted.setdefault(doc, []).append((number, place))
     for positions, told in parts:
-        found: Meetings = {}
+        found: WantedRows = {}
         for row, position in enumerate(positions):
             for number, place in wanted[texts[position]]: add_meeting(found, row, number, place)
         yield told, found
 
 # %% ../../nbs/engine/21_towers.ipynb #6f3e4231
 @dataclass(eq=False)
-class Ledger:
+class ScoreSheet:
     "What is known of the documents of one query"
     size: int                                                   # How many there are
     sets: dict[str, np.ndarray] = field(default_factory=dict)   # Scores by the name of a set
@@ -155,7 +158,7 @@ class TwoTowerRanker(PointwiseRanker):
         "What changes the encoding of a document, by name, in values that JSON can hold"
         return {name: getattr(self, name) for name in self.depends_on}
 
-    def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterable[Part]]:
+    def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterable[EncodedPart]]:
         "`encode_texts` for one call; the documents' encodings may come in several parts, each with its positions"
         asked, told = self.encode_texts(queries, documents, call)
         return asked, [(range(len(documents)), told)]
@@ -187,7 +190,7 @@ class TwoTowerRanker(PointwiseRanker):
             raise InputError(f"precision={precision!r}: {self!r} keeps {', '.join(self.precisions)}. {did_you_mean(str(precision), self.precisions)}")
         items, call = [plain(d) for d in to_documents(docs)], self._own(self._call(None, batch_size, progress, None))
         self._full([Task("", items)])
-        with naming([Task("", items)], self.view), call.running():
+        with naming_documents([Task("", items)], self.view), call.running():
             texts, places = distinct(map(self.view, items))
             found = self.encode_texts([], texts, call)[1].pick(places)
         return EncodedDocuments(items, found.vectors.kept(precision), self.made_by, found.cut)
@@ -210,37 +213,37 @@ class TwoTowerRanker(PointwiseRanker):
 
     def _asked(self, queries: list[str], call: Call) -> dict[str, Encodings]:
         "The encoding of each query"
-        return each(queries, self.encode_texts(queries, [], call)[0])
+        return one_by_one(queries, self.encode_texts(queries, [], call)[0])
 
     def _judged(self, tasks: list[Task], call: Call, known: dict[str, Encodings] | None = None) -> list[Ranking]:
         "Rankings of whole lists; `known` are queries that are encoded already"
         shown = [[d if isinstance(d, EncodedDocument) else self.view(d) for d in t.documents] for t in tasks]
         return self._compared([(readable(t.query), docs) for t, docs in zip(tasks, shown)], call, known)
 
-    def _compared(self, lists: list[Candidates], call: Call, known: dict[str, Encodings] | None = None) -> list[Ranking]:
+    def _compared(self, lists: list[CandidateList], call: Call, known: dict[str, Encodings] | None = None) -> list[Ranking]:
         "Encode what is not encoded yet, and let each query meet its documents"
         queries = list(dict.fromkeys(query for query, _ in lists)) if known is None else []
         texts = list(dict.fromkeys(d for _, docs in lists for d in docs if isinstance(d, str)))
         asked, parts = self.encode_in_parts(queries, texts, call) if texts else (None, [])
-        known = known or (self._asked(queries, call) if asked is None else each(queries, asked))
-        ledgers = [Ledger(len(docs)) for _, docs in lists]
-        for told, wanted in gathered(lists, texts, parts):
-            for number, (rows, places) in wanted.items(): self._meet(known[lists[number][0]], told, rows, places, ledgers[number])
-        return [self._ranking(query, docs, known[query].cut[0], ledger) for (query, docs), ledger in zip(lists, ledgers)]
+        known = known or (self._asked(queries, call) if asked is None else one_by_one(queries, asked))
+        sheets = [ScoreSheet(len(docs)) for _, docs in lists]
+        for told, wanted in meetings(lists, texts, parts):
+            for number, (rows, places) in wanted.items(): self._meet(known[lists[number][0]], told, rows, places, sheets[number])
+        return [self._ranking(query, docs, known[query].cut[0], sheet) for (query, docs), sheet in zip(lists, sheets)]
 
-    def _meet(self, asked: Encodings, told: Encodings, rows: list[int], places: list[int], ledger: Ledger) -> None:
+    def _meet(self, asked: Encodings, told: Encodings, rows: list[int], places: list[int], sheet: ScoreSheet) -> None:
         "Compare a query with some documents"
         for start in while_wanted(range(0, len(rows), COMPARED)):
             part = slice(start, start + COMPARED)
-            ledger.score(places[part], self.compare(asked.vectors, told.vectors, rows[part]))
-        ledger.note(places, rows, told, self.explains)
+            sheet.score(places[part], self.compare(asked.vectors, told.vectors, rows[part]))
+        sheet.note(places, rows, told, self.explains)
 
-    def _ranking(self, query: str, docs: list[Candidate], cut: bool, ledger: Ledger) -> Ranking:
+    def _ranking(self, query: str, docs: list[Candidate], cut: bool, sheet: ScoreSheet) -> Ranking:
         "What is known of one query's documents"
         def tell(place: int) -> Any:
             doc = docs[place]
-            return self.explained(query, doc if isinstance(doc, str) else self.view(doc), *ledger.homes[place])
-        return replace(self.ranked(ledger.sets), truncated=[cut or lost for lost in ledger.cut], explain=tell if self.explains else None)
+            return self.explained(query, doc if isinstance(doc, str) else self.view(doc), *sheet.homes[place])
+        return replace(self.ranked(sheet.sets), truncated=[cut or lost for lost in sheet.cut], explain=tell if self.explains else None)
 
 class DenseTowerRanker(TwoTowerRanker):
     "A method with one vector a text"
@@ -251,7 +254,7 @@ class DenseTowerRanker(TwoTowerRanker):
         "How similar vectors are"
         return self.similarity(query.rows([0]), documents.rows(rows))
 
-def each(
+def one_by_one(
     texts: Sequence[str],   # Distinct
     found: Encodings,       # Of them
 ) -> dict[str, Encodings]:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Protocol
 import numpy as np
 
-from .maxsim import TokenVectors, check_precision, neighbours, rounded, spans
+from .maxsim import TokenVectors, check_precision, neighbours, rounded, text_spans
 from ..errors import InputError
 
 # %% auto #0
@@ -104,7 +104,7 @@ class SparseVectors:
 
     def pick(self, chosen: Sequence[int]) -> SparseVectors:
         "Some of the texts, in a new order; neighbours are not copied"
-        at = spans(self.offsets, chosen)
+        at = text_spans(self.offsets, chosen)
         return SparseVectors(self.ids[at], self.weights[at], self.lengths[list(chosen)])
 
     def products(
