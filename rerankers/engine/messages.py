@@ -19,31 +19,36 @@ __all__ = ['Turn', 'FLAT', 'STRUCTURED', 'AUTO', 'PROBE_TEXTS', 'messages', 'ren
            'MessageEncoder']
 
 # %% ../../nbs/engine/07_messages.ipynb #6e6cb605
-Turn = tuple[str, str]      # role, text
+Turn = tuple[str, str]      # Role, text
 FLAT, STRUCTURED, AUTO = "flat", "structured", "auto"
 
 def messages(turns: Sequence[Turn], style: str) -> list[dict[str, Any]]:
     "Turns in the form that chat templates take"
-    return [{"role": role, "content": text if style == FLAT else [{"type": "text", "text": text}]} for role, text in turns]
+    return [
+        {"role": role, "content": text if style == FLAT else [{"type": "text", "text": text}]}
+        for role, text in turns
+    ]
 
 def rendered(tokenizer: Any, turns: Sequence[Turn], style: str, arguments: dict[str, Any]) -> str:
-    "A conversation as one text, by the model's chat template; raises `ModelLoadError` where the template cannot render it"
+    "A conversation as one text, by the model's chat template; raises `ModelLoadError` if the template fails"
     from jinja2 import TemplateError
     try: return str(tokenizer.apply_chat_template(messages(turns, style), tokenize=False, **arguments))
     except (TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelLoadError(f"the chat template cannot render the roles {', '.join(role for role, _ in turns)}: {error}") from error
+        raise ModelLoadError(
+            f"the chat template cannot render the roles {', '.join(role for role, _ in turns)}: {error}") from error
 
 # %% ../../nbs/engine/07_messages.ipynb #b69b2926
 def lost_turn(tokenizer: Any, roles: Sequence[str], style: str, arguments: dict[str, Any]) -> str | None:
-    "The first role whose text does not reach the prompt, None where all do; raises `ModelLoadError`"
+    "The first role whose text does not reach the prompt, None if all do; raises `ModelLoadError`"
     base = [(role, "alpha") for role in roles]
     usual = rendered(tokenizer, base, style, arguments)
     for i, role in enumerate(roles):
-        if rendered(tokenizer, [*base[:i], (role, "another text"), *base[i + 1:]], style, arguments) == usual: return role
+        if rendered(tokenizer, [*base[:i], (role, "another text"), *base[i + 1:]], style, arguments) == usual:
+            return role
     return None
 
 def pick_style(tokenizer: Any, roles: Sequence[str], wanted: str, arguments: dict[str, Any]) -> str:
-    "The format in which all turns reach the prompt; raises `ModelLoadError` with the remedy where there is none"
+    "The format in which all turns reach the prompt; raises `ModelLoadError`, with the remedy, if there is none"
     why = ""
     for style in (FLAT, STRUCTURED) if wanted == AUTO else (wanted,):
         try: lost = lost_turn(tokenizer, roles, style, arguments)
@@ -51,15 +56,20 @@ def pick_style(tokenizer: Any, roles: Sequence[str], wanted: str, arguments: dic
         else:
             if lost is None: return style
             why = f"what the {lost} says does not reach the prompt"
-    raise ModelLoadError(f"the model reads its texts through a chat template, and {why}. Give its tokenizer a chat_template (chat_template.jinja, or "
-                         f"tokenizer_kwargs={{'chat_template': …}}) that renders the roles {' and '.join(map(repr, roles))}")
+    raise ModelLoadError(
+        f"the model reads its texts through a chat template, and {why}. Give its tokenizer a chat_template "
+        "(chat_template.jinja, or tokenizer_kwargs={'chat_template': …}) that renders the roles "
+        f"{' and '.join(map(repr, roles))}")
 
 # %% ../../nbs/engine/07_messages.ipynb #2ccd1e03
-PROBE_TEXTS = ("0", "1 2 3 4")      # texts that share no token at their ends
+PROBE_TEXTS = ("0", "1 2 3 4")      # Texts that share no token at their ends
 
 def common_end(one: list[int], other: list[int]) -> list[int]:
-    "The tokens that both end in; none where one is all of the other's end, since then nothing tells tail from text"
-    count = next((i for i, (a, b) in enumerate(zip(reversed(one), reversed(other))) if a != b), min(len(one), len(other)))
+    "The tokens that both lists end in; none if one list is the end of the other, which leaves the border unknown"
+    count = next(
+        (i for i, (a, b) in enumerate(zip(reversed(one), reversed(other))) if a != b),
+        min(len(one), len(other)),
+    )
     return one[len(one) - count:] if 0 < count < min(len(one), len(other)) else []
 
 # %% ../../nbs/engine/07_messages.ipynb #91c9ae32
@@ -69,11 +79,11 @@ class MessageEncoder:
     def __init__(
         self,
         tokenizer: Any,             # A transformers tokenizer with a chat template; it is not changed
-        settings: TextSettings,     # The folder's
+        settings: TextSettings,     # The folder's settings
         max_length: int | None,     # Tokens; None keeps all
         *,
-        system: str = "",           # What the system message says; there is none where this is empty
-        roles: tuple[str, ...] = ("query", "document"),     # Of the texts of an item
+        system: str = "",           # Text of the system message; if empty, there is none
+        roles: tuple[str, ...] = ("query", "document"),     # Roles of the texts of an item
         model: Any = None,          # The torch model that reads the tokens
     ):
         self.vocabulary = settings.fit(from_transformers(tokenizer, model))
@@ -81,16 +91,20 @@ class MessageEncoder:
         self.arguments = {name: value for name, value in settings.chat.items() if name != "restore_suffix"}
         self.first = [("system", system)] if system else []
         self.style = pick_style(tokenizer, roles, settings.message or AUTO, self.arguments)
-        fillers = [self._rendered([filler] * len(roles)) for filler in PROBE_TEXTS] if settings.chat.get("restore_suffix", True) else []
+        fillers = (
+            [self._rendered([filler] * len(roles)) for filler in PROBE_TEXTS]
+            if settings.chat.get("restore_suffix", True)
+            else []
+        )
         ends = [read.ids for read in self.vocabulary.read(fillers, None).values()]
         self.end = common_end(*ends) if ends else []
 
     def pairs(self, pairs: Sequence[Pair]) -> Tokens:
-        "Token ids of each pair, and which lost text"
+        "Token ids of each pair, and which pairs lost text"
         return self._tokens([self._rendered(pair) for pair in pairs])
 
     def texts(self, texts: Sequence[str]) -> Tokens:
-        "Token ids of each text, and which lost some"
+        "Token ids of each text, and which texts were cut"
         return self._tokens([self._rendered([text]) for text in texts])
 
     def _rendered(self, texts: Sequence[str]) -> str:
@@ -98,10 +112,14 @@ class MessageEncoder:
 
     def _tokens(self, prompts: list[str]) -> Tokens:
         from rerankers.engine.batching import Tokens
-        found = self.vocabulary.read(prompts, self.max_length)      # without special tokens: the template has written them
+        found = self.vocabulary.read(prompts, self.max_length)
         for text, read in found.items(): self.vocabulary.check(text, read.ids)
         ids = [self._ended(found[prompt]) for prompt in prompts]
-        types = {"token_type_ids": [[0] * len(row) for row in ids]} if "token_type_ids" in self.vocabulary.inputs else {}
+        types = (
+            {"token_type_ids": [[0] * len(row) for row in ids]}
+            if "token_type_ids" in self.vocabulary.inputs
+            else {}
+        )
         return Tokens({"input_ids": ids, **types}, [found[prompt].more for prompt in prompts])
 
     def _ended(self, read: Read) -> list[int]:

@@ -23,44 +23,46 @@ FIELD = re.compile(r"\{(query|document|instruction)\}")
 
 def fill(
     template: str,      # With {query}, {document}, {instruction}
-    **values: str,      # What stands for them
+    **values: str,      # The text for each field
 ) -> str:
     "The template with its fields filled; other braces stay as they are"
     return FIELD.sub(lambda m: values.get(m[1], m[0]), template)
 
 # %% ../../nbs/engine/08_prompts.ipynb #e1e4a27f
-COUNTS = {"all": (-1, -1), "texts": (0, 0), "flag": (-1, 1)}   # what max_length counts -> weights of the lengths of head and tail in the room for texts
+# What max_length counts -> factors for the lengths of head and tail in the room for texts
+COUNTS = {"all": (-1, -1), "texts": (0, 0), "flag": (-1, 1)}
 
 @dataclass(frozen=True)
 class Prompt:
     "How a query and a document become one text for a language model"
-    body: str                           # Holds {document}, and {query} unless `query` does; cut on the right when all is too long
-    query: str = ""                     # The query's own piece, for recipes that tokenise it apart
-    between: str = ""                   # Between the query's piece and the body
+    body: str                           # Has {document}, and {query} unless `query` has it; cut if all is too long
+    query: str = ""                     # The query's own part, for recipes that tokenise it separately
+    between: str = ""                   # Between the query's part and the body
     head: tuple[str, ...] = ()          # Before them, tokenised piece by piece, never cut
     tail: tuple[str, ...] = ()          # After them, likewise
-    bos: bool = False                   # Start with the tokenizer's first token, where it has one
-    eos: bool = False                   # End with its last
-    counts: str = "all"                 # What max_length counts: "all" tokens, the "texts" between head and tail, or as FlagEmbedding ("flag")
-    query_share: float | None = None    # Part of max_length that the query's own piece may take
-    keep_end: bool = True               # Of a body that is too long, cut the document and keep what follows it
-    instruction: str = "{instruction}"  # How an instruction is written where the template says {instruction}; nothing when there is none
-    default: str = ""                   # The instruction when the caller gives none
+    bos: bool = False                   # Start with the tokenizer's first token, if it has one
+    eos: bool = False                   # End with its last token
+    counts: str = "all"                 # max_length counts "all" tokens, only "texts", or as FlagEmbedding ("flag")
+    query_share: float | None = None    # Part of max_length that the query's own part may take
+    keep_end: bool = True               # If a body is too long, cut the document and keep what follows it
+    instruction: str = "{instruction}"  # Text that replaces {instruction} in the template; empty if there is none
+    default: str = ""                   # The instruction if the caller gives none
     characters: tuple[int | None, int | None] = (None, None)    # Most characters of the query and of the document
-    strip: bool = False                 # Are blanks around query and document dropped?
+    strip: bool = False                 # Are blanks around query and document removed?
 
     def with_instruction(self, given: str | None) -> str:
-        "What stands for {instruction}"
+        "The text that replaces {instruction}"
         text = self.default if given is None else given
         return fill(self.instruction, instruction=text) if text else ""
 
 # %% ../../nbs/engine/08_prompts.ipynb #f6cc5cef
 def in_chat_format(
-    tokenizer: Any,     # With a chat template
+    tokenizer: Any,     # Has a chat template
     prompt: Prompt,     # Its body becomes the user's turn
 ) -> Prompt:
     "The prompt in the model's own chat format, ready for the model's answer"
-    body = tokenizer.apply_chat_template([{"role": "user", "content": prompt.body}], tokenize=False, add_generation_prompt=True)
+    body = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt.body}], tokenize=False, add_generation_prompt=True)
     return replace(prompt, body=body, bos=False, eos=False)
 
 # %% ../../nbs/engine/08_prompts.ipynb #0939cadf
@@ -72,16 +74,21 @@ class PromptEncoder:
         tokenizer: Any,                 # A transformers tokenizer; it is not changed
         prompt: Prompt,                 # The recipe
         max_length: int | None,         # Tokens, as `prompt.counts` counts them; None keeps all
-        positions: int | None = None,   # Tokens the model has room for; max_length is lowered until all fits, as the official scorers do
+        # Tokens the model has room for; max_length is lowered until all fits, as the official scorers do
+        positions: int | None = None,
         *,
         model: Any = None,              # The torch model that reads the prompts, whose own bounds count too
-        known: int | None = None,       # Tokens that it has vectors for, where the model is not loaded yet
+        known: int | None = None,       # Tokens that it has vectors for, if the model is not loaded yet
     ):
-        from rerankers.engine.tokens import from_transformers   # here and below, so that recipes can be declared without NumPy
+        # Imported here and below, so that recipes can be declared without NumPy
+        from rerankers.engine.tokens import from_transformers
         found = from_transformers(tokenizer, model)
         self.prompt, self.vocabulary = prompt, replace(found, known=found.known or known)
         first, last = tokenizer.bos_token_id, tokenizer.eos_token_id
-        self.head = ([first] if prompt.bos and first not in (None, tokenizer.pad_token_id) else []) + self._joined(prompt.head)
+        self.head = (
+            ([first] if prompt.bos and first not in (None, tokenizer.pad_token_id) else [])
+            + self._joined(prompt.head)
+        )
         self.tail = self._joined(prompt.tail) + ([last] if prompt.eos and last is not None else [])
         self.between = self._joined([prompt.between])
         fits = min((n for n in (positions, self.vocabulary.room) if n is not None), default=None)
@@ -90,43 +97,66 @@ class PromptEncoder:
     def pairs(
         self,
         pairs: Sequence[Pair],              # (query, text of a document)
-        instruction: str | None = None,     # The prompt's own default when None
+        instruction: str | None = None,     # The prompt's own default if None
     ) -> Tokens:
         "Token ids of each pair, and which pairs lost text"
         from rerankers.engine.batching import Tokens
         told = self.prompt.with_instruction(instruction)
         shown = [tuple(map(self._shown, pair, self.prompt.characters)) for pair in pairs]
         values = [{"query": q, "document": d, "instruction": told} for q, d in shown]
-        pieces, bodies = ([fill(template, **v) for v in values] for template in (self.prompt.query, self.prompt.body))
-        asked, read = self.vocabulary.read(pieces, self.query_room), self.vocabulary.reader.first(bodies, self.body_room)
+        pieces, bodies = (
+            [fill(template, **v) for v in values]
+            for template in (self.prompt.query, self.prompt.body)
+        )
+        asked, read = (
+            self.vocabulary.read(pieces, self.query_room),
+            self.vocabulary.reader.first(bodies, self.body_room),
+        )
         rows = [self._row(asked[p], r, b, v) for p, r, b, v in zip(pieces, read, bodies, values)]
         for (row, _), v in zip(rows, values): self._check(row, v)
         shortened = [any(map(self._too_long, pair, self.prompt.characters)) for pair in pairs]
-        return Tokens({"input_ids": [row for row, _ in rows]}, [cut or short for (_, cut), short in zip(rows, shortened)])
+        return Tokens(
+            {"input_ids": [row for row, _ in rows]},
+            [cut or short for (_, cut), short in zip(rows, shortened)],
+        )
 
     @property
     def room(self) -> int | None:
-        "Tokens that query and body have together"
+        "Tokens that query and body may have together"
         head, tail = COUNTS[self.prompt.counts]
-        return None if self.max_length is None else self.max_length + head * len(self.head) + tail * len(self.tail)
+        return (
+            None if self.max_length is None
+            else self.max_length + head * len(self.head) + tail * len(self.tail)
+        )
 
     @property
     def query_room(self) -> int | None:
-        "Tokens that the query's own piece has"
-        return None if self.max_length is None or self.prompt.query_share is None else int(self.max_length * self.prompt.query_share)
+        "Tokens that the query's own part may have"
+        return (
+            None if self.max_length is None or self.prompt.query_share is None
+            else int(self.max_length * self.prompt.query_share)
+        )
 
     @property
     def body_room(self) -> int | None:
-        "Tokens that the body has where the query's piece is empty"
-        return None if self.room is None or self.max_length is None else max(min(self.room - len(self.between), self.max_length), 0)
+        "Tokens that the body may have if the query's part is empty"
+        return (
+            None if self.room is None or self.max_length is None
+            else max(min(self.room - len(self.between), self.max_length), 0)
+        )
 
     def _fitting(self, wanted: int | None, positions: int | None) -> int | None:
-        "`wanted`, or as much as lets head, texts and tail fit the model; raises `InputError` when nothing is left for texts"
+        "`wanted`, lowered until head, texts and tail fit the model; raises `InputError` if no room is left for texts"
         head, tail = COUNTS[self.prompt.counts]
-        most = None if positions is None else positions - (1 + head) * len(self.head) - (1 + tail) * len(self.tail)
+        most = (
+            None if positions is None
+            else positions - (1 + head) * len(self.head) - (1 + tail) * len(self.tail)
+        )
         self.max_length = min((n for n in (wanted, most) if n is not None), default=None)
         if self.room is not None and self.room <= len(self.between):
-            raise InputError(f"max_length={self.max_length}: the prompt alone takes {len(self.head) + len(self.tail)} tokens, nothing is left for the texts")
+            raise InputError(
+                f"max_length={self.max_length}: the prompt alone takes {len(self.head) + len(self.tail)} tokens, "
+                "nothing is left for the texts")
         return self.max_length
 
     def _row(self, query: Read, read: Read, body: str, values: dict[str, str]) -> tuple[list[int], bool]:
@@ -138,32 +168,36 @@ class PromptEncoder:
         return [*self.head, *query.ids, *self.between, *kept, *self.tail], cut
 
     def _cut(self, read: Read, body: str, left: int, values: dict[str, str]) -> list[int]:
-        "So many tokens of a body: its beginning or its end, or, where what surrounds the document is to stay, some of both"
+        "`left` tokens of a body: its beginning or end, or some of both to keep what stands beside the document"
         before, _, after = (fill(part, **values) for part in self.prompt.body.partition("{document}"))
         right = self.vocabulary.cut == "right"
         stays = self._length(after if right else before, left) if self.prompt.keep_end else 0
         first, last = (left - stays, stays) if right else (stays, left - stays)
-        ending = self.vocabulary.reader.last([body], last)[0].ids if read.more and last else read.ids[len(read.ids) - last:]
+        ending = (
+            self.vocabulary.reader.last([body], last)[0].ids
+            if read.more and last
+            else read.ids[len(read.ids) - last:]
+        )
         return [*read.ids[:first], *ending]
 
     def _length(self, text: str, most: int) -> int:
-        "Tokens of a text that stands within another, at the most so many"
+        "Tokens of a text that stands inside another, counted up to `most`"
         alone = len(self._one("a"))
         return min(len(self.vocabulary.reader.first(["a" + text], most + alone)[0].ids) - alone, most)
 
     def _check(self, row: list[int], values: dict[str, str]) -> None:
-        "Raise `UnknownToken` for a token that the model has no vector for, with the text that brought it"
+        "Raise `UnknownToken`, with the text that brought it, for a token that the model has no vector for"
         if not self.vocabulary.lacks(row): return
         for text in (values["document"], values["query"]): self.vocabulary.check(text, self._one(text))
         self.vocabulary.check(self.prompt.body, row)
 
     def _shown(self, text: str, most: int | None) -> str:
-        "A text as the template gets it"
+        "A text as it is put into the template"
         return (text.strip() if self.prompt.strip else text)[:most]
 
     def _too_long(self, text: str, most: int | None) -> bool: return most is not None and len(text) > most
 
     def _one(self, text: str) -> list[int]: return self.vocabulary.reader.first([text], None)[0].ids
 
-    def _joined(self, pieces: Iterable[str]) -> list[int]: return [i for piece in pieces if piece for i in self._one(piece)]
-
+    def _joined(self, pieces: Iterable[str]) -> list[int]:
+        return [i for piece in pieces if piece for i in self._one(piece)]
