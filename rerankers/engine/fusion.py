@@ -105,6 +105,7 @@ class Written:
     text: str               # Without special tokens
     cut: list[bool]         # Which passages were cut to fit
 
+# %% ../../nbs/engine/17_fusion.ipynb #4a9e44da
 class Fusion:
     "A T5 that reads passages separately and writes about all of them"
 

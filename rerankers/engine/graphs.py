@@ -163,6 +163,7 @@ def made(
         "position_ids": positions(mask, config),
     }
 
+# %% ../../nbs/engine/10_graphs.ipynb #5003eddb
 def exactly(array: np.ndarray, kind: str, name: str) -> np.ndarray:
     "An array in another number format; raises `ModelLoadError` if that cannot hold its numbers"
     cast: np.ndarray = array.astype(kind)

@@ -284,6 +284,7 @@ def chat_in(said: dict[str, Any], path: Path) -> dict[str, Any]:
             "which is not a file's to say: take it out")
     return {name: value for name, value in found.items() if name not in SIZE_ARGUMENTS}
 
+# %% ../../nbs/engine/01_settings.ipynb #6f8c1fea
 def from_said(said: dict[str, Any], path: Path) -> TextSettings:
     "Settings from the contents of a file; raises `ModelLoadError`"
     check_keys(said, (*KNOWN_SETTINGS, *NO_EFFECT[""]), path)
