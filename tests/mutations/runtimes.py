@@ -52,7 +52,7 @@ MUTATIONS = [
     Mutation(ERRORS, "self.ours if not self.inside else ()", "self.ours", f"{QUIET} silence_ends", "one import ends the silence of another"),
     Mutation(ERRORS, "nullcontext() if module in sys.modules else SILENCE", "nullcontext()", f"{QUIET} imported_in_silence",
              "onnxruntime phones home"),
-    Mutation("rerankers/backends/cross_encoder.py", "if most and max_length and max_length > most: raise",
-             "if False: raise", f"{TOYS} more_than_the_graph",
+    Mutation("rerankers/backends/cross_encoder.py", "if most and max_length and max_length > most:",
+             "if False:", f"{TOYS} more_than_the_graph",
              "a max_length beyond the graph is accepted"),
 ]
