@@ -370,6 +370,7 @@ def open_checkpoint(
         tokenizer=speaker(model, settings, options, path),
     ), folder
 
+# %% ../../nbs/backends/cross_encoder.ipynb #eaa0e732
 def official_activation(
     recipe: PairRecipe, config: dict[str, Any], st_config: dict[str, Any], labels: int
 ) -> str:
@@ -400,7 +401,7 @@ def speaker(model: str, settings: TextSettings, options: LoadOptions, path: str)
     from rerankers.engine.pytorch import load_tokenizer
     return None if settings.message is None else load_tokenizer(model, settings.options(options), path)
 
-# %% ../../nbs/backends/cross_encoder.ipynb #b481d7fc
+# %% ../../nbs/backends/cross_encoder.ipynb #db63ae3a
 def graph_vocabulary(opened: Opened, settings: TextSettings) -> Vocabulary:
     "A graph's vocabulary with the folder's settings; raises `ModelLoadError` for what needs transformers"
     own = {
@@ -436,6 +437,7 @@ def pair_encoder(
         vocabulary, max_length, truncation=truncation or own, query_length=query_length, count=2
     )
 
+# %% ../../nbs/backends/cross_encoder.ipynb #d9bf471f
 def message_encoder(
     opened: Opened, max_length: int | None, prompt: str, cut: str | int | None
 ) -> MessageEncoder:

@@ -123,6 +123,7 @@ def layer_mass(
     weights = (queries @ keys.transpose(1, 2)).float().softmax(-1)
     return (weights.sum(1) * values.float().norm(dim=-1)).mean(0)
 
+# %% ../../nbs/backends/lit5.ipynb #63319fcf
 def attention_mass(
     model: Any,             # A T5 with the hooks of `listen`
     fused: Fused,           # What it has encoded: one window, so nothing is masked

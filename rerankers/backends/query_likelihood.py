@@ -129,6 +129,7 @@ class UPRRanker(LocalRanker):
         rows = rows.astype("float64")
         return (rows[:, 0] if self.reduction == "sum" else rows[:, 0] / rows[:, 1].clip(min=1)).tolist()
 
+# %% ../../nbs/backends/query_likelihood.ipynb #7a7d236f
 def either(one: Tokens, other: Tokens) -> list[bool]:
     "Which items were cut in either of the two"
     return [a or b for a, b in zip(one.cut, other.cut)]
