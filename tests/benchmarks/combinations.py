@@ -66,7 +66,8 @@ def table(name, queries, depth):
     print(f"{'':44}{MEASURE:>8}{'against offline, 95 %':>28}{'dear pairs':>12}")
     for label, (values, pairs) in found.items():
         low, high = interval([values[q] - base[q] for q in base])
-        print(f"{label:44}{mean(values.values()):8.2f}{mean(values[q] - base[q] for q in base):+12.2f} [{low:+6.2f}, {high:+6.2f}]{100 * pairs / whole:11.0f} %")
+        better = f"{mean(values[q] - base[q] for q in base):+12.2f} [{low:+6.2f}, {high:+6.2f}]"
+        print(f"{label:44}{mean(values.values()):8.2f}{better}{100 * pairs / whole:11.0f} %")
 
 
 if __name__ == "__main__":
