@@ -25,12 +25,12 @@ __all__ = ['TEXT_KEYS', 'ID_KEYS', 'WRAPPERS', 'ReadDocument', 'TUPLES', 'OBJECT
 @dataclass(repr=False)
 class Document:
     "One candidate: its text, its id, its metadata"
-    text: str | None = None             # What is ranked; may be empty, `None` only where an image stands for it
-    doc_id: Hashable = None             # Kept as given; a position is filled in when it is missing
-    metadata: dict[str, Any] = field(default_factory=dict)  # Travels along untouched
+    text: str | None = None             # What is ranked; may be empty, and `None` for a picture
+    doc_id: Hashable = None             # Kept as given; the position is filled in if there is none
+    metadata: dict[str, Any] = field(default_factory=dict)  # Returned unchanged with the results
     document_type: str = "text"         # "text" or "image"
-    image_path: str | None = None       # A picture of the page, for rankers that see
-    base64: str | None = None           # The same picture, encoded
+    image_path: str | None = None       # A picture of the page, for rankers that read pictures
+    base64: str | None = None           # The same picture, base64-encoded
     title: str | None = None            # Shown to models together with the text
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class Document:
 
     @property
     def content(self) -> str:
-        "Title and text as one string, what most models read"
+        "Title and text as one string, which is what most models read"
         return " ".join(part for part in (self.title, self.text) if part)
 
     def __repr__(self) -> str:
@@ -49,22 +49,25 @@ class Document:
 # %% ../nbs/01_documents.ipynb #eb05c9bc
 TEXT_KEYS = ("text", "content", "page_content", "contents", "body", "passage", "segment", "long_text")
 ID_KEYS   = ("doc_id", "_id", "id", "docid", "docno", "pid")
-WRAPPERS  = ("_source", "payload", "entity", "fields", "properties", "metadata")     # where stores put the record that was put into them
+# where stores put the record
+WRAPPERS  = ("_source", "payload", "entity", "fields", "properties", "metadata")
 
-ReadDocument = tuple["Document", Mapping[str, Any]]     # a document, and everything of it by the names that the caller knows
+# a document, and all its fields by the names that the caller knows
+ReadDocument = tuple["Document", Mapping[str, Any]]
 
 def first_key(row: Mapping, keys: Sequence[str]) -> str | None:
     "The first of `keys` that `row` has"
     return next((k for k in keys if k in row), None)
 
 def missing(value: Any) -> bool:
-    "Is it None, or what a data frame puts where nothing is: NaN, NaT, NA?"
+    "Is it None, or one of the values that data frames use for a missing entry: NaN, NaT, NA?"
     try: return value is None or bool(value != value)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError):      # pandas' NA does not say; of an array each element would
+    # pandas' NA has no truth value; an array would compare each element
+    except (TypeError, ValueError, RuntimeError, ArithmeticError):
         return type(value).__name__ == "NAType"
 
 def as_row(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Mapping | None:
-    "A record as a dictionary; None for what is none. A named tuple is one if a name says which part is the text"
+    "A record as a dictionary, or None. A named tuple is a record if one of its names stands for the text"
     if isinstance(thing, Mapping): return thing
     if isinstance(thing, tuple):
         row = thing._asdict() if hasattr(thing, "_asdict") else {}
@@ -73,39 +76,54 @@ def as_row(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Mapping | None:
     return {key: thing[key] for key in thing.keys()}
 
 def as_metadata(given: Any) -> dict[str, Any]:
-    "A dictionary of ours, empty where there is none; raises `InputError`"
+    "A fresh dictionary, empty if nothing was given; raises `InputError`"
     row = {} if missing(given) else as_row(given)
     if row is None: raise InputError(f"its metadata is not a dictionary: {given!r}")
     return dict(row)
 
 # %% ../nbs/01_documents.ipynb #4b491f72
 def unwrapped(row: Mapping, names: Sequence[str]) -> tuple[Mapping, Mapping]:
-    "What a store says of its record, nothing where there is no store, and the record"
+    "What a store says about its record (empty if there is no store), and the record itself"
     inside = [k for k in WRAPPERS if isinstance(row.get(k), Mapping) and first_key(row[k], names)]
     if first_key(row, names) or not inside: return {}, row
     return {k: v for k, v in row.items() if k != inside[0]}, row[inside[0]]
 
 def without_keys(row: Mapping, *keys: str | None) -> dict[str, Any]:
-    "All but some keys"
+    "A copy without some of the keys"
     return {k: v for k, v in row.items() if k not in keys}
 
 def from_mapping(row: Mapping, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
-    "A dictionary with a text, and perhaps an id, a title and metadata; raises `InputError`"
+    "Read a dictionary with a text, and perhaps an id, a title and metadata; raises `InputError`"
     hit, record = unwrapped(row, names)
     text = first_key(record, names)
     if text is None:
         seen = next((row[k] for k in WRAPPERS if isinstance(row.get(k), Mapping)), row)
-        raise InputError(f"a dictionary without text: it has {sorted(map(str, seen))}, the text belongs under one of {list(TEXT_KEYS)}, "
-                         f"or name its fields with rank_fields=")
+        raise InputError(
+            f"a dictionary without text: it has {sorted(map(str, seen))}, "
+            f"the text belongs under one of {list(TEXT_KEYS)}, or name its fields with rank_fields="
+        )
     ids = [(part, key) for part in (hit, record) for key in ID_KEYS if key in part]
-    part, key = next(((part, key) for part, key in ids if not missing(part[key])), ids[0] if ids else (record, None))
+    part, key = next(
+        ((part, key) for part, key in ids if not missing(part[key])),
+        ids[0] if ids else (record, None),
+    )
     hit, record = (without_keys(p, key) if p is part else p for p in (hit, record))
-    metadata = {**hit, **without_keys(record, text, "title", "metadata"), **as_metadata(record.get("metadata"))}
-    doc = Document(record[text], doc_id=part[key] if key else None, title=record.get("title"), metadata=metadata)
+    metadata = {
+        **hit,
+        **without_keys(record, text, "title", "metadata"),
+        **as_metadata(record.get("metadata")),
+    }
+    doc = Document(
+        record[text],
+        doc_id=part[key] if key else None,
+        title=record.get("title"),
+        metadata=metadata,
+    )
     return doc, {**metadata, **without_keys(record, "metadata")}
 
 # %% ../nbs/01_documents.ipynb #539b98b6
-TUPLES = ("a tuple is (id, text), (id, text, metadata), (id, document) or (document, score); rows of a data frame bring the names of their columns with "
+TUPLES = ("a tuple is (id, text), (id, text, metadata), (id, document) or (document, score); "
+          "rows of a data frame bring the names of their columns with "
           "frame.iter_rows(named=True) in polars, frame.to_dict('records') in pandas")
 
 def from_tuple(row: tuple, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
@@ -114,94 +132,127 @@ def from_tuple(row: tuple, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
     first, second = row[:2]
     scored = len(row) == 2 and not isinstance(first, str) and is_one(first, names)
     if scored and (second is None or hasattr(second, "__float__")): return read(first, names)
-    if not is_one(second, names): raise InputError(f"no text (got {second!r}); an empty document is the empty string, and {TUPLES}")
-    if len(row) == 3 and not missing(row[2]) and as_row(row[2]) is None: raise InputError(f"its metadata is not a dictionary: {row[2]!r}; {TUPLES}")
+    if not is_one(second, names):
+        raise InputError(f"no text (got {second!r}); an empty document is the empty string, and {TUPLES}")
+    if len(row) == 3 and not missing(row[2]) and as_row(row[2]) is None:
+        raise InputError(f"its metadata is not a dictionary: {row[2]!r}; {TUPLES}")
     doc, record = read(second, names)
-    return replace(doc, doc_id=first, metadata={**doc.metadata, **as_metadata(row[2] if len(row) == 3 else None)}), record
+    return replace(
+        doc,
+        doc_id=first,
+        metadata={**doc.metadata, **as_metadata(row[2] if len(row) == 3 else None)},
+    ), record
 
 # %% ../nbs/01_documents.ipynb #d15f34a2
 OBJECT_IDS = ("doc_id", "id", "id_", "node_id", "uuid")
 METADATA   = ("metadata", "meta")
-OTHERWISE  = ("dataframe", "blob", "image", "image_path", "image_url")   # what a document may have instead of a text
+# what a document may have instead of a text
+OTHERWISE  = ("dataframe", "blob", "image", "image_path", "image_url")
 
 def id_of(thing: Any) -> Any:
     "An object's id, or None"
     return next((i for name in OBJECT_IDS if not missing(i := getattr(thing, name, None))), None)
 
 def from_object(thing: Any, names: Sequence[str] = TEXT_KEYS, *, text: str) -> ReadDocument:
-    "An object with its text under the attribute `text`; raises `InputError` where that is None"
+    "Read an object whose text is the attribute named `text`; raises `InputError` if that is None"
     found = getattr(thing, text)
     if found is None:
         instead = " and ".join(f"a {name}" for name in OTHERWISE if getattr(thing, name, None) is not None)
-        raise InputError(f"no text (got None{f', but {instead}: make it a text first' if instead else ''}); an empty document is the empty string")
-    metadata = as_metadata(next((getattr(thing, name) for name in METADATA if hasattr(thing, name)), None))
-    return Document(str(found), doc_id=id_of(thing), metadata=metadata), {**metadata, "text": found, text: found}
+        raise InputError(f"no text (got None{f', but {instead}: make it a text first' if instead else ''}); "
+                         "an empty document is the empty string")
+    metadata = as_metadata(
+        next((getattr(thing, name) for name in METADATA if hasattr(thing, name)), None)
+    )
+    return (
+        Document(str(found), doc_id=id_of(thing), metadata=metadata),
+        {**metadata, "text": found, text: found},
+    )
 
 def from_record(thing: Any, names: Sequence[str] = TEXT_KEYS, *, record: str) -> ReadDocument:
-    "A store's object, whose record is under the attribute `record`; raises `InputError` where that is None"
+    "Read a store's object whose record is the attribute named `record`; raises `InputError` if that is None"
     row = getattr(thing, record)
     if row is None: raise InputError(f"its {record} is None: have the store send it along with the hit")
     return from_mapping({"_id": id_of(thing), "_source": row} if first_key(row, names) else row, names)
 
 # %% ../nbs/01_documents.ipynb #f0868c0c
 class Shape(NamedTuple):
-    "A kind of thing that is a document"
+    "One kind of thing that can be read as a document"
     name: str                           # For people
     fits: Callable[..., bool]           # (thing, names of texts) -> is it one?
-    read: Callable[..., ReadDocument]           # (thing, names of texts) -> document; raises `InputError`
+    read: Callable[..., ReadDocument]   # (thing, names of texts) -> document; raises `InputError`
 
 def is_a(kind: type) -> Callable[..., bool]:
-    "Told by its type"
+    "Recognised by its type"
     return lambda thing, names: isinstance(thing, kind)
 
 def holds(kinds: type | tuple[type, ...], *attributes: str) -> Callable[..., bool]:
-    "Told by its attributes; the first holds one of `kinds`"
-    return lambda thing, names: not isinstance(thing, type) and all(hasattr(thing, a) for a in attributes) and isinstance(getattr(thing, attributes[0]), kinds)
+    "Recognised by its attributes; the first of them must hold one of `kinds`"
+    return lambda thing, names: (
+        not isinstance(thing, type)
+        and all(hasattr(thing, a) for a in attributes)
+        and isinstance(getattr(thing, attributes[0]), kinds)
+    )
 
 def copied(doc: Document, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
-    "The caller's stays as it is"
+    "A copy of the caller's document, which stays unchanged"
     metadata = as_metadata(doc.metadata)
-    return replace(doc, metadata=metadata), {**metadata, "text": doc.text, **({} if missing(doc.title) else {"title": doc.title})}
+    return replace(doc, metadata=metadata), {
+        **metadata,
+        "text": doc.text,
+        **({} if missing(doc.title) else {"title": doc.title}),
+    }
 
+# %% ../nbs/01_documents.ipynb #4581d2b7
 NOTHING = type(None)
 CONVERTERS = (
     Shape("rerankers.Document",         is_a(Document), copied),
     Shape("a string",                   is_a(str), lambda s, names: (Document(str(s)), {"text": str(s)})),
-    Shape("an Arrow scalar",            holds(object, "as_py"), lambda scalar, names: read(scalar.as_py(), names)),     # some are mappings
+    # before dictionaries, since some Arrow scalars are mappings too
+    Shape("an Arrow scalar",            holds(object, "as_py"),
+                                        lambda scalar, names: read(scalar.as_py(), names)),
     Shape("a dictionary with 'text'",   lambda thing, names: as_row(thing, names) is not None,
                                         lambda row, names: from_mapping(as_row(row, names) or {}, names)),
     Shape("a tuple (id, text)",         is_a(tuple), from_tuple),
-    Shape("a result of ours",           holds(Document, "document"), lambda result, names: copied(result.document)),
-    Shape("LlamaIndex's NodeWithScore", holds(object, "node", "score"), lambda hit, names: read(hit.node, names)),
-    Shape("LangChain's Document",       holds((str, NOTHING), "page_content"), partial(from_object, text="page_content")),
+    Shape("a result of ours",           holds(Document, "document"),
+                                        lambda result, names: copied(result.document)),
+    Shape("LlamaIndex's NodeWithScore", holds(object, "node", "score"),
+                                        lambda hit, names: read(hit.node, names)),
+    Shape("LangChain's Document",       holds((str, NOTHING), "page_content"),
+                                        partial(from_object, text="page_content")),
     Shape("LlamaIndex's nodes",         holds((str, NOTHING), "text"), partial(from_object, text="text")),
     Shape("Haystack's Document",        holds((str, NOTHING), "content"), partial(from_object, text="content")),
-    Shape("Qdrant's points",            holds((Mapping, NOTHING), "payload"), partial(from_record, record="payload")),
-    Shape("Weaviate's objects",         holds((Mapping, NOTHING), "properties"), partial(from_record, record="properties")),
-    Shape("Pinecone's matches",         lambda thing, names: holds(Mapping, "metadata", "id")(thing, names) and first_key(thing.metadata, names) is not None,
+    Shape("Qdrant's points",            holds((Mapping, NOTHING), "payload"),
+                                        partial(from_record, record="payload")),
+    Shape("Weaviate's objects",         holds((Mapping, NOTHING), "properties"),
+                                        partial(from_record, record="properties")),
+    Shape("Pinecone's matches",         lambda thing, names: holds(Mapping, "metadata", "id")(thing, names)
+                                        and first_key(thing.metadata, names) is not None,
                                         partial(from_record, record="metadata")),
 )
 
+# %% ../nbs/01_documents.ipynb #ae1246dd
 def shape_of(thing: Any, names: Sequence[str] = TEXT_KEYS) -> Shape | None:
-    "The first row that fits"
+    "The first row of `CONVERTERS` that fits"
     return next((shape for shape in CONVERTERS if shape.fits(thing, names)), None)
 
 def is_one(thing: Any, names: Sequence[str] = TEXT_KEYS) -> bool:
-    "Is it one document rather than several? Documents of other frameworks may be iterable, so being iterable says nothing"
+    "Is it one document rather than several? Being iterable says nothing: some frameworks' documents are"
     shape = shape_of(thing, names)
     return isinstance(thing, bytes) or shape is not None and shape.read is not from_tuple
 
 def read(thing: Any, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
-    "One thing of the caller's as a `Document` of ours, and its fields by name; raises `InputError`"
+    "What the caller passed as one document of ours, and its fields by name; raises `InputError`"
     shape = shape_of(thing, names)
     if shape is None:
-        raise InputError(f"{type(thing).__name__} is no kind of document: pass a string, a dictionary with 'text', or rerankers.Document. "
-                         f"All that is read: {', '.join(shape.name for shape in CONVERTERS)}")
+        raise InputError(
+            f"{type(thing).__name__} is no kind of document: pass a string, a dictionary with 'text', "
+            f"or rerankers.Document. All that is read: {', '.join(shape.name for shape in CONVERTERS)}"
+        )
     return shape.read(thing, names)
 
 def checked_document(doc: Document) -> Document:
-    "A document that can be ranked, or `InputError`"
-    if missing(doc.title): doc.title = None         # data frames write NaN where there is none
+    "The document if it can be ranked, otherwise `InputError`"
+    if missing(doc.title): doc.title = None         # data frames write NaN for a missing title
     elif not isinstance(doc.title, str): raise InputError(f"its title is not a string: {doc.title!r}")
     if not isinstance(doc.text, str) and not (doc.image_path or doc.base64):
         raise InputError(f"no text (got {doc.text!r}); an empty document is the empty string")
@@ -210,7 +261,7 @@ def checked_document(doc: Document) -> Document:
 def to_document(
     thing: Any,  # A string, `Document`, dictionary, tuple or another framework's document
 ) -> Document:
-    "One thing of the caller's as a `Document` of ours; raises `InputError` when it has no text"
+    "What the caller passed as one `Document` of ours; raises `InputError` when it has no text"
     return checked_document(read(thing)[0])
 
 # %% ../nbs/01_documents.ipynb #0c1b9b9b
@@ -219,7 +270,7 @@ def written(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 def chosen(doc: Document, record: Mapping[str, Any], fields: Sequence[str]) -> Document:
-    "The document with some of its fields as its text; raises `InputError` where it has none of them"
+    "The document with some of its fields as its text; raises `InputError` if it has none of them"
     known = {name: value for name, value in record.items() if not missing(value)}
     parts = [written(known[name]) for name in fields if name in known]
     if not parts: raise InputError(f"it has none of the fields {list(fields)}, but {sorted(map(str, known))}")
@@ -229,10 +280,14 @@ def check_fields(fields: Sequence[str], records: Sequence[Mapping[str, Any]]) ->
     "Raise `InputError` for a field that no document has"
     for name in fields if records else ():
         if not any(name in record for record in records):
-            raise InputError(f"rank_fields: no document has a field {name!r}. {did_you_mean(str(name), [str(key) for record in records for key in record])}")
+            raise InputError(
+                f"rank_fields: no document has a field {name!r}. "
+                f"{did_you_mean(str(name), [str(key) for record in records for key in record])}"
+            )
 
 # %% ../nbs/01_documents.ipynb #4342770f
-LISTINGS: tuple[tuple[tuple[str, ...], Callable[[Any], Any]], ...] = (   # what has the methods on the left is a column or a table, and gives its values so
+# an object that has all the methods on the left is a column or a table, and is listed as on the right
+LISTINGS: tuple[tuple[tuple[str, ...], Callable[[Any], Any]], ...] = (
     (("to_pylist",),                lambda thing: thing.to_pylist()),               # Arrow: arrays, batches, tables
     (("to_dicts",),                 lambda frame: frame.to_dicts()),                # polars: frames
     (("collect_schema", "collect"), lambda lazy: lazy.collect().to_dicts()),        # polars: lazy frames
@@ -243,22 +298,22 @@ LISTINGS: tuple[tuple[tuple[str, ...], Callable[[Any], Any]], ...] = (   # what 
 )
 
 def listing(thing: Any) -> Callable[[Any], Any] | None:
-    "How to list a column or a table; None for what is neither"
+    "How to list a column or a table; None for anything else"
     if isinstance(thing, (str, bytes, Document, Mapping, type)): return None
     return next((how for names, how in LISTINGS if all(hasattr(thing, name) for name in names)), None)
 
 def listed(values: Any, one: Callable[[Any], bool]) -> list[Any]:
-    "A column's, a table's or any iterable's values as a list; what is `one` value is a list of one"
+    "The values of a column, a table or any iterable as a list; a value for which `one` holds is a list of one"
     how = listing(values)
     if how is None: return [values] if one(values) or not isinstance(values, Iterable) else list(values)
     found = how(values)
-    return found if isinstance(found, list) else [found]    # an array without dimensions is a value
+    return found if isinstance(found, list) else [found]    # an array without dimensions is a single value
 
 def as_items(
     docs: Any,                              # One document or any iterable of them
-    names: Sequence[str] = TEXT_KEYS,       # Names that a text may have
+    names: Sequence[str] = TEXT_KEYS,       # Names under which a text may be found
 ) -> list[Any]:
-    "The caller's documents as a list, nothing converted yet; what is no document is refused where it is converted"
+    "The caller's documents as a list, not converted yet; the conversion refuses what is no document"
     return listed(docs, lambda thing: is_one(thing, names))
 
 # %% ../nbs/01_documents.ipynb #90cd5cae
@@ -271,35 +326,43 @@ def as_list(
     name: str,          # Which of the two, for the error
     n: int,             # Number of documents
 ) -> list[Any]:
-    "`values` as a list of `n`; a column becomes plain Python values. Raises `InputError`"
+    "`values` as a list of `n` entries; a column becomes plain Python values. Raises `InputError`"
     found = listed(values, is_label)
-    if len(found) != n: raise InputError(f"{name} has {len(found)} entries for {n} document{'s' * (n != 1)}: give one for each, in the same order")
+    if len(found) != n:
+        raise InputError(f"{name} has {len(found)} entries for {n} document{'s' * (n != 1)}: "
+                         "give one for each, in the same order")
     return found
 
 def check_ordered(docs: Any, doc_ids: Any, metadata: Any) -> None:
-    "Raise `InputError` where ids or metadata would fall on documents by chance: a set has no order"
-    for name, values in (("doc_ids", doc_ids), ("metadata", metadata), ("docs", docs if doc_ids is not None or metadata is not None else None)):
+    "Raise `InputError` for sets where the order decides which document gets which id or metadata"
+    for name, values in (
+        ("doc_ids", doc_ids),
+        ("metadata", metadata),
+        ("docs", docs if doc_ids is not None or metadata is not None else None),
+    ):
         if isinstance(values, (set, frozenset)):
-            raise InputError(f"{name} is a set, which has no order: give a list, so that it is known which document has which id and metadata")
+            raise InputError(f"{name} is a set, which has no order: give a list, "
+                             "so that it is known which document has which id and metadata")
 
 # %% ../nbs/01_documents.ipynb #d4191977
 def check_id(doc_id: Any, where: int) -> Hashable:
-    "An id that can be looked up later, an Arrow scalar as the value it holds, or `InputError`"
+    "An id that can be looked up later, or `InputError`; an Arrow scalar becomes the value it holds"
     if hasattr(doc_id, "as_py"): doc_id = doc_id.as_py()
     try: hash(doc_id)
-    except (TypeError, ArithmeticError):    # a signalling NaN of decimals has no hash
-        raise InputError(f"the id of document {where} is a {type(doc_id).__name__}, which is not hashable: {doc_id!r}") from None
+    except (TypeError, ArithmeticError):    # a signalling NaN of the decimal module cannot be hashed
+        raise InputError(f"the id of document {where} is a {type(doc_id).__name__}, "
+                         f"which is not hashable: {doc_id!r}") from None
     return doc_id
 
 def labelled(doc: Document, position: int, doc_id: Any, metadata: Any) -> Document:
-    "`doc`, which is ours already, with the caller's id and metadata; its id stays None where there is none"
+    "`doc`, which is our own copy, with the caller's id and metadata; its id stays None if there is none"
     own = next((i for i in (doc_id, doc.doc_id) if not missing(i)), None)
     doc.doc_id = check_id(own, position)
     doc.metadata.update(as_metadata(metadata))
     return doc
 
 def numbered(docs: list[Document]) -> list[Document]:
-    "The same, those without an id by their position, or by a number after the last where that one is taken"
+    "Give documents without an id their position, or a number after the last one if that is taken"
     taken = {doc.doc_id for doc in docs if doc.doc_id is not None}
     def free(number: int) -> bool: return number not in taken and str(number) not in taken
     spare = filter(free, count(len(docs)))
@@ -309,7 +372,7 @@ def numbered(docs: list[Document]) -> list[Document]:
 
 # %% ../nbs/01_documents.ipynb #552433ac
 def each(items: Iterable[Any], make: Callable[[int, Any], Any]) -> list[Any]:
-    "`make` of every item and its place, which an `InputError` then names"
+    "`make(position, item)` for every item; an `InputError` then names the position"
     made = []
     for i, item in enumerate(items):
         try: made.append(make(i, item))
@@ -317,7 +380,7 @@ def each(items: Iterable[Any], make: Callable[[int, Any], Any]) -> list[Any]:
     return made
 
 def taken(item: Any, i: int, doc_id: Any, metadata: Any, names: Sequence[str]) -> ReadDocument:
-    "One document of the caller's with what was given beside it"
+    "One of the caller's documents, with the id and metadata that were given beside it"
     doc, record = read(item, names)
     doc = labelled(doc, i, doc_id, metadata)
     return doc, {**record, **as_metadata(metadata)}
@@ -326,7 +389,7 @@ def to_documents(
     docs: Any,                                  # One document or any iterable of them
     doc_ids: Iterable | None = None,            # One id a document; wins over ids that documents bring
     metadata: Iterable | None = None,           # One dictionary a document; added to what documents bring
-    rank_fields: Iterable[str] | None = None,   # Fields that are the text, in this order; the usual one by default
+    rank_fields: Iterable[str] | None = None,   # Fields that make up the text, in this order
 ) -> list[Document]:
     "Everything a caller may pass as a list of fresh `Document`s; raises `InputError` naming the offender"
     check_ordered(docs, doc_ids, metadata)
@@ -337,7 +400,10 @@ def to_documents(
     metas = as_list(metadata, "metadata", len(items)) if metadata is not None else [None] * len(items)
     found = each(items, lambda i, item: taken(item, i, ids[i], metas[i], names))
     check_fields(fields, [record for _, record in found])
-    return numbered(each(found, lambda i, pair: checked_document(chosen(pair[0], pair[1], fields) if fields else pair[0])))
+    return numbered(each(
+        found,
+        lambda i, pair: checked_document(chosen(pair[0], pair[1], fields) if fields else pair[0]),
+    ))
 
 # %% ../nbs/01_documents.ipynb #7f93d167
 def readable(
@@ -351,12 +417,12 @@ def readable(
 # %% ../nbs/01_documents.ipynb #fa869f6a
 @dataclass(frozen=True)
 class Picture:
-    "A picture, by the file that has it or by its bytes"
-    path: str | None = None     # A file
-    base64: str | None = None   # Its bytes, encoded; counts where both are given
+    "A picture, given by its file or by its bytes"
+    path: str | None = None     # Path of a file
+    base64: str | None = None   # Its bytes, base64-encoded; used if both are given
 
 class Content(str):
-    "What a method is shown of a document: its text, and its picture where it has one"
+    "What a method is shown of a document: its text, and its picture if it has one"
     picture: Picture | None
 
     def __new__(cls, text: str, picture: Picture | None = None) -> Content:
@@ -365,7 +431,11 @@ class Content(str):
         return made
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and str.__eq__(self, other) and self.picture == getattr(other, "picture", None)
+        return (
+            isinstance(other, str)
+            and str.__eq__(self, other)
+            and self.picture == getattr(other, "picture", None)
+        )
 
     def __ne__(self, other: object) -> bool: return not self == other
 
@@ -373,15 +443,19 @@ class Content(str):
 
     def __reduce__(self) -> tuple[Any, ...]: return Content, (str(self), self.picture)
 
+# %% ../nbs/01_documents.ipynb #149178bf
 def shown_fields(
     document: Document,         # One candidate
-    fields: Sequence[str],      # "title", "text", or keys of the metadata, in the order in which they are shown
+    fields: Sequence[str],      # "title", "text", or keys of the metadata, in the order shown
 ) -> str:
-    "The chosen fields as one string: title and text as they are, others as `key: value`; what a document has not is left out"
+    "The chosen fields as one string: title and text as they are, others as `key: value`"
     known = {"title": document.title, "text": document.text}
     rows = [(name, known[name] if name in known else document.metadata.get(name)) for name in fields]
-    return " ".join(str(value) if name in known else f"{name}: {written_value(value)}" for name, value in rows if value not in (None, "", [], ()))
+    return " ".join(
+        str(value) if name in known else f"{name}: {written_value(value)}"
+        for name, value in rows if value not in (None, "", [], ())
+    )
 
 def written_value(value: Any) -> str:
-    "A value of the metadata as a model reads it; the members of a list one after the other"
+    "A metadata value as a model reads it; the members of a list are joined with commas"
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

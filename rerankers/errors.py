@@ -25,7 +25,7 @@ __all__ = ['TELEMETRY_OFF', 'SILENCE', 'logger', 'RerankersError', 'InputError',
 # %% ../nbs/00_errors.ipynb #cfbf40e2
 class RerankersError(Exception):
     "Anything that this library raises on purpose"
-    attempts: int = 0       # Requests that it took, where a server is to blame
+    attempts: int = 0       # Requests that were sent, when a server caused the error
 
     def __str__(self) -> str:
         tried = [f"({self.attempts} attempts; retries=0 makes one)"] if self.attempts > 1 else []
@@ -35,11 +35,11 @@ class InputError(RerankersError, ValueError):
     "What the caller passed cannot be ranked"
 
 class UnknownToken(InputError):
-    "A text has a token that the model has no vector for"
+    "A text has a token for which the model has no vector"
     def __init__(
         self,
         message: str = "",  # Which token, and what to do about it
-        text: str = "",     # That has it, as the tokenizer got it
+        text: str = "",     # The text that contains it, as the tokenizer received it
     ):
         super().__init__(message)
         self.text = text
@@ -48,7 +48,7 @@ class UnknownDocument(RerankersError, KeyError):
     "No result has this document id"
 
 class UnknownModel(RerankersError, ValueError):
-    "No backend answers to this word, or a family has no default for this language"
+    "No backend has this name, or a model family has no default for this language"
 
 class MissingDependency(RerankersError, ImportError):
     "A package that the chosen method needs is not installed"
@@ -56,11 +56,12 @@ class MissingDependency(RerankersError, ImportError):
 class ModelLoadError(RerankersError, OSError):
     "A checkpoint cannot be loaded, or cannot do what is asked of it"
 
+# %% ../nbs/00_errors.ipynb #865bfa72
 class Stopped(RerankersError):
-    "The work was called off: nobody waits for its result any more"
+    "The call was cancelled: nobody waits for its result any more"
 
 class OutOfTime(Stopped):
-    "The time that a call was given is over; `rank` turns it into a result that says what is missing"
+    "The time given to a call is over; `rank` turns this into a result that says what is missing"
 
 class UnusableAnswer(RerankersError, ValueError):
     "A model or server answered with something that is no ranking"
@@ -68,15 +69,16 @@ class UnusableAnswer(RerankersError, ValueError):
 class ForkedError(RerankersError, RuntimeError):
     "This process was forked from one whose threads, or whose graphics card, the model would need"
 
+# %% ../nbs/00_errors.ipynb #2607c0dd
 class ProviderError(RerankersError):
     "A server that ranks or chats for us refused, failed or was not reached"
     def __init__(
         self,
         message: str = "",                  # Provider, model, what went wrong, the server's own words; never a key
         *,
-        status: int | None = None,          # HTTP status, where there was an answer
-        retry_after: float | None = None,   # Seconds the server asks to wait, where it says so
-        body: Any = None,                   # The server's answer as JSON, where it is some
+        status: int | None = None,          # HTTP status, if there was an answer
+        retry_after: float | None = None,   # Seconds that the server asks to wait, if it says so
+        body: Any = None,                   # The server's answer as parsed JSON, if it was JSON
     ):
         super().__init__(message)
         self.status, self.retry_after, self.body = status, retry_after, body
@@ -91,16 +93,16 @@ class BadRequestError(ProviderError, ValueError):
     "The server understood the request and will never accept it (400, 413, 422 and the like)"
 
 class RateLimitError(ProviderError):
-    "Too many requests, or the account is empty, after all retries (429)"
+    "Too many requests, or no credit left on the account, after all retries (429)"
 
 class ProviderTimeoutError(ProviderError, TimeoutError):
     "No answer in time, after all retries"
 
 class ServerError(ProviderError):
-    "The server failed, or the connection to it, after all retries"
+    "The server, or the connection to it, failed after all retries"
 
 class CertificateError(ServerError):
-    "The server's certificate is not one to be trusted here; nothing was sent"
+    "The server's certificate is not trusted on this machine; nothing was sent"
 
 # %% ../nbs/00_errors.ipynb #bd4d5730
 def installed(
@@ -110,15 +112,16 @@ def installed(
     return find_spec(module) is not None
 
 # %% ../nbs/00_errors.ipynb #9f684412
-TELEMETRY_OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}    # variables that packages read while they are imported
+# Variables that packages read while they are imported
+TELEMETRY_OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 class Silence:
-    "A context in which the variables of `SILENT` are set, but for those that the caller has set; any number of threads may be in it"
+    "A context that sets the variables of `TELEMETRY_OFF`, except those the caller has set; threads may share it"
 
     def __init__(self) -> None: self.forget()
 
     def forget(self) -> None:
-        "Begin again: in a forked process nobody is inside"
+        "Start anew: in a forked child process no thread is inside the context"
         self.lock, self.inside, self.ours = threading.Lock(), 0, list[str]()
 
     def __enter__(self) -> None:
@@ -139,15 +142,16 @@ if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=SILENCE.f
 def need(
     module: str,             # Name as in `import module`, dots allowed
     *,
-    extra: str,              # The extra of this package that brings it
-    purpose: str = "This",   # Who asks; begins the sentence of the error
+    extra: str,              # The extra of `rerankers` that installs it
+    purpose: str = "This",   # What needs it; the beginning of the error message
 ) -> ModuleType:
-    "Import `module`, which then reports to nobody, or raise `MissingDependency` with the line that installs it"
+    "Import `module` with its telemetry off, or raise `MissingDependency` with the command that installs it"
     try:
         with nullcontext() if module in sys.modules else SILENCE: return import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).split(".")[0]
-        if missing != module.split(".")[0]: raise   # the package is there and lacks something itself: its own message is better
+        # if the package is there and lacks a dependency of its own, its own message is better
+        if missing != module.split(".")[0]: raise
         raise MissingDependency(f"{purpose} needs the package `{missing}`, which is not installed: "
                                 f"pip install 'rerankers[{extra}]'") from None
 
@@ -156,7 +160,7 @@ def did_you_mean(
     word: str,               # What was asked for
     known: Iterable[str],    # What there is
     *,
-    most: int = 3,           # Suggestions at the most
+    most: int = 3,           # Suggestions at most
 ) -> str:
     "A sentence that lists the nearest known names, or all of them when none is near"
     known = sorted(set(known))

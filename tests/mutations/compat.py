@@ -28,7 +28,7 @@ MUTATIONS = [
     Mutation(DOCUMENTS, "title=None, metadata={**known, **doc.metadata})", "metadata={**known, **doc.metadata})", f"{FOREIGN} -k 'fields'", "a title is shown twice"),
     Mutation(DOCUMENTS, "        if not any(name in record for record in records):", "        if False:", f"{FOREIGN} -k fields_that", "a field with a typo is left out in silence"),
     Mutation("rerankers/rankers.py", "    check_ordered(docs, doc_ids, metadata)\n    asked", "    asked", f"{FOREIGN} -k no_order", "rank_many gives ids by chance"),
-    Mutation("rerankers/rankers.py", "return listing(thing) is not None or isinstance", "return isinstance", f"{FOREIGN} -k 'table_each'", "two Arrow tables for two queries are refused"),
+    Mutation("rerankers/rankers.py", "listing(thing) is not None\n        or isinstance", "isinstance", f"{FOREIGN} -k 'table_each'", "two Arrow tables for two queries are refused"),
     Mutation("rerankers/rankers.py", 'age("rank") < age("rank_async")', 'age("rank") <= age("rank_async")', f"{OLD} -k pooling", "RankGPT no longer pools its queries"),
     Mutation("rerankers/rankers.py", '        if age(name) > age("rank"): setattr', "        setattr", f"{OLD} -k own_async", "a class loses its own rank_async"),
     Mutation("rerankers/rankers.py", "    return replace(found, results=found.top_k(top_k))", "    return found", f"{OLD} -k ones_own", "top_k is ignored"),

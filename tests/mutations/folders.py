@@ -38,7 +38,7 @@ MUTATIONS = [
              LIVE + "'systems_message and flat'", "the instruction is left out"),
     Mutation(MESSAGES, "if lost is None: return style", "return style",
              LIVE + "leaves_a_text_out", "scores of a prompt without the query"),
-    Mutation("rerankers/claims.py", "for i, m in enumerate(listed)]", "for i, m in enumerate(sorted(listed, key=lambda m: m.get(\"idx\", 0)))]",
+    Mutation("rerankers/claims.py", "for i, m in enumerate(listed)", "for i, m in enumerate(sorted(listed, key=lambda m: m.get(\"idx\", 0)))",
              LIVE + "order_of_their_list", "modules run in another order than sentence-transformers runs them"),
     Mutation("rerankers/registry.py", "[f for f in found if at_home(f[2], checkpoint)] or found", "found",
              LIVE + "chain_on_the_hub", "an official model changes its options once its files are here"),
