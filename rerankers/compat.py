@@ -21,11 +21,14 @@ __all__ = ['Options', 'FORMER', 'FORMER_MODEL_NAMES', 'other_names', 't5_options
 Options = dict[str, Any]
 
 def other_names(**names: str) -> Callable[[Options], Options]:
-    "A translation that gives options other names; `auto` was 0.10's word for the default"
-    return lambda options: {names.get(name, name): value for name, value in options.items() if not (name in names and (value is None or value == "auto"))}
+    "A translation that renames options; None and 0.10's word \"auto\" mean the default, so they are left out"
+    return lambda options: {
+        names.get(name, name): value for name, value in options.items()
+        if not (name in names and (value is None or value == "auto"))
+    }
 
 def t5_options(options: Options) -> Options:
-    "T5: `{text}` is `{document}` now; `return_logits=True` has no counterpart, `activation=\"identity\"` is the difference of both logits"
+    "T5: `{text}` is `{document}` now; `return_logits=True` is gone, see `activation=\"identity\"`"
     found = other_names(token_true="true_token", token_false="false_token", inputs_template="template")(options)
     if not found.get("return_logits", True): del found["return_logits"]
     if "inputs_template" in options: found["template"] = str(found["template"]).replace("{text}", "{document}")
@@ -33,74 +36,103 @@ def t5_options(options: Options) -> Options:
 
 def upr_options(options: Options) -> Options:
     "UPR: the words before and after the passage are one template now"
-    found, head, tail = other_names(max_input_length="max_length")(options), options.get("verbalizer_head"), options.get("verbalizer")
+    found, head, tail = (
+        other_names(max_input_length="max_length")(options),
+        options.get("verbalizer_head"),
+        options.get("verbalizer"),
+    )
     for name in ("verbalizer_head", "verbalizer"): found.pop(name, None)
     if head is None and tail is None: return found
-    return {**found, "template": f"{head or 'Passage:'} {{document}}. {tail or 'Please write a question based on this passage.'}"}
+    return {
+        **found,
+        "template": (f"{head or 'Passage:'} {{document}}. "
+                     f"{tail or 'Please write a question based on this passage.'}"),
+    }
 
 # %% ../nbs/compat.ipynb #45271bae
 @dataclass(frozen=True)
 class Former:
     "A class of rerankers 0.10"
-    name: str                                           # As `model_type` had it too
-    module: str                                         # Below `rerankers.models`; "" where it was a name only
-    word: str                                           # Who does its work now; "" for nobody
-    order: str = ""                                     # Options that could follow the model by position
-    translate: Callable[[Options], Options] = other_names() # Its options -> ours
-    model: str = ""                                     # What it took when no model was named; "" where one had to be
+    name: str                           # Its name, which `model_type` accepted too
+    module: str                         # Its module below `rerankers.models`; "" if it was only a name
+    word: str                           # Word of the backend that does its work now; "" if there is none
+    order: str = ""                     # Options that could follow the model by position
+    translate: Callable[[Options], Options] = other_names()     # Its options -> ours
+    model: str = ""                     # Its model when none was named; "" if one had to be named
 
 FORMER = (
     Former("TransformerRanker", "transformer_ranker", "cross-encoder", "dtype device batch_size verbose"),
     Former("APIRanker", "api_rankers", "api", "api_key api_provider verbose url"),
     Former("RankGPTRanker", "rankgpt_rankers", "rankgpt", "api_key lang verbose"),
     Former("RankLLMRanker", "rankllm_ranker", "rankllm", "api_key lang verbose"),
-    Former("T5Ranker", "t5ranker", "t5", "batch_size dtype device verbose token_false token_true return_logits inputs_template", t5_options),
+    Former("T5Ranker", "t5ranker", "t5",
+           "batch_size dtype device verbose token_false token_true return_logits inputs_template", t5_options),
     Former("LiT5Ranker", "", "lit5"),
-    Former("ColBERTRanker", "colbert_ranker", "colbert", "batch_size dtype device verbose query_token document_token"),
+    Former("ColBERTRanker", "colbert_ranker", "colbert",
+           "batch_size dtype device verbose query_token document_token"),
     Former("PyLateRanker", "pylate_ranker", "pylate", "batch_size dtype device verbose"),
     Former("FlashRankRanker", "flashrank_ranker", "flashrank", "verbose cache_dir"),
     Former("LLMLayerWiseRanker", "llm_layerwise_ranker", "llm-layerwise",
            "max_sequence_length dtype device batch_size verbose prompt cutoff_layers compress_ratio compress_layer",
-           other_names(max_sequence_length="max_length", compress_layer="compress_layers"), "BAAI/bge-reranker-v2.5-gemma2-lightweight"),
-    Former("LLMRelevanceFilter", "llm_relevance_filter", "llm-relevance-filter", "backend prompt_template temperature verbose default_label"),
-    Former("UPRRanker", "upr", "upr", "verbose device dtype batch_size verbalizer_head verbalizer max_input_length max_query_length", upr_options),
-    Former("MxBaiV2Ranker", "mxbai_v2", "mxbaiv2", "device dtype batch_size verbose max_length", model="mixedbread-ai/mxbai-rerank-base-v2"),
+           other_names(max_sequence_length="max_length", compress_layer="compress_layers"),
+           "BAAI/bge-reranker-v2.5-gemma2-lightweight"),
+    Former("LLMRelevanceFilter", "llm_relevance_filter", "llm-relevance-filter",
+           "backend prompt_template temperature verbose default_label"),
+    Former("UPRRanker", "upr", "upr",
+           "verbose device dtype batch_size verbalizer_head verbalizer max_input_length max_query_length",
+           upr_options),
+    Former("MxBaiV2Ranker", "mxbai_v2", "mxbaiv2", "device dtype batch_size verbose max_length",
+           model="mixedbread-ai/mxbai-rerank-base-v2"),
     Former("MonoVLMRanker", "monovlm_ranker", ""),
 )
 
+# %% ../nbs/compat.ipynb #6a43e094
 def former_named(name: str) -> Former | None:
-    "The row of a class's name; raises `MissingDependency` for what is not here any more"
+    "The row of a class's name; raises `MissingDependency` for a class that has no counterpart here"
     row = next((row for row in FORMER if row.name.lower() == name.lower()), None)
-    if row is not None and not row.word: raise MissingDependency(f"{row.name} of rerankers 0.10 looks at pictures, which no method here does yet: "
-                                                                  f"keep `rerankers==0.10.0` in an environment of its own for it")
+    if row is not None and not row.word:
+        raise MissingDependency(
+            f"{row.name} of rerankers 0.10 looks at pictures, which no method here does yet: "
+            f"keep `rerankers==0.10.0` in an environment of its own for it"
+        )
     return row
 
 def former_of(cls: type) -> Former | None:
-    "The row of a class of ours, or of one that it is made from"
-    return next((row for c in cls.__mro__ for row in FORMER if row.word and row.word in vars(c).get("words", ())), None)
+    "The row of a class of ours, or of one that it inherits from"
+    return next(
+        (row for c in cls.__mro__ for row in FORMER if row.word and row.word in vars(c).get("words", ())),
+        None,
+    )
 
 def translated(cls: type, options: Options) -> Options:
-    "Options in today's names"
+    "Options under today's names"
     row = former_of(cls)
     return options if row is None else row.translate(options)
 
 # %% ../nbs/compat.ipynb #dd659c14
-FORMER_MODEL_NAMES = ("model", "model_name_or_path", "model_name")   # what constructors of 0.10 called the model
+# what constructors of 0.10 called the model
+FORMER_MODEL_NAMES = ("model", "model_name_or_path", "model_name")
 
 def the_model(
-    row: Former,                # The class as it was
-    args: tuple[Any, ...],      # By position: perhaps the model
-    options: Options,           # By name: perhaps the model, which is taken out
+    row: Former,                # The class of 0.10
+    args: tuple[Any, ...],      # Arguments by position: perhaps the model
+    options: Options,           # Arguments by name: perhaps the model, which is taken out
 ) -> tuple[Any, ...]:
-    "The model alone, whatever it was called; raises `TypeError` where it is named twice"
-    models = (*args, *(os.fspath(m) if isinstance(m := options.pop(name), os.PathLike) else m for name in FORMER_MODEL_NAMES if name in options))
+    "The model alone, however it was passed; raises `TypeError` if it was passed twice"
+    models = (
+        *args,
+        *(
+            os.fspath(m) if isinstance(m := options.pop(name), os.PathLike) else m
+            for name in FORMER_MODEL_NAMES if name in options
+        ),
+    )
     if len(models) > 1: raise TypeError(f"{row.name} got several models: {', '.join(map(repr, models))}")
     return models or (row.model,) * bool(row.model)
 
 def also_verbose(
     init: Callable[..., None],  # A constructor: the model, then options by name
 ) -> Callable[..., None]:
-    "The same, which also takes `verbose`, and for a class of 0.10 its model and its options by the names and in the order of then"
+    "The same with `verbose`; for a class of 0.10 also with its old names and order of arguments"
     own = inspect.signature(init).parameters
     if "verbose" in own: return init
 
@@ -111,8 +143,12 @@ def also_verbose(
         if row is not None:
             placed = dict(zip(row.order.split(), args[1:]))
             verbose, args = placed.pop("verbose", verbose), args[:1]
-            if list(own)[1:2] == ["model"]: args = the_model(row, args, options)     # a class that is made from ours may call it as it likes
-            options = row.translate({**{name: value for name, value in placed.items() if value is not None}, **options})
+            # a subclass of somebody else's may call its first argument as it likes
+            if list(own)[1:2] == ["model"]: args = the_model(row, args, options)
+            options = row.translate({
+                **{name: value for name, value in placed.items() if value is not None},
+                **options,
+            })
         init(self, *args, **options)
         if verbose == 0: self.progress = False
     return made

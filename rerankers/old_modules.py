@@ -20,15 +20,21 @@ from .registry import backend_named, is_ready
 __all__ = ['SHARED_NAMES', 'former_class', 'available', 'found_in', 'open_modules']
 
 # %% ../nbs/old_modules.ipynb #1a161a71
-SHARED_NAMES = {"BaseRanker": "rerankers.rankers", "RankedResults": "rerankers.results", "Result": "rerankers.results", "Document": "rerankers.documents",
-          **dict.fromkeys(("prep_docs", "get_device", "get_dtype", "get_chunks", "vprint"), "rerankers.utils")}    # what every module of 0.10 had imported
+# What every module of 0.10 had imported
+SHARED_NAMES = {
+    "BaseRanker": "rerankers.rankers",
+    "RankedResults": "rerankers.results",
+    "Result": "rerankers.results",
+    "Document": "rerankers.documents",
+    **dict.fromkeys(("prep_docs", "get_device", "get_dtype", "get_chunks", "vprint"), "rerankers.utils"),
+}
 
 def former_class(row: Former) -> type[BaseRanker]:
-    "The class that does a row's work"
+    "Today's class for a row of the table"
     return backend_named(row.word)
 
 def available() -> dict[str, type[BaseRanker]]:
-    "Classes by their names in 0.10, those whose packages are installed"
+    "Classes by their names in 0.10, as far as their packages are installed"
     return {row.name: cls for row in FORMER if row.word and is_ready(cls := former_class(row))}
 
 def found_in(module: str, name: str) -> Any:
@@ -36,13 +42,18 @@ def found_in(module: str, name: str) -> Any:
     if name in SHARED_NAMES: return getattr(import_module(SHARED_NAMES[name]), name)
     here = module.rpartition("rerankers.models")[2].removeprefix(".")
     if not here and name == "AVAILABLE_RANKERS": return available()
-    if any(row.name == name and row.module and here in ("", row.module) for row in FORMER) and (row := former_named(name)): return former_class(row)
+    if (
+        any(row.name == name and row.module and here in ("", row.module) for row in FORMER)
+        and (row := former_named(name))
+    ):
+        return former_class(row)
     raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
+# %% ../nbs/old_modules.ipynb #08a555d5
 def open_modules(
-    package: str,   # Its name; it is being imported
+    package: str,   # Name of the package, which is being imported
 ) -> Callable[[str], Any]:
-    "Make the modules of 0.10 below a package; gives the package's own `__getattr__`"
+    "Create the modules of 0.10 below a package; returns the package's own `__getattr__`"
     for short in dict.fromkeys(["ranker", *(row.module for row in FORMER if row.module)]):
         name = f"{package}.{short}"
         module = ModuleType(name, f"What rerankers 0.10 had in {name}, from its place today")

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .calls import Call, check_wanted, due_in, in_thread, in_time, new_stop, while_wanted
 from .compat import also_verbose
-from .documents import TEXT_KEYS, Content, Document, Picture, as_items, check_ordered, is_label, is_one, listed, listing, readable, shown_fields, to_documents
+from .documents import (TEXT_KEYS, Content, Document, Picture, as_items, check_ordered, is_label,
+                                 is_one, listed, listing, readable, shown_fields, to_documents)
 from .errors import InputError, OutOfTime, UnknownToken, UnusableAnswer, did_you_mean, need
 from .claims import Choice, Claims, register
 from .results import RankedResults, Result, Stage, Usage, split_fields
@@ -36,86 +37,118 @@ __all__ = ['COMPLETE', 'MERGES', 'Pair', 'Task', 'unfinished', 'Ranking', 'check
 class Task:
     "One query and its candidates"
     query: str                      # Never empty
-    documents: list[Document]       # Ours, in the caller's order
+    documents: list[Document]       # Our own, in the caller's order
 
 COMPLETE = "complete"
 
 def unfinished(
-    missing: int,                       # What was not done
-    n: int,                             # Of so many
-    what: str = "documents were not judged",    # In words
+    missing: int,                       # How many were not done
+    n: int,                             # How many there are
+    what: str = "documents were not judged",    # What was not done, in words
 ) -> str:
-    "What `results.status` says when time was over"
+    "What `results.status` says when the deadline has passed"
     return COMPLETE if not missing else f"{missing} of {n} {what}: the deadline passed"
 
-MERGES: dict[str, Callable[[list[float]], float]] = {"max": max, "mean": lambda found: math.fsum(found) / len(found), "first": lambda found: found[0]}
+# %% ../nbs/05_rankers.ipynb #6d99d21f
+MERGES: dict[str, Callable[[list[float]], float]] = {
+    "max": max,
+    "mean": lambda found: math.fsum(found) / len(found),
+    "first": lambda found: found[0],
+}
 
 @dataclass(frozen=True)
 class Ranking:
-    "What a method says of one task: scores, or an order alone"
-    scores: Sequence[float | None] | None = None    # One a document, in the order of the task's documents; None where there was no time for one
-    order: Sequence[int] | None = None      # Positions of documents, best first; where there are scores too, they need not fall
-    truncated: Sequence[bool] | None = None                         # Was text of the query or the document cut? `None`: nothing was
-    sets: Mapping[str, Sequence[float | None]] = field(default_factory=dict)    # Further scores by name, each in the order of the documents
-    explain: Callable[[int], Any] | None = None                         # Position of a document -> why it scores as it does, for `Result.explain`
-    notes: Sequence[str | None] | None = None                           # What the model wrote of each document
-    usage: Usage | None = None                                          # What it took, where the method counts
-    faults: Mapping[str, int] = field(default_factory=dict)             # What was wrong with answers, and how often
-    status: str = COMPLETE                                              # What is missing and why
-    stages: Sequence[Stage] = ()                                        # What each ranker did, where several work together
-    stage: Sequence[str | None] | None = None                           # Who looked at each document last, likewise
-    passages: Sequence[tuple[int, int] | None] | None = None            # Where the best passage of each document's text is, where it was split
+    "What a method says about one task: scores, or only an order"
+    # One a document, in the order of the task's documents; None for those that were not reached in time
+    scores: Sequence[float | None] | None = None
+    # Positions of documents, best first; it counts for more than the scores
+    order: Sequence[int] | None = None
+    # Was text of the query or the document cut? `None`: nothing was
+    truncated: Sequence[bool] | None = None
+    # Further scores by name, each in the order of the documents
+    sets: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    # Position of a document -> why it has its score, for `Result.explain`
+    explain: Callable[[int], Any] | None = None
+    notes: Sequence[str | None] | None = None           # What the model wrote about each document
+    usage: Usage | None = None                          # What it used, if the method counts that
+    faults: Mapping[str, int] = field(default_factory=dict)     # What was wrong with answers, and how often
+    status: str = COMPLETE                              # Or what is missing, and why
+    stages: Sequence[Stage] = ()                        # What each ranker did, if several work together
+    stage: Sequence[str | None] | None = None           # For each document, the last ranker that looked at it
+    # For each document, where its best passage begins and ends, if its text was split
+    passages: Sequence[tuple[int, int] | None] | None = None
 
     @classmethod
     def of(cls, found: Ranking | Mapping[str, Sequence[float]] | Sequence[float]) -> Ranking:
-        "From what a backend returns: a ranking, scores, or several named sets of scores of which the last ranks"
+        "From what a backend returns: a ranking, scores, or named sets of scores of which the last ranks"
         if isinstance(found, Ranking): return found
         if isinstance(found, Mapping): return cls(scores=list(found.values())[-1], sets=found)
         return cls(scores=found)
 
     @classmethod
     def unreached(cls, n: int) -> Ranking:
-        "Of documents for which there was no time"
+        "Of documents that were not reached in time"
         return cls(scores=[None] * n, status=unfinished(n, n))
 
     @classmethod
     def joined(cls, parts: Sequence[Ranking], sizes: Sequence[int], n: int) -> Ranking:
-        "Of `n` items, from rankings with scores of so many of them each, in their order; the last items may be missing"
+        "A ranking of `n` items from rankings of consecutive parts of them; the last items may be missing"
         def row(values: list[Sequence[Any] | None], empty: Any) -> list[Any]:
-            found = [v for part, size in zip(values, sizes) for v in (part if part is not None else [empty] * size)]
+            found = [
+                v for part, size in zip(values, sizes)
+                for v in (part if part is not None else [empty] * size)
+            ]
             return [*found, *[empty] * (n - len(found))]
         def tell(i: int) -> Any:
             for part, size in zip(parts, sizes):
                 if i < size: return part.explain(i) if part.explain else None
                 i -= size
         done, names = sum(sizes), dict.fromkeys(name for part in parts for name in part.sets)
-        usages, faults = [p.usage for p in parts if p.usage is not None], sum((Counter(p.faults) for p in parts), Counter[str]())
-        return cls(row([p.scores for p in parts], None), truncated=row([p.truncated for p in parts], False),
-                   sets={name: row([p.sets.get(name) for p in parts], None) for name in names}, explain=tell if any(p.explain for p in parts) else None,
-                   notes=row([p.notes for p in parts], None) if any(p.notes for p in parts) else None,
-                   usage=sum(usages, Usage()) if usages else None, faults=dict(faults), status=unfinished(n - done, n))
+        usages, faults = (
+            [p.usage for p in parts if p.usage is not None],
+            sum((Counter(p.faults) for p in parts), Counter[str]()),
+        )
+        return cls(
+            row([p.scores for p in parts], None),
+            truncated=row([p.truncated for p in parts], False),
+            sets={name: row([p.sets.get(name) for p in parts], None) for name in names},
+            explain=tell if any(p.explain for p in parts) else None,
+            notes=row([p.notes for p in parts], None) if any(p.notes for p in parts) else None,
+            usage=sum(usages, Usage()) if usages else None,
+            faults=dict(faults),
+            status=unfinished(n - done, n),
+        )
 
     def best_first(self) -> list[int]:
-        "Positions of documents, best first; those without a score last, and equals in the order of the input"
+        "Positions of documents, best first, those without a score last; equal scores keep the order of the input"
         if self.order is not None: return list(self.order)
         scores = self.scores if self.scores is not None else []
-        return sorted(range(len(scores)), key=lambda i: -math.inf if (s := scores[i]) is None else s, reverse=True)     # stable, also in reverse
+        # sorting is stable, also in reverse
+        return sorted(
+            range(len(scores)),
+            key=lambda i: -math.inf if (s := scores[i]) is None else s,
+            reverse=True,
+        )
 
     def above(
         self,
-        positions: Sequence[int],   # Of the documents that this ranking is about, in the whole list
+        positions: Sequence[int],   # Of this ranking's documents in the whole list
         rest: Ranking,              # Of the whole list
     ) -> Ranking:
-        "Its documents first, in its order and with its scores, then all others in the order of another ranking"
+        "This ranking's documents first, with its scores, then all others in the order of `rest`"
         first = [positions[i] for i in self.best_first()]
         there, scores = set(first), list[float | None]([None] * len(rest.best_first()))
-        for i, position in enumerate(positions if self.scores is not None else ()): scores[position] = self.scores[i]   # type: ignore[index]
-        return Ranking(scores if self.scores is not None else None, [*first, *(i for i in rest.best_first() if i not in there)])
+        for i, position in enumerate(positions if self.scores is not None else ()):
+            scores[position] = self.scores[i]   # type: ignore[index]
+        return Ranking(
+            scores if self.scores is not None else None,
+            [*first, *(i for i in rest.best_first() if i not in there)],
+        )
 
     def merged(
         self,
-        groups: Sequence[Sequence[int]],    # Positions that are one document, such as its pieces; none is empty
-        how: str = "max",                   # A document's score is its best piece's, the "mean", or that of the "first" in the list
+        groups: Sequence[Sequence[int]],    # For each document the positions of its pieces; none is empty
+        how: str = "max",                   # A group's score: the "max", the "mean", or the "first" of its pieces
     ) -> Ranking:
         "A ranking of groups, by scores; raises `InputError` for a ranking without scores or another word"
         if self.scores is None: raise InputError("an order without scores cannot be merged")
@@ -124,26 +157,44 @@ class Ranking:
         return Ranking([MERGES[how](found) if found else None for found in known], status=self.status)
 
     def pick(self, positions: Sequence[int]) -> Ranking:
-        "The same for some of the items, in a new order; for rankings with scores"
-        def chosen(values: Sequence[Any] | None) -> Any: return None if values is None else [values[i] for i in positions]
+        "A ranking of some of the items, in a new order; for rankings with scores"
+        def chosen(values: Sequence[Any] | None) -> Any:
+            return None if values is None else [values[i] for i in positions]
         tell = self.explain
-        return replace(self, scores=chosen(self.scores), order=None, truncated=chosen(self.truncated), notes=chosen(self.notes),
-                       sets={name: chosen(values) for name, values in self.sets.items()}, explain=None if tell is None else lambda i: tell(positions[i]),
-                       status=COMPLETE if self.scores is None else unfinished(sum(self.scores[i] is None for i in positions), len(positions)))
+        return replace(
+            self,
+            scores=chosen(self.scores),
+            order=None,
+            truncated=chosen(self.truncated),
+            notes=chosen(self.notes),
+            sets={name: chosen(values) for name, values in self.sets.items()},
+            explain=None if tell is None else lambda i: tell(positions[i]),
+            status=(
+                COMPLETE if self.scores is None
+                else unfinished(sum(self.scores[i] is None for i in positions), len(positions))
+            ),
+        )
 
     def shared(self, parts: Sequence[Sequence[int]]) -> list[Ranking]:
-        "`pick` for several queries that were answered at once; each is charged for its number of items, and all charges sum to the whole"
+        "`pick` for several queries answered together; usage and faults are divided by their numbers of items"
         sizes = list(map(len, parts))
         usages = [None] * len(parts) if self.usage is None else self.usage.split(sizes)
         faults = {what: split_fields(n, sizes) for what, n in self.faults.items()}
-        return [replace(self.pick(positions), usage=usage, faults={what: n[i] for what, n in faults.items() if n[i]})
-                for i, (positions, usage) in enumerate(zip(parts, usages))]
+        return [
+            replace(
+                self.pick(positions),
+                usage=usage,
+                faults={what: n[i] for what, n in faults.items() if n[i]},
+            )
+            for i, (positions, usage) in enumerate(zip(parts, usages))
+        ]
 
 # %% ../nbs/05_rankers.ipynb #bb6c76dd
 def check_query(query: Any) -> str:
-    "The query, an Arrow scalar as the text it holds, or `InputError`"
+    "The query, or `InputError`; an Arrow scalar becomes the text it holds"
     if hasattr(query, "as_py"): query = query.as_py()
-    if not isinstance(query, str): raise InputError(f"the query is a {type(query).__name__}, not a string: {query!r}")
+    if not isinstance(query, str):
+        raise InputError(f"the query is a {type(query).__name__}, not a string: {query!r}")
     if not query.strip(): raise InputError("the query is empty: there is nothing to rank by")
     return query
 
@@ -155,40 +206,55 @@ def check_positive(name: str, value: Any) -> int | None:
 
 def is_collection(thing: Any) -> bool:
     "Is it several documents (a list, a column, a generator) rather than one?"
-    return listing(thing) is not None or isinstance(thing, Iterable) and not isinstance(thing, tuple) and not is_one(thing)
+    return (
+        listing(thing) is not None
+        or isinstance(thing, Iterable) and not isinstance(thing, tuple) and not is_one(thing)
+    )
 
 # %% ../nbs/05_rankers.ipynb #d4d3c64c
 def per_query(values: Any, n: int, name: str, shared: bool) -> list[Any]:
-    "One entry a query: the same for all when `shared`, else the caller's own list of `n`"
+    "One entry a query: the same for all if `shared`, otherwise the caller's own list of `n`"
     if values is None: return [None] * n
     if shared: return [listed(values, is_label)] * n
     values = list(values)
-    if len(values) != n: raise InputError(f"{name} has {len(values)} entries for {n} quer{'y' if n == 1 else 'ies'}: give one for each")
+    if len(values) != n:
+        raise InputError(f"{name} has {len(values)} entries for {n} quer{'y' if n == 1 else 'ies'}: "
+                         "give one for each")
     return values
 
 def make_calls(
-    queries: Iterable[str],             # The questions
+    queries: Iterable[str],             # The queries
     docs: Any,                          # One list of candidates a query, or one list for all
     doc_ids: Any = None,                # Nested as `docs` is
     metadata: Any = None,               # Nested as `docs` is
-    names: Sequence[str] = TEXT_KEYS,   # Names that a text may have
+    names: Sequence[str] = TEXT_KEYS,   # Names under which a text may be found
 ) -> list[tuple[str, Any, Any, Any]]:
-    "Query, documents, ids and metadata of each query, as given; raises `InputError` when their numbers disagree"
+    "Query, documents, ids and metadata of each query, as given; raises `InputError` if numbers disagree"
     if isinstance(queries, (str, set, frozenset, Mapping)) or not isinstance(queries, Iterable):
         raise InputError(f"queries={queries!r}: pass a list of queries, or use `rank` for one")
     check_ordered(docs, doc_ids, metadata)
-    asked, unordered, docs = [check_query(q) for q in queries], isinstance(docs, (set, frozenset)), as_items(docs, names)
+    asked, unordered, docs = (
+        [check_query(q) for q in queries],
+        isinstance(docs, (set, frozenset)),
+        as_items(docs, names),
+    )
     shared = not docs or not all(map(is_collection, docs))
-    if unordered and not shared: raise InputError("docs is a set of lists, which has no order: give a list, so that each query has its own")
-    lists = [per_query(v, len(asked), name, shared) for v, name in ((docs, "docs"), (doc_ids, "doc_ids"), (metadata, "metadata"))]
+    if unordered and not shared:
+        raise InputError("docs is a set of lists, which has no order: "
+                         "give a list, so that each query has its own")
+    lists = [
+        per_query(v, len(asked), name, shared)
+        for v, name in ((docs, "docs"), (doc_ids, "doc_ids"), (metadata, "metadata"))
+    ]
     return list(zip(asked, *lists))
 
+# %% ../nbs/05_rankers.ipynb #4134265b
 def make_tasks(
-    queries: Iterable[str],                     # The questions
+    queries: Iterable[str],                     # The queries
     docs: Any,                                  # One list of candidates a query, or one list for all
     doc_ids: Any = None,                        # Nested as `docs` is
     metadata: Any = None,                       # Nested as `docs` is
-    rank_fields: Iterable[str] | None = None,   # Fields that are the text, the same for all
+    rank_fields: Iterable[str] | None = None,   # Fields that make up the text, the same for all queries
 ) -> list[Task]:
     "Queries and candidates as tasks; raises `InputError` when their numbers disagree"
     fields = None if rank_fields is None else listed(rank_fields, is_label)
@@ -197,143 +263,197 @@ def make_tasks(
 
 # %% ../nbs/05_rankers.ipynb #18a14539
 def check_scores(scores: Sequence[float | None], task: Task, whole: bool = True) -> list[float | None]:
-    "One Python float a document, or `UnusableAnswer`; None is allowed where the ranking is not whole"
+    "One Python float a document, or `UnusableAnswer`; None is allowed if the ranking is not `whole`"
     values = [None if s is None and not whole else float(s) for s in scores]     # type: ignore[arg-type]
-    if len(values) != len(task.documents): raise UnusableAnswer(f"{len(values)} scores for {len(task.documents)} documents of the query {task.query!r}")
+    if len(values) != len(task.documents):
+        raise UnusableAnswer(f"{len(values)} scores for {len(task.documents)} documents "
+                             f"of the query {task.query!r}")
     for doc, value in zip(task.documents, values):
         if value is not None and not math.isfinite(value):
-            raise UnusableAnswer(f"the score of document {doc.doc_id!r} is {'NaN' if math.isnan(value) else value} for the query {task.query!r}: the model "
-                                 f"overflowed (try dtype='float32'), its weights are damaged, or it gives no finite number where there is nothing to score")
+            raise UnusableAnswer(
+                f"the score of document {doc.doc_id!r} is {'NaN' if math.isnan(value) else value} "
+                f"for the query {task.query!r}: the model overflowed (try dtype='float32'), "
+                f"its weights are damaged, or it gives no finite number where there is nothing to score"
+            )
     return values
 
 def check_order(order: Sequence[int], task: Task) -> list[int]:
     "A permutation of the task's documents, or `UnusableAnswer`"
-    if sorted(order) != list(range(len(task.documents))): raise UnusableAnswer(f"not an order of {len(task.documents)} documents: {list(order)[:20]}")
+    if sorted(order) != list(range(len(task.documents))):
+        raise UnusableAnswer(f"not an order of {len(task.documents)} documents: {list(order)[:20]}")
     return list(order)
 
 # %% ../nbs/05_rankers.ipynb #1622aaf0
 def to_results(
-    task: Task,             # The question
+    task: Task,             # The query and its documents
     ranking: Ranking,       # The method's answer
-    top_k: int | None,      # Results kept; all when `None`
+    top_k: int | None,      # How many results to keep; all if `None`
 ) -> RankedResults:
-    "Documents in rank order with ranks from 1; every document once"
+    "The documents in rank order, each once, with ranks from 1"
     whole = ranking.status == COMPLETE and ranking.order is None
     scores = None if ranking.scores is None else check_scores(ranking.scores, task, whole)
     order = check_order(replace(ranking, scores=scores).best_first(), task)
     sets = {name: check_scores(values, task, whole) for name, values in ranking.sets.items()}
     cut = [False] * len(order) if ranking.truncated is None else ranking.truncated
-    named = [{name: value for name, values in sets.items() if (value := values[i]) is not None} for i in range(len(order))]
-    best = [Result(task.documents[i], None if scores is None else scores[i], rank, bool(cut[i]), named[i],
-                   None if ranking.notes is None else ranking.notes[i], partial(ranking.explain, i) if ranking.explain else None,
-                   None if ranking.stage is None else ranking.stage[i], None if ranking.passages is None else ranking.passages[i])
-            for rank, i in enumerate(order[:top_k], start=1)]
+    named = [
+        {name: value for name, values in sets.items() if (value := values[i]) is not None}
+        for i in range(len(order))
+    ]
+    best = [
+        Result(
+            task.documents[i],
+            None if scores is None else scores[i],
+            rank,
+            bool(cut[i]),
+            named[i],
+            None if ranking.notes is None else ranking.notes[i],
+            partial(ranking.explain, i) if ranking.explain else None,
+            None if ranking.stage is None else ranking.stage[i],
+            None if ranking.passages is None else ranking.passages[i],
+        )
+        for rank, i in enumerate(order[:top_k], start=1)
+    ]
     has_scores = scores is not None and (not scores or any(s is not None for s in scores))
-    return RankedResults(best, task.query, has_scores, ranking.usage, dict(ranking.faults), ranking.status, list(ranking.stages))
+    return RankedResults(
+        best,
+        task.query,
+        has_scores,
+        ranking.usage,
+        dict(ranking.faults),
+        ranking.status,
+        list(ranking.stages),
+    )
 
 # %% ../nbs/05_rankers.ipynb #19c5bd4e
 def owner(
-    text: str,              # What a model was given: a query or a document, perhaps with a prompt before it
+    text: str,              # What the model was given: a query or a document, perhaps with a prompt before it
     tasks: Sequence[Task],  # Of one call
     shown: Callable[[Document], str],   # What the model is shown of a document
 ) -> str:
-    "Whose text it is, for an error"
+    "Whose text it is, for an error message"
     def ends(content: str) -> bool: return bool(content.strip()) and text.strip().endswith(content.strip())
     found = next((doc for task in tasks for doc in task.documents if ends(shown(doc))), None)
     if found is not None: return f"document {found.doc_id!r}"
     return "the query" if any(ends(readable(task.query)) for task in tasks) else "what the model is given"
 
+# %% ../nbs/05_rankers.ipynb #ebb9a33f
 def in_parts(
     tasks: list[Task],      # Queries with their documents
-    call: Call,             # In a hurry or not
+    call: Call,             # With a deadline or without
     answer: Callable[[list[Task], Call], list[Ranking]],    # Scores documents one by one
 ) -> list[Ranking]:
-    "What `answer` says; where the answer is due, of as many of each query's first documents as there is time for"
+    "What `answer` says; with a deadline, about as many of each query's first documents as there is time for"
     if not call.hurried: return answer(tasks, call)
     found: list[list[Ranking]] = [[] for _ in tasks]
     for part in in_time(max(len(t.documents) for t in tasks), call):
-        open_ones = [(i, replace(t, documents=t.documents[part])) for i, t in enumerate(tasks) if t.documents[part]]
+        open_ones = [
+            (i, replace(t, documents=t.documents[part]))
+            for i, t in enumerate(tasks) if t.documents[part]
+        ]
         try: judged = answer([t for _, t in open_ones], call)
         except OutOfTime: break
         for (i, _), ranking in zip(open_ones, judged): found[i].append(ranking)
-    return [Ranking.joined(parts, [len(p.scores or ()) for p in parts], len(t.documents)) for t, parts in zip(tasks, found)]
+    return [
+        Ranking.joined(parts, [len(p.scores or ()) for p in parts], len(t.documents))
+        for t, parts in zip(tasks, found)
+    ]
 
 @contextmanager
 def naming_documents(tasks: Sequence[Task], shown: Callable[[Document], str]) -> Iterator[None]:
-    "Let an error about a text say whose it is"
+    "A context in which an error about a text says whose text it is"
     try: yield
-    except UnknownToken as error: raise UnknownToken(f"{owner(error.text, tasks, shown)}: {error}", error.text) from error
+    except UnknownToken as error:
+        raise UnknownToken(f"{owner(error.text, tasks, shown)}: {error}", error.text) from error
 
 # %% ../nbs/05_rankers.ipynb #6f80672f
 def remembering(
     init: Callable[..., None],  # A constructor
 ) -> Callable[..., None]:
-    "The same, which keeps what can be written of its arguments; those of the outermost class count"
+    "The same constructor, which also keeps the arguments that can be written; those of the outermost class count"
     @wraps(init)
     def made(self: BaseRanker, *args: Any, **options: Any) -> None:
         def kept(value: Any) -> Any: return value.spec if isinstance(value, BaseRanker) else writable(value)
         if "made_with" not in vars(self):
-            try: self.made_with = tuple(map(kept, args)), {k: kept(v) for k, v in options.items() if k not in SECRETS}
+            try:
+                self.made_with = (
+                    tuple(map(kept, args)),
+                    {k: kept(v) for k, v in options.items() if k not in SECRETS},
+                )
             except InputError: self.made_with = (Unwritable("ranker without a spec"),), {}
         init(self, *args, **options)
     return made
 
+# %% ../nbs/05_rankers.ipynb #706635f4
 class BaseRanker(ABC):
     "What a user holds: a loaded method that ranks documents for queries"
     words: ClassVar[tuple[str, ...]] = ()           # What a user may call it; the first is its name
     defaults: ClassVar[dict[str, str]] = {}         # Language -> checkpoint; "other" for languages not listed
     claims: ClassVar[Claims] = Claims()             # How it recognises a checkpoint
-    requires: ClassVar[dict[str, tuple[str, ...]]] = {}     # Extra -> packages it brings; any one complete set will do
-    score_noise: float = 1e-4                       # How far a score may move with its neighbours in a batch; the conformance suite holds it to that
-    order_free: bool = True                         # Is a score independent of the documents' order? Not where a model reads all of them in one prompt
+    # Extra -> packages that it installs; one complete set of them is enough
+    requires: ClassVar[dict[str, tuple[str, ...]]] = {}
+    # How much a score may change with the other items of its batch; the conformance suite checks that
+    score_noise: float = 1e-4
+    # Does a score not depend on the documents' order? It does if a model reads all of them in one prompt
+    order_free: bool = True
 
     model: str = ""                                 # Checkpoint, folder or empty
-    choice: Choice | None = None                    # Why this backend, when `Reranker` chose it
-    made_with: tuple[tuple[Any, ...], dict[str, Any]]           # Arguments of the constructor, as far as they can be written
+    choice: Choice | None = None                    # Why this backend was chosen, if `Reranker` chose it
+    # Arguments of the constructor, as far as they can be written
+    made_with: tuple[tuple[Any, ...], dict[str, Any]]
     made_from: tuple[str, tuple[Spec, ...], dict[str, Any]]     # What `Reranker` was given
-    batch_size: int | None = None                   # Items a step; `None` is automatic
-    progress: bool | None = None                    # Progress bar; `None` is on for long work where a person watches
-    sees: bool = False                              # Does the method look at pictures? Otherwise a document without a text is refused
-    texts_only: ClassVar[bool] = False              # Is the method handed texts, as by most kinds of ranker? Then it cannot see, whatever `sees` says
+    batch_size: int | None = None                   # Items a step; `None` chooses automatically
+    progress: bool | None = None                    # Progress bar; `None` shows one to people, for long work
+    # Does the method look at pictures? If not, a document without a text is refused
+    sees: bool = False
+    # Is the method given texts, as most kinds of ranker are? Then it cannot see, whatever `sees` says
+    texts_only: ClassVar[bool] = False
     waits: bool = False                             # Does it wait for a network rather than for a processor?
-    takes_instruction: bool = False                 # Does the method follow one?
-    instruction: str | None = None                  # What the model is told besides the query; `None` is the method's own default
-    fields: tuple[str, ...] | None = None           # Fields that the model is shown of a document; `None` is title and text
+    takes_instruction: bool = False                 # Does the method follow an instruction?
+    # What the model is told besides the query; `None` is the method's own default
+    instruction: str | None = None
+    # Fields of a document that the model is shown; `None` is title and text
+    fields: tuple[str, ...] | None = None
 
     def __init__(self, model_name_or_path: str = "", verbose: int | None = None):
-        if model_name_or_path: self.model = model_name_or_path      # for classes written for rerankers 0.10, whose constructors hand both on
+        # for classes written for rerankers 0.10, whose constructors pass both on
+        if model_name_or_path: self.model = model_name_or_path
         if verbose == 0: self.progress = False
 
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
-        if "__init__" in vars(cls): cls.__init__ = remembering(also_verbose(cls.__init__))  # type: ignore[method-assign]
+        if "__init__" in vars(cls):
+            cls.__init__ = remembering(also_verbose(cls.__init__))  # type: ignore[method-assign]
         follow_rank(cls)
         if "words" in vars(cls): register(cls)
 
     @abstractmethod
     def answer(
         self,
-        tasks: list[Task],  # Queries with their documents; none is empty
-        call: Call,         # What the caller wants besides
+        tasks: list[Task],  # Queries with their documents; none is without documents
+        call: Call,         # What else the caller wants
     ) -> list[Ranking]:
-        "One `Ranking` a task; each kind of ranker does it in its own way. May raise `OutOfTime`: then no document is judged"
+        "One `Ranking` a task, which each kind of ranker makes in its own way. `OutOfTime`: nothing was judged"
 
     async def answer_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "`answer` in a thread, which ends at its next step when nobody waits any more; a kind that waits for a network rather than for a processor has its own"
+        "`answer` in a thread that ends once nobody waits; kinds that wait for a network have their own"
         return await in_thread(partial(self.answer, tasks, call))
 
     def rank(
         self,
-        query: str,                             # The question
+        query: str,                             # The query
         docs: Any,                              # One document or any iterable of them
-        doc_ids: Iterable[Hashable] | None = None,  # One id a document, any hashable; default: the documents' own, else their position
+        # One id a document, any hashable; default: the documents' own ids, or else their positions
+        doc_ids: Iterable[Hashable] | None = None,
         metadata: Iterable[dict] | None = None, # One dictionary a document
         top_k: int | None = None,               # Results to return; all by default
         batch_size: int | None = None,          # Items a step, for this call
         progress: bool | None = None,           # Progress bar, for this call
-        instruction: str | None = None,         # What the model is told besides the query, for this call; only methods that follow one
-        rank_fields: Iterable[str] | None = None,   # Fields of the documents that are the text, in this order; the usual one by default
-        deadline: float | None = None,          # Seconds for the best order that can be had in them; `results.status` says what is missing
+        # What the model is told besides the query, for this call; only for methods that follow an instruction
+        instruction: str | None = None,
+        # Fields of the documents that make up the text, in this order; the usual one by default
+        rank_fields: Iterable[str] | None = None,
+        # Seconds for the best ranking that can be had in them; `results.status` says what is missing
+        deadline: float | None = None,
     ) -> RankedResults:
         "Rank one query's documents, best first; raises `InputError` for input that cannot be ranked"
         call = self._call(top_k, batch_size, progress, deadline)
@@ -342,7 +462,7 @@ class BaseRanker(ABC):
 
     def rank_many(
         self,
-        queries: Iterable[str],                 # The questions
+        queries: Iterable[str],                 # The queries
         docs: Any,                              # One list of documents a query, or one list for all queries
         doc_ids: Any = None,                    # Nested as `docs` is
         metadata: Any = None,                   # Nested as `docs` is
@@ -351,35 +471,55 @@ class BaseRanker(ABC):
         progress: bool | None = None,           # Progress bar, for this call
         instruction: str | None = None,         # As in `rank`, the same for all queries
         rank_fields: Iterable[str] | None = None,   # As in `rank`, the same for all queries
-        deadline: float | None = None,          # Seconds for all of them
+        deadline: float | None = None,          # Seconds for all of them together
     ) -> list[RankedResults]:
-        "Rank several queries at once; the work of all of them is pooled"
+        "Rank several queries at once; their work is pooled"
         call = self._call(top_k, batch_size, progress, deadline)
         tasks = make_tasks(queries, docs, doc_ids, metadata, rank_fields)
         return self._results(tasks, self.instructed(instruction).rankings(tasks, call), call)
 
     def score(
         self,
-        query: str,     # The question
+        query: str,     # The query
         doc: Any,       # One document
     ) -> float:
         "The score of one document; raises `InputError` when the method gives an order alone"
         results = self.rank(query, [doc])
-        if results[0].score is None: raise InputError(f"{type(self).__name__} gives an order, not scores: use `rank`")
+        if results[0].score is None:
+            raise InputError(f"{type(self).__name__} gives an order, not scores: use `rank`")
         return results[0].score
 
-    async def rank_async(self, query: str, docs: Any, doc_ids: Iterable[Hashable] | None = None, metadata: Iterable[dict] | None = None,
-                         top_k: int | None = None, batch_size: int | None = None, progress: bool | None = None,
-                         instruction: str | None = None, rank_fields: Iterable[str] | None = None, deadline: float | None = None) -> RankedResults:
+    async def rank_async(
+        self,
+        query: str,
+        docs: Any,
+        doc_ids: Iterable[Hashable] | None = None,
+        metadata: Iterable[dict] | None = None,
+        top_k: int | None = None,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+        instruction: str | None = None,
+        rank_fields: Iterable[str] | None = None,
+        deadline: float | None = None,
+    ) -> RankedResults:
         "`rank` without blocking the event loop"
         call = self._call(top_k, batch_size, progress, deadline)
         tasks = [Task(check_query(query), to_documents(docs, doc_ids, metadata, rank_fields))]
         return self._results(tasks, await self.instructed(instruction).rankings_async(tasks, call), call)[0]
 
-    async def rank_many_async(self, queries: Iterable[str], docs: Any, doc_ids: Any = None, metadata: Any = None,
-                              top_k: int | None = None, batch_size: int | None = None, progress: bool | None = None,
-                              instruction: str | None = None, rank_fields: Iterable[str] | None = None,
-                              deadline: float | None = None) -> list[RankedResults]:
+    async def rank_many_async(
+        self,
+        queries: Iterable[str],
+        docs: Any,
+        doc_ids: Any = None,
+        metadata: Any = None,
+        top_k: int | None = None,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+        instruction: str | None = None,
+        rank_fields: Iterable[str] | None = None,
+        deadline: float | None = None,
+    ) -> list[RankedResults]:
         "`rank_many` without blocking the event loop"
         call = self._call(top_k, batch_size, progress, deadline)
         tasks = make_tasks(queries, docs, doc_ids, metadata, rank_fields)
@@ -387,46 +527,60 @@ class BaseRanker(ABC):
 
     def as_langchain_compressor(
         self,
-        k: int | None = 10, # Documents kept; None for all
+        k: int | None = 10, # How many documents to keep; None for all
     ) -> Any:
-        "LangChain's document compressor, for its retrievers and chains; raises `MissingDependency` without langchain-core"
+        "The ranker as LangChain's document compressor; raises `MissingDependency` without langchain-core"
         need("langchain_core", extra="langchain", purpose="LangChain's document compressor")
-        return need("rerankers.integrations.langchain", extra="langchain").RerankerLangChainCompressor(model=self, k=check_positive("k", k))
+        return need("rerankers.integrations.langchain", extra="langchain").RerankerLangChainCompressor(
+            model=self,
+            k=check_positive("k", k),
+        )
 
     def view(
         self,
         document: Document,     # One candidate
     ) -> str:
-        "What the model is shown of a document: the chosen fields, and for a method that sees its picture"
+        "What the model is shown of a document: the chosen fields, and its picture if the method sees"
         text = readable(document.content if self.fields is None else shown_fields(document, self.fields))
         pictured = self.sees and not self.texts_only and (document.image_path or document.base64)
         return Content(text, Picture(document.image_path, document.base64)) if pictured else text
 
     @property
     def spec(self) -> Spec:
-        "What makes this ranker again: `Reranker(ranker.spec)`; raises `InputError` where an option has no text, such as a function"
+        "The description that makes this ranker again; raises `InputError` for an option without a text"
         if "made_from" in vars(self): return Spec(*self.made_from)
         args, options = vars(self).get("made_with", ((), {}))
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        given = {**{name: a for name, a in zip(names, args) if not isinstance(a, Spec)}, **{k: v for k, v in options.items() if not isinstance(v, Spec)}}
+        given = {
+            **{name: a for name, a in zip(names, args) if not isinstance(a, Spec)},
+            **{k: v for k, v in options.items() if not isinstance(v, Spec)},
+        }
         parts = [v for v in (*args, *options.values()) if isinstance(v, Spec)]
-        model, word = given.pop("model", None) or self.model, self.words[0] if self.words else type(self).__name__
-        return Spec(model, (), {"model_type": word, **given}) if model and not parts else Spec(word, tuple(parts), given)
+        model, word = (
+            given.pop("model", None) or self.model,
+            self.words[0] if self.words else type(self).__name__,
+        )
+        return (
+            Spec(model, (), {"model_type": word, **given}) if model and not parts
+            else Spec(word, tuple(parts), given)
+        )
 
     def instructed(
         self,
         instruction: str | None,    # What the model is told besides the query; `None` changes nothing
     ) -> Self:
-        "The same loaded method with another instruction; raises `InputError` where it would be ignored"
+        "The same loaded method with another instruction; raises `InputError` if it would ignore one"
         if instruction is None: return self
-        if not self.takes_instruction: raise InputError(f"{type(self).__name__} follows no instruction: leave instruction= out, or choose a method that does")
+        if not self.takes_instruction:
+            raise InputError(f"{type(self).__name__} follows no instruction: "
+                             "leave instruction= out, or choose a method that does")
         if not isinstance(instruction, str): raise InputError(f"instruction={instruction!r}: give a string")
         other = object.__new__(type(self))
-        vars(other).update(vars(self), instruction=instruction)     # model and all shared
+        vars(other).update(vars(self), instruction=instruction)     # shares the model and everything else
         return other
 
     def rankings(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "`rank_many` before its results are made, for rankers that ask others; a part of the caller's wishes may be missing"
+        "`rank_many` without the making of results, for rankers that ask others; `call` may leave things open"
         full, call = self._full(tasks), self._own(call)
         with naming_documents(full, self.view), call.running():
             try: return self._spread(tasks, self.answer(full, call) if full else [])
@@ -439,24 +593,44 @@ class BaseRanker(ABC):
             try: return self._spread(tasks, await self.answer_async(full, call) if full else [])
             except OutOfTime: return [Ranking.unreached(len(t.documents)) for t in tasks]
 
-    def _call(self, top_k: int | None, batch_size: int | None, progress: bool | None, deadline: float | None) -> Call:
+    def _call(
+        self,
+        top_k: int | None,
+        batch_size: int | None,
+        progress: bool | None,
+        deadline: float | None,
+    ) -> Call:
         "The caller's wishes, checked"
-        return Call(check_positive("batch_size", batch_size), progress, check_positive("top_k", top_k), new_stop(due_in(deadline)))
+        return Call(
+            check_positive("batch_size", batch_size),
+            progress,
+            check_positive("top_k", top_k),
+            new_stop(due_in(deadline)),
+        )
 
     def _own(self, call: Call) -> Call:
-        "A call with the ranker's own wishes where the caller has none"
-        return replace(call, batch_size=check_positive("batch_size", self.batch_size if call.batch_size is None else call.batch_size),
-                       progress=self.progress if call.progress is None else call.progress)
+        "The call, with the ranker's own settings for what the caller left open"
+        return replace(
+            call,
+            batch_size=check_positive(
+                "batch_size",
+                self.batch_size if call.batch_size is None else call.batch_size,
+            ),
+            progress=self.progress if call.progress is None else call.progress,
+        )
 
     def _full(self, tasks: list[Task]) -> list[Task]:
-        "The tasks that have documents; raises `InputError` for a picture where the method only reads"
-        for i, doc in ((i, doc) for t in tasks for i, doc in enumerate(t.documents) if self.texts_only or not self.sees):
+        "The tasks that have documents; raises `InputError` for a picture if the method only reads"
+        for i, doc in (
+            (i, doc) for t in tasks for i, doc in enumerate(t.documents) if self.texts_only or not self.sees
+        ):
             if (doc.image_path or doc.base64) and not doc.content.strip():
-                raise InputError(f"document {i} is a picture without a text, and {self!r} only reads: give it a text, or choose a method that sees")
+                raise InputError(f"document {i} is a picture without a text, and {self!r} only reads: "
+                                 "give it a text, or choose a method that sees")
         return [t for t in tasks if t.documents]
 
     def _spread(self, tasks: list[Task], answers: Sequence[Ranking]) -> list[Ranking]:
-        "The answers at the tasks that have documents, empty rankings at the others"
+        "The answers for the tasks that have documents, and empty rankings for the others"
         left = iter(answers)
         return [next(left) if t.documents else Ranking(scores=[]) for t in tasks]
 
@@ -464,20 +638,34 @@ class BaseRanker(ABC):
         return [to_results(task, ranking, call.top_k) for task, ranking in zip(tasks, rankings, strict=True)]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.model!r})" if self.model and isinstance(self.model, str) else f"{type(self).__name__}()"
+        return (
+            f"{type(self).__name__}({self.model!r})" if self.model and isinstance(self.model, str)
+            else f"{type(self).__name__}()"
+        )
 
 # %% ../nbs/05_rankers.ipynb #cfeb1e48
-def call_rank(ranker: BaseRanker, query: str, docs: Any, top_k: int | None = None, **options: Any) -> RankedResults:
+def call_rank(
+    ranker: BaseRanker,         # Has a `rank` of its own
+    query: str,                 # The query
+    docs: Any,                  # Its documents
+    top_k: int | None = None,   # Results to return; all by default
+    **options: Any,             # Other arguments of `rank`; None counts as not given
+) -> RankedResults:
     "A ranker's own `rank` with the options that were given; raises `InputError` for one that it does not take"
     params = inspect.signature(ranker.rank).parameters
-    given, loose = {name: value for name, value in options.items() if value is not None}, any(p.kind is p.VAR_KEYWORD for p in params.values())
+    given, loose = (
+        {name: value for name, value in options.items() if value is not None},
+        any(p.kind is p.VAR_KEYWORD for p in params.values()),
+    )
     odd = next((name for name in given if name not in params and not loose), None)
-    if odd is not None: raise InputError(f"{type(ranker).__name__} has a `rank` of its own, which takes no {odd}=")
+    if odd is not None:
+        raise InputError(f"{type(ranker).__name__} has a `rank` of its own, which takes no {odd}=")
     if check_positive("top_k", top_k) and "top_k" in params: given["top_k"] = top_k
     found = ranker.rank(query, docs, **given)
     if top_k is None: return found
-    return replace(found, results=found.top_k(top_k))      # which its own order need not be
+    return replace(found, results=found.top_k(top_k))      # its own list need not be in order
 
+# %% ../nbs/05_rankers.ipynb #f49a688f
 class OwnRank:
     "The methods of `BaseRanker`, by way of a class's own `rank`"
 
@@ -485,23 +673,50 @@ class OwnRank:
         "The order that `rank` gives"
         def order(task: Task) -> list[Any]:
             found = self.rank(task.query, [replace(d, doc_id=i) for i, d in enumerate(task.documents)])
-            return [r.doc_id for r in found.top_k(len(found))]      # best first, in whatever order they are listed
+            return [r.doc_id for r in found.top_k(len(found))]      # best first, however they are listed
         return [Ranking(order=order(task)) for task in while_wanted(tasks)]
 
-    def rank_many(self: Any, queries: Iterable[str], docs: Any, doc_ids: Any = None, metadata: Any = None, **options: Any) -> list[RankedResults]:
+    def rank_many(
+        self: Any,
+        queries: Iterable[str],
+        docs: Any,
+        doc_ids: Any = None,
+        metadata: Any = None,
+        **options: Any,
+    ) -> list[RankedResults]:
         "`rank`, query by query"
-        return [call_rank(self, q, d, doc_ids=i, metadata=m, **options) for q, d, i, m in while_wanted(make_calls(queries, docs, doc_ids, metadata))]
+        return [
+            call_rank(self, q, d, doc_ids=i, metadata=m, **options)
+            for q, d, i, m in while_wanted(make_calls(queries, docs, doc_ids, metadata))
+        ]
 
-    async def rank_async(self: Any, query: str, docs: Any, doc_ids: Any = None, metadata: Any = None, **options: Any) -> RankedResults:
+    async def rank_async(
+        self: Any,
+        query: str,
+        docs: Any,
+        doc_ids: Any = None,
+        metadata: Any = None,
+        **options: Any,
+    ) -> RankedResults:
         "`rank` in a thread"
-        return await in_thread(partial(call_rank, self, query, docs, doc_ids=doc_ids, metadata=metadata, **options))
+        return await in_thread(
+            partial(call_rank, self, query, docs, doc_ids=doc_ids, metadata=metadata, **options)
+        )
 
-    async def rank_many_async(self: Any, queries: Iterable[str], docs: Any, doc_ids: Any = None, metadata: Any = None, **options: Any) -> list[RankedResults]:
+    async def rank_many_async(
+        self: Any,
+        queries: Iterable[str],
+        docs: Any,
+        doc_ids: Any = None,
+        metadata: Any = None,
+        **options: Any,
+    ) -> list[RankedResults]:
         "`rank_many` in a thread"
         return await in_thread(partial(self.rank_many, queries, docs, doc_ids, metadata, **options))
 
+# %% ../nbs/05_rankers.ipynb #e0564b26
 def follow_rank(cls: type[BaseRanker]) -> None:
-    "Give a class that brings `rank`, newer than its `rank_async` or without an `answer`, twins that follow it"
+    "Give a class with its own `rank` methods that use it, if its `rank_async` is older or it has no `answer`"
     def age(name: str) -> int: return next(i for i, c in enumerate(cls.__mro__) if name in vars(c))
     unanswered = getattr(cls.answer, "__isabstractmethod__", False)
     if cls.rank is BaseRanker.rank or not (unanswered or age("rank") < age("rank_async")): return
@@ -510,7 +725,7 @@ def follow_rank(cls: type[BaseRanker]) -> None:
     if unanswered: cls.answer = OwnRank.answer  # type: ignore[method-assign]
 
 # %% ../nbs/05_rankers.ipynb #6ef72dff
-Pair = tuple[str, str]   # (query, text of a document), both readable
+Pair = tuple[str, str]   # (query, text of a document), both readable by a tokenizer
 
 class PointwiseRanker(BaseRanker):
     "A method that judges one query and one document at a time"
@@ -522,10 +737,10 @@ class PointwiseRanker(BaseRanker):
         pairs: list[Pair],  # Distinct pairs; different queries are mixed
         call: Call,         # What the caller wants besides: `batch_size` pairs a step, a progress bar …
     ) -> Sequence[float] | Mapping[str, Sequence[float]] | Ranking:
-        "One score a pair, higher is better; or several named sets of them, the last of which ranks; or a `Ranking` of the pairs"
+        "One score a pair, higher is better; or named sets of scores, the last of which ranks; or a `Ranking`"
 
     def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "Pool the pairs of all tasks, score each distinct one once; in a hurry the first documents of every query come first"
+        "Pool the pairs of all tasks and score each once; with a deadline, first documents come first"
         pairs = [[(readable(t.query), self.view(d)) for d in t.documents] for t in tasks]
         rows = zip_longest(*pairs) if call.hurried else pairs
         distinct = list(dict.fromkeys(p for row in rows for p in row if p is not None))
@@ -534,7 +749,7 @@ class PointwiseRanker(BaseRanker):
         return found.shared([[place[p] for p in row] for row in pairs])
 
     def _scored(self, pairs: list[Pair], call: Call) -> Ranking:
-        "Scores of the pairs, or of as many of the first as there is time for"
+        "Scores of the pairs; with a deadline, of as many of the first as there is time for"
         if not call.hurried: return self._checked(pairs, call)
         parts, sizes = list[Ranking](), list[int]()
         for part in in_time(len(pairs), call):
@@ -546,9 +761,11 @@ class PointwiseRanker(BaseRanker):
     def _checked(self, pairs: list[Pair], call: Call) -> Ranking:
         "What the backend says, with one score a pair or `UnusableAnswer`"
         found = Ranking.of(self.score_pairs(pairs, call))
-        for scores in (found.scores, *found.sets.values()):     # arrays are as welcome as lists, so their truth is not asked
+        # scores may be arrays, which have no truth value
+        for scores in (found.scores, *found.sets.values()):
             given = 0 if scores is None else len(scores)
-            if given != len(pairs): raise UnusableAnswer(f"{type(self).__name__} gave {given} scores for {len(pairs)} pairs")
+            if given != len(pairs):
+                raise UnusableAnswer(f"{type(self).__name__} gave {given} scores for {len(pairs)} pairs")
         return found
 
 # %% ../nbs/05_rankers.ipynb #149afddb
@@ -559,19 +776,23 @@ class SetwiseRanker(BaseRanker):
     @abstractmethod
     def score_documents(
         self,
-        query: str,             # The question, readable
-        texts: list[str],       # The documents' texts, readable, in the caller's order
-        call: Call,             # What the caller wants besides
+        query: str,             # The query, readable by a tokenizer
+        texts: list[str],       # The documents' texts, likewise, in the caller's order
+        call: Call,             # What else the caller wants
     ) -> Sequence[float] | Mapping[str, Sequence[float]] | Ranking:
-        "One score a document, higher is better; or what else `Ranking.of` takes"
+        "One score a document, higher is better; or anything else that `Ranking.of` takes"
 
     def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "One set after the other"
+        "One query after the other"
         return [self._scored(t, call) for t in tasks]
 
     def _scored(self, task: Task, call: Call) -> Ranking:
-        "Scores of one set, or none where there is no time"
+        "Scores of one query's documents, or none if time is over"
         try:
             check_wanted()
-            return Ranking.of(self.score_documents(readable(task.query), [self.view(d) for d in task.documents], call))
+            return Ranking.of(self.score_documents(
+                readable(task.query),
+                [self.view(d) for d in task.documents],
+                call,
+            ))
         except OutOfTime: return Ranking.unreached(len(task.documents))

@@ -27,37 +27,50 @@ __all__ = ['UNIVERSAL', 'EXAMPLE_VALUES', 'Given', 'options_of', 'check_model', 
 def options_of(cls: type[BaseRanker]) -> list[str]:
     "Names of the keyword arguments that a backend takes"
     params = inspect.signature(cls.__init__).parameters.values()
-    return [p.name for p in params if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in ("self", "model", "model_name_or_path")]
+    return [
+        p.name for p in params
+        if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and p.name not in ("self", "model", "model_name_or_path")
+    ]
 
 def check_model(
     choice: Choice,     # A backend and its model
 ) -> None:
-    "Raise `InputError` for a model that the backend has no use for, or for none where it needs one"
-    word, params = choice.backend.words[0], list(inspect.signature(choice.backend.__init__).parameters.values())[1:]
+    "Raise `InputError` for a model that the backend cannot use, or if it needs one and there is none"
+    word, params = (
+        choice.backend.words[0],
+        list(inspect.signature(choice.backend.__init__).parameters.values())[1:],
+    )
     places = [p for p in params if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
-    if choice.model and not places: raise InputError(f"{word!r} takes no model: leave {choice.model!r} out, as in Reranker({word!r})")
+    if choice.model and not places:
+        raise InputError(f"{word!r} takes no model: leave {choice.model!r} out, as in Reranker({word!r})")
     if not choice.model and any(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in places[:1]):
-        raise InputError(f"{word!r} needs a model and has no default: name one, as in Reranker('path/to/my-model', model_type={word!r})")
+        raise InputError(f"{word!r} needs a model and has no default: name one, "
+                         f"as in Reranker('path/to/my-model', model_type={word!r})")
 
 def check_installed(cls: type[BaseRanker]) -> None:
-    "Raise `MissingDependency` with the install line when none of a backend's sets of packages is complete"
+    "Raise `MissingDependency` with the install command if none of a backend's sets of packages is complete"
     if is_ready(cls): return
-    ways = [f"{' and '.join(m for m in packages if not installed(m))} (pip install 'rerankers[{extra}]')" for extra, packages in cls.requires.items()]
+    ways = [
+        f"{' and '.join(m for m in packages if not installed(m))} (pip install 'rerankers[{extra}]')"
+        for extra, packages in cls.requires.items()
+    ]
     raise MissingDependency(f"{cls.words[0]!r} needs packages that are not installed: {', or else '.join(ways)}")
 
+# %% ../nbs/08_reranker.ipynb #aaf2cb09
 def others_with(
-    option: str,    # That a backend does not have
-    model: str,     # As the user wrote it
+    option: str,    # A name that the chosen backend does not have
+    model: str,     # The model, as the user wrote it
 ) -> str:
-    "Backends whose word is in the model's name and that have the option, as a hint; '' where there is none"
+    "A hint at backends that have the option and whose word is in the model's name; '' if there are none"
     found = [word for word, cls in BACKENDS.items() if word in model.lower() and option in options_of(cls)]
     return f"{' and '.join(map(repr, found))} would have it: model_type={found[0]!r}. " if found else ""
 
 def misplaced(
     cls: type[BaseRanker],  # The chosen backend
-    name: str,              # Of an option that it does not have
+    name: str,              # An option that it does not have
 ) -> str:
-    "What to say of an argument of `rank`; '' for other names"
+    "The message for an argument that belongs to `rank`; '' for other names"
     if name not in inspect.signature(BaseRanker.rank).parameters: return ""
     if name == "instruction" and not cls.takes_instruction:
         return f"{cls.words[0]!r} follows no instruction: leave instruction= out, or choose a method that does"
@@ -66,22 +79,30 @@ def misplaced(
 def check_options(
     cls: type[BaseRanker],      # The chosen backend
     options: dict[str, Any],    # The caller's keyword arguments
-    model: str = "",            # For a hint
+    model: str = "",            # The model, as the user wrote it, for a hint
 ) -> None:
     "Raise `InputError` for a keyword that the backend does not have"
     known = options_of(cls)
     for name in options:
         if name in known: continue
-        raise InputError(misplaced(cls, name) or f"{cls.words[0]!r} has no option {name!r}. {others_with(name, model)}{did_you_mean(name, known)}")
+        raise InputError(
+            misplaced(cls, name)
+            or f"{cls.words[0]!r} has no option {name!r}. {others_with(name, model)}{did_you_mean(name, known)}"
+        )
 
 # %% ../nbs/08_reranker.ipynb #5dd61b6d
-UNIVERSAL = ("device", "dtype", "batch_size")   # 0.10 accepts these for every method
+UNIVERSAL = ("device", "dtype", "batch_size")   # rerankers 0.10 accepts these for every method
 EXAMPLE_VALUES  = {"lang": "en", "model_type": "cross-encoder"}
 
 def check_names(name: str, value: Any) -> tuple[str, ...] | None:
-    "Several names or None, or `InputError`"
+    "Several names, or None; otherwise `InputError`"
     if value is None: return None
-    if isinstance(value, str) or not isinstance(value, Sequence) or not value or not all(isinstance(v, str) and v for v in value):
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Sequence)
+        or not value
+        or not all(isinstance(v, str) and v for v in value)
+    ):
         raise InputError(f"{name}={value!r}: give a list of names, as {name}=['title', 'text']")
     return tuple(value)
 
@@ -105,37 +126,59 @@ def build(
     if fields is not None: ranker.fields = fields
     return ranker
 
+# %% ../nbs/08_reranker.ipynb #88ef35c7
 def as_name(model_name: Any) -> str:
     "A model's name or its folder as a string; raises `InputError`"
     name = fspath(model_name) if isinstance(model_name, PathLike) else model_name
     if not isinstance(name, str) or not name.strip():
-        raise InputError(f"model_name={model_name!r}: name a family, a checkpoint or a folder, as in Reranker('cross-encoder')")
+        raise InputError(f"model_name={model_name!r}: name a family, a checkpoint or a folder, "
+                         "as in Reranker('cross-encoder')")
     return name
 
 def check_word(name: str, value: Any) -> None:
     "Raise `InputError` for a value that is no word"
-    if not isinstance(value, str) or not value.strip(): raise InputError(f"{name}={value!r}: give a word, such as {EXAMPLE_VALUES[name]!r}")
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{name}={value!r}: give a word, such as {EXAMPLE_VALUES[name]!r}")
 
 def set_log_level(verbose: int | None) -> None:
-    "2 shows what was chosen and loaded, more shows everything; 0 and 1 leave the log as it is"
+    "2 logs what was chosen and loaded, more logs everything; 0 and 1 leave the log as it is"
     if verbose and int(verbose) > 1: logger.setLevel(logging.INFO if verbose == 2 else logging.DEBUG)
 
 # %% ../nbs/08_reranker.ipynb #529a9f84
 def is_described(name: Any) -> bool:
-    "Is it a line that describes a ranker with options or parts, and no folder of such a name?"
+    "Is it a line that describes a ranker with options or parts, and not the name of an existing folder?"
     return isinstance(name, str) and is_line(name) and not Path(name).exists()
 
-Given = tuple[str, tuple[Spec, ...], dict[str, Any]]    # Name, parts, options: arguments of a `Spec`
+Given = tuple[str, tuple[Spec, ...], dict[str, Any]]    # name, parts, options: arguments of a `Spec`
 
-def described(name: str, parts: tuple[Spec, ...], lang: str, model_type: str | None, options: Mapping[str, Any]) -> Given:
-    "What `Reranker` was given, as far as it can be written and differs from its defaults; never a key"
+def described(
+    name: str,
+    parts: tuple[Spec, ...],
+    lang: str,
+    model_type: str | None,
+    options: Mapping[str, Any],
+) -> Given:
+    "What `Reranker` was given, as far as it can be written and differs from the defaults; never a key"
     given = {"lang": None if lang == "en" else lang, "model_type": model_type, **options}
-    return name, parts, {k: writable(v) for k, v in given.items() if v is not None and k not in SECRETS and k != "verbose"}
+    return name, parts, {
+        k: writable(v) for k, v in given.items()
+        if v is not None and k not in SECRETS and k != "verbose"
+    }
 
-def from_spec(spec: Spec, lang: str, model_type: str | None, verbose: int | None, options: Mapping[str, Any]) -> BaseRanker:
-    "The ranker that a spec describes; what the caller says besides counts more"
+def from_spec(
+    spec: Spec,
+    lang: str,
+    model_type: str | None,
+    verbose: int | None,
+    options: Mapping[str, Any],
+) -> BaseRanker:
+    "The ranker that a spec describes; what the caller passes beside it counts for more"
     given = {"lang": lang, "model_type": model_type, "verbose": verbose}
-    options = {**spec.options, **{k: v for k, v in given.items() if v is not None and not (k == "lang" and v == "en")}, **options}
+    options = {
+        **spec.options,
+        **{k: v for k, v in given.items() if v is not None and not (k == "lang" and v == "en")},
+        **options,
+    }
     if not spec.parts: return Reranker(spec.name, **options)
     cls = backend_named(spec.name)
     options = {k: v for k, v in options.items() if k not in ("lang", "model_type", "verbose")}
@@ -145,22 +188,31 @@ def from_spec(spec: Spec, lang: str, model_type: str | None, verbose: int | None
 
 # %% ../nbs/08_reranker.ipynb #a6eaf7d6
 def Reranker(
-    model_name: str | PathLike | Spec,  # A family ("cross-encoder"), a checkpoint, a folder, a word such as "offline", or a ranker written down
+    # A family ("cross-encoder"), a checkpoint, a folder, a word such as "offline", or the spec of a ranker
+    model_name: str | PathLike | Spec,
     lang: str = "en",                   # Language of the family's default checkpoint
-    model_type: str | None = None,      # The backend's word, when the name alone does not say it
+    model_type: str | None = None,      # A word of the backend, if the name alone does not say it
     verbose: int | None = None,         # 0: no progress bars; 2 or more: the log says more
     **kwargs,                           # Options of the backend: device, dtype, batch_size, max_length, model_kwargs …
 ) -> BaseRanker:
-    "A ranker for `model_name`, ready to `rank`; raises `UnknownModel`, `MissingDependency`, `ModelLoadError` or `InputError`"
-    if isinstance(model_name, Spec) or is_described(model_name): return from_spec(Spec.of(model_name), lang, model_type, verbose, kwargs)
+    "A ranker ready to `rank`; raises `UnknownModel`, `MissingDependency`, `ModelLoadError` or `InputError`"
+    if isinstance(model_name, Spec) or is_described(model_name):
+        return from_spec(Spec.of(model_name), lang, model_type, verbose, kwargs)
     name = as_name(model_name)
     check_word("lang", lang)
     if model_type is not None: check_word("model_type", model_type)
     set_log_level(verbose)
-    choice = choose(name, lang=lang, model_type=model_type, revision=kwargs.get("revision"), cache_dir=kwargs.get("cache_dir"),
-                    options=[option for option, value in kwargs.items() if value is not None])
+    choice = choose(
+        name,
+        lang=lang,
+        model_type=model_type,
+        revision=kwargs.get("revision"),
+        cache_dir=kwargs.get("cache_dir"),
+        options=[option for option, value in kwargs.items() if value is not None],
+    )
     logger.info("%s: %s with %r, because %s", name, choice.backend.__name__, choice.model, choice.reason)
-    if "verbose" in options_of(choice.backend): kwargs["verbose"] = 1 if verbose is None else verbose    # classes written for 0.10 may insist on it
+    # classes written for rerankers 0.10 may require it
+    if "verbose" in options_of(choice.backend): kwargs["verbose"] = 1 if verbose is None else verbose
     ranker = build(choice, kwargs, lang)
     if verbose == 0: ranker.progress = False
     ranker.made_from = described(name, (), lang, model_type, kwargs)

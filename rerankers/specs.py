@@ -22,16 +22,18 @@ SECRETS = {"api_key", "token", "headers", "default_headers", "extra_headers"}   
 
 @dataclass(frozen=True)
 class Unwritable:
-    "Stands for an option's value that has no text"
-    kind: str   # Of the value
+    "Stands for an option's value that cannot be written"
+    kind: str   # What kind of value it is
 
-PRIVATE_ADDRESS    = re.compile(r"://\S*[@?]")      # an address with somebody's name and password, or with a question that may hold a key
+# an address with a user's name and password, or with a query part that may hold a key
+PRIVATE_ADDRESS    = re.compile(r"://\S*[@?]")
 DEEPEST = 50    # levels of lists and dictionaries; some contain themselves
 
 def writable(value: Any, depth: int = 0) -> Any:
-    "A value as it is written, `Unwritable` for what has no text; paths become strings, tuples lists"
+    "A value as it is written, or `Unwritable`; paths become strings, tuples become lists"
     if depth > DEEPEST: return Unwritable("value without an end")
-    if isinstance(value, str) and PRIVATE_ADDRESS.search(value): return Unwritable("address with a key or a password in it")
+    if isinstance(value, str) and PRIVATE_ADDRESS.search(value):
+        return Unwritable("address with a key or a password in it")
     if value is None or isinstance(value, (str, bool, int, float, Unwritable)): return value
     if isinstance(value, PathLike): return fspath(value)
     if isinstance(value, Mapping): return {str(k): writable(v, depth + 1) for k, v in value.items()}
@@ -39,7 +41,7 @@ def writable(value: Any, depth: int = 0) -> Any:
     return Unwritable(type(value).__name__)
 
 def unwritable(value: Any) -> Unwritable | None:
-    "The first such stand-in within a value"
+    "The first `Unwritable` within a value, or None"
     if isinstance(value, Unwritable): return value
     inner: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next((found for part in inner if (found := unwritable(part)) is not None), None)
@@ -49,11 +51,11 @@ BARE_WORD    = re.compile(r"[^\s(),=\[\]{}\"']+")           # needs no quotes
 SPECIAL_WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 
 def quoted(text: str) -> str:
-    "A text as it stands on the line"
+    "A string as it is written on the line"
     return text if BARE_WORD.fullmatch(text) and bare_value(text) == text else json.dumps(text, ensure_ascii=False)
 
 def bare_value(word: str) -> Any:
-    "What a word without quotes means: a truth value, nothing, a number, else itself"
+    "What a word without quotes means: a truth value, None, a number, or the word itself"
     if word in SPECIAL_WORDS: return SPECIAL_WORDS[word]
     for number in (int, float):
         try: return number(word)
@@ -61,11 +63,12 @@ def bare_value(word: str) -> Any:
     return word
 
 def shown(value: Any) -> str:
-    "An option's value as it stands on the line"
+    "An option's value as it is written on the line"
     return quoted(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
-CUTOFF = re.compile(r"(.+):(\d+|\d*\.\d+)")     # bm25:100, half:0.5
-Staged = tuple["Spec", Any]     # A stage of a cascade and its depth
+# %% ../nbs/07_specs.ipynb #873a3e56
+CUTOFF = re.compile(r"(.+):(\d+|\d*\.\d+)")     # bm25:100, bm25:0.5
+Staged = tuple["Spec", Any]                     # A stage of a cascade, and how many of its documents go on
 
 class Reader:
     "Reads a line from left to right"
@@ -73,14 +76,14 @@ class Reader:
     def __init__(self, text: str): self.text, self.at = text, 0
 
     def sees(self, what: str) -> bool:
-        "Is this what comes next? Then it is passed"
+        "Does `what` come next, blanks aside? If so, move past it"
         while self.at < len(self.text) and self.text[self.at].isspace(): self.at += 1
         if not self.text.startswith(what, self.at): return False
         self.at += len(what)
         return True
 
     def value(self) -> Any:
-        "A quoted text, a list, a dictionary, or a word"
+        "Read a quoted string, a list, a dictionary, or a word"
         self.sees("")
         if self.text[self.at:self.at + 1] in ('"', "[", "{"):
             try: found, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
@@ -91,11 +94,11 @@ class Reader:
         return bare_value(word[0])
 
     def spec(self) -> Spec:
-        "A name, and what stands in brackets after it"
+        "Read a name, and what follows it in brackets"
         return self.rest(self.value())
 
     def rest(self, name: Any) -> Spec:
-        "What follows a name"
+        "Read what follows a name"
         parts, options = list[Spec](), dict[str, Any]()
         if self.sees("(") and not self.sees(")"):
             while True:
@@ -108,17 +111,18 @@ class Reader:
         return Spec(name if isinstance(name, str) else str(name), tuple(parts), options)
 
     def chain(self) -> Spec:
-        "A ranker, or several with a `>` between them, which are a cascade"
+        "Read a ranker, or several with a `>` between them, which are a cascade"
         start, found = self.at, self.spec()
         if not (self.sees(">") or self.sees(":") or self.text[self.at:self.at + 1] == "{"): return found
         self.at, stages = start, list[Staged]()
         while not stages or self.sees(">"): stages.append(self.staged())
         if len(stages) < 2: raise self.wrong("after a : and a number a > and the next stage must follow")
         depths = [depth for _, depth in stages]
-        return Spec("cascade", tuple(stage for stage, _ in stages), {"depths": depths} if any(d is not None for d in depths) else {})
+        options = {"depths": depths} if any(depth is not None for depth in depths) else {}
+        return Spec("cascade", tuple(stage for stage, _ in stages), options)
 
     def staged(self) -> Staged:
-        "A ranker of a cascade, and how many of its documents go on, which stands behind a `:`"
+        "Read one stage of a cascade, and how many of its documents go on, which stands after a `:`"
         self.sees("")
         plain, name = self.text[self.at:self.at + 1] not in ('"', "[", "{"), self.value()
         cut = CUTOFF.fullmatch(name) if plain and isinstance(name, str) else None
@@ -129,20 +133,23 @@ class Reader:
 
     def wrong(self, what: str) -> InputError:
         "An error that shows the place"
-        return InputError(f"{self.text!r} is no description of a ranker: {what} at {self.text[self.at:self.at + 20]!r}")
+        return InputError(
+            f"{self.text!r} is no description of a ranker: {what} at {self.text[self.at:self.at + 20]!r}"
+        )
 
 # %% ../nbs/07_specs.ipynb #1f2055e2
 @dataclass(frozen=True)
 class Spec:
     "A ranker written down: `Reranker(spec)` makes it"
-    name: str                           # A family, a checkpoint, a folder, a word such as "offline"; what `Reranker` takes first
-    parts: tuple[Spec, ...] = ()        # Of a ranker that is made of rankers
+    name: str                           # A family, checkpoint, folder or other word: what `Reranker` takes first
+    parts: tuple[Spec, ...] = ()        # Specs of the rankers that it is made of
     options: Mapping[str, Any] = field(default_factory=dict)    # Keyword arguments of `Reranker`
 
     def __post_init__(self) -> None:
         found = {k: writable(v) for k, v in self.options.items() if k not in SECRETS}
         for k, v in found.items():
-            if (odd := unwritable(v)) is not None: raise InputError(f"the option {k}= of {self.name!r} is a {odd.kind}, which cannot be written down")
+            if (odd := unwritable(v)) is not None:
+                raise InputError(f"the option {k}= of {self.name!r} is a {odd.kind}, which cannot be written down")
         object.__setattr__(self, "options", found)
         object.__setattr__(self, "parts", tuple(map(Spec.of, self.parts)))
 
@@ -155,7 +162,7 @@ class Spec:
 
     @classmethod
     def parse(cls, text: str) -> Spec:
-        "From one line; raises `InputError` that shows the place"
+        "From one line; raises an `InputError` that shows the place"
         reader = Reader(text)
         found = reader.chain()
         reader.sees("")
@@ -172,18 +179,22 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         "Plain dictionaries and lists"
-        more = ({"parts": [p.to_dict() for p in self.parts]} if self.parts else {}) | ({"options": dict(self.options)} if self.options else {})
+        more = (
+            ({"parts": [p.to_dict() for p in self.parts]} if self.parts else {})
+            | ({"options": dict(self.options)} if self.options else {})
+        )
         return {"name": self.name, **more}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Spec:
         "The opposite of `to_dict`; raises `InputError` for other keys"
         odd = next((k for k in row if k not in ("name", "parts", "options")), None)
-        if odd is not None or not isinstance(row.get("name"), str): raise InputError(f"a spec has name, parts and options, not {odd or row!r}")
+        if odd is not None or not isinstance(row.get("name"), str):
+            raise InputError(f"a spec has name, parts and options, not {odd or row!r}")
         return cls(row["name"], tuple(map(cls.from_dict, row.get("parts") or ())), row.get("options") or {})
 
     def to_json(self, **kwargs: Any) -> str:
-        "`to_dict` as JSON; keyword arguments go to `json.dumps`"
+        "`to_dict` as JSON; keyword arguments are passed on to `json.dumps`"
         return json.dumps(self.to_dict(), **{"ensure_ascii": False, **kwargs})
 
     @classmethod
@@ -192,7 +203,7 @@ class Spec:
         return cls.from_dict(json.loads(text))
 
     def to_toml(self) -> str:
-        "`to_dict` as TOML, which has no word for nothing: an option that is None is left out, and in a list is an `InputError`"
+        "`to_dict` as TOML, which cannot express None: such an option is left out, in a list it is an `InputError`"
         return "".join(f"{key} = {toml(value)}\n" for key, value in self.to_dict().items())
 
     @classmethod
@@ -202,14 +213,18 @@ class Spec:
         except ImportError as error: raise MissingDependency("reading TOML needs Python 3.11 or newer") from error
         return cls.from_dict(tomllib.loads(text))
 
+# %% ../nbs/07_specs.ipynb #75a2055f
 def is_line(text: str) -> bool:
-    "Does a text describe a ranker with parts or options, and not only name one?"
+    "Does a text describe a ranker with parts or options, rather than only name one?"
     return text.rstrip().endswith(")") and "(" in text or " > " in text
 
 def toml(value: Any) -> str:
     "A value in TOML, on one line"
-    if isinstance(value, Mapping): return "{" + ", ".join(f"{toml(str(k))} = {toml(v)}" for k, v in value.items() if v is not None) + "}"
-    if value is None: raise InputError("TOML has no word for nothing, so a list with None in it cannot be written: use to_json")
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{toml(str(k))} = {toml(v)}" for k, v in value.items() if v is not None) + "}"
+    if value is None:
+        raise InputError("TOML has no word for nothing, so a list with None in it cannot be written: use to_json")
     if isinstance(value, list): return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, float): return repr(value)
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")    # the one sign that JSON writes as it is and TOML does not
+    # the delete character is the only one that JSON allows unescaped and TOML does not
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -15,10 +15,10 @@ __all__ = ['DTYPES', 'vprint', 'prep_docs', 'make_documents', 'get_chunks', 'get
 
 # %% ../nbs/utils.ipynb #c0d496d5
 def vprint(
-    txt: str,       # What there is to say
-    verbose: int,   # Nothing is said at 0
+    txt: str,       # The message
+    verbose: int,   # Nothing is written at 0
 ) -> None:
-    "A line in the log at the level INFO"
+    "Write a line to the log at the level INFO"
     if verbose > 0: logger.info("%s", txt)
 
 def prep_docs(
@@ -38,17 +38,17 @@ def make_documents(
 
 def get_chunks(
     iterable: Sequence[Any],    # Anything with slices
-    chunk_size: int,            # Items a piece; the last may have fewer
+    chunk_size: int,            # Items a chunk; the last one may have fewer
 ) -> Iterator[Any]:
-    "Pieces of a sequence, in order"
+    "Chunks of a sequence, in order"
     if chunk_size < 1: raise InputError(f"chunk_size={chunk_size!r}: give a whole number of at least 1")
     return (iterable[i:i + chunk_size] for i in range(0, len(iterable), chunk_size))
 
 # %% ../nbs/utils.ipynb #e14782a1
 def get_device(
-    device: Any = None,     # Given back as it is; None for the best there is
+    device: Any = None,     # Returned as it is; None chooses the best one available
     verbose: int = 1,       # As in `vprint`
-    no_mps: bool = False,   # Pass over Apple's graphics processor
+    no_mps: bool = False,   # Do not use Apple's graphics processor
 ) -> Any:
     "The device to run on, as torch names it; raises `MissingDependency` without torch"
     from rerankers.engine.pytorch import pick_device
@@ -62,10 +62,10 @@ DTYPES = {"fp16": "float16", "float16": "float16", "bf16": "bfloat16", "bfloat16
 
 def get_dtype(
     dtype: Any = None,      # A name or a torch.dtype
-    device: Any = None,     # Makes no difference, as in 0.10
+    device: Any = None,     # Has no effect, as in 0.10
     verbose: int = 1,       # As in `vprint`
 ) -> Any:
-    "A torch.dtype; float32 where nothing else is said. Raises `MissingDependency` without torch"
+    "A torch.dtype, by default float32; raises `MissingDependency` without torch"
     from rerankers.engine.pytorch import torch_module
     torch = torch_module()
     found = dtype if isinstance(dtype, torch.dtype) else getattr(torch, DTYPES.get(str(dtype), "float32"))
