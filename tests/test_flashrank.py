@@ -249,9 +249,9 @@ def test_default_per_language():
 
 def test_the_table_is_flashranks_own():
     config = pytest.importorskip("flashrank.Config")
-    assert {m.name: m.file for m in ours.MODELS} == config.model_file_map
+    assert {m.name: m.file for m in ours.FLASH_MODELS} == config.model_file_map
     assert config.model_url == f"https://huggingface.co/{ours.REPOSITORY}/resolve/main/{{}}.zip"
-    assert {m.name for m in ours.MODELS} - {m.name for m in ours.GRAPHS} == set(config.listwise_rankers)
+    assert {m.name for m in ours.FLASH_MODELS} - {m.name for m in ours.GRAPHS} == set(config.listwise_rankers)
 
 
 @pytest.mark.parametrize(("name", "error", "said"), [
