@@ -374,3 +374,9 @@ def test_of_an_endless_answer_the_end_is_read(unit):
     assert after_thought(endless) == endless[-MOST_CHARACTERS:] and len(after_thought("<think>" + endless + "</think>" + endless)) == MOST_CHARACTERS
     assert parse_order(endless, 3).values == [1, 2, 0] and parse_order(endless, 3) == parse_order(endless[-MOST_CHARACTERS:], 3)
     assert after_thought("<think>" + endless) is None       # a thought that began before what is read
+
+
+@pytest.mark.parametrize(("text", "score"), [("7 4/5", 7), ("7 1.5/2", 7), ("8, page 1/2", 8), ("4/5", None)])
+def test_a_fraction_of_something_else_is_not_the_score(text, score):
+    "4/5 is on another scale than 0 to 10; the one number beside it is the score"
+    assert parse_score(text) == score

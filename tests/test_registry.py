@@ -457,3 +457,10 @@ def test_rank_async_takes_metadata(folder):
     ranker = Reranker(folder, device="cpu")
     call = {"query": QUERY, "docs": DOCS, "doc_ids": [1, 2], "metadata": [{"n": 0}, {"n": 1}]}
     assert asyncio.run(ranker.rank_async(**call)) == ranker.rank(**call)
+
+
+def test_a_callers_options_come_before_a_shortcuts(monkeypatch):
+    from rerankers import Reranker
+    monkeypatch.setattr(registry, "SHORTCUTS", dict(registry.SHORTCUTS))
+    register_shortcut(Shortcut("my-words", "bm25", lambda: ("", {"k1": 0.4, "b": 0.3}), lambda: True))
+    assert [(r.k1, r.b) for r in (Reranker("my-words"), Reranker("my-words", k1=2.0))] == [(0.4, 0.3), (2.0, 0.3)]

@@ -73,7 +73,7 @@ MUTATIONS = [
     Mutation(RERANKER, 'if "lang" in known: wanted.setdefault("lang", lang)', 'if "lang" in known: wanted.setdefault("lang", "en")',
              NAMES + " tests/test_rankers_llm.py", "lang does not reach the method"),
     Mutation(RERANKER, "wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}",
-             "wanted = {**{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}, **choice.options}", NAMES,
+             "wanted = {**{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}, **choice.options}", "tests/test_registry.py -k callers_options",
              "a shortcut's options win over the caller's"),
     Mutation(RERANKER, "if verbose == 0: ranker.progress = False", "if not verbose: ranker.progress = False", NAMES,
              "no progress bar, whatever was asked"),

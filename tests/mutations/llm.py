@@ -29,7 +29,7 @@ MUTATIONS = [
              "of two passages that are named one is chosen"),
     Mutation(PARSING, "said = BOTH.sub(\" \", said)", "said = said", "tests/test_answers.py -k yes_or_no", "the question 'yes or no' is a no"),
     Mutation(PARSING, "plain = DENIED.sub(\" \", re.sub(", "plain = str(re.sub(", "tests/test_answers.py -k a_score", "'I can't give it a 10' is a ten"),
-    Mutation(PARSING, "rest = ELSEWHERE.sub(\" \", scaled", "rest = str(scaled", "tests/test_answers.py -k a_score", "4/5 is a 5 of ten"),
+    Mutation(PARSING, "rest = ELSEWHERE.sub(\" \", scaled", "rest = str(scaled", "tests/test_parsing.py -k fraction", "4/5 is a 5 of ten"),
     Mutation(IDS, "if max(up, down) >= 0: return up > down", "if max(up, down) >= 0: return down > up", RANKING, "worst to best is read as best to worst"),
     Mutation(IDS, " or \"<\" in run.kinds and \">\" not in run.kinds", "", RANKING, "[3] < [4] puts 3 first"),
     Mutation(IDS, "kinds = EITHER.sub(\"www\", said.kinds)", "kinds = said.kinds", "tests/test_answers.py", "'none of [1] to [10]' ranks the two"),
