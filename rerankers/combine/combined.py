@@ -25,52 +25,59 @@ __all__ = ['Said', 'Combination', 'Question', 'Answers', 'Ask', 'Play', 'Combine
 @dataclass(frozen=True)
 class Ask:
     "A question to one of the rankers"
-    name: str                       # Of the ranker, within the combination
-    positions: Sequence[int]        # Documents of the query that it looks at; one may occur twice, as when its pieces are ranked
-    task: Task | None = None        # What it is shown, one document a position; the query's own documents by default
-    top_k: int | None = None        # Places that are wanted, for methods that can look for the best only
-    seconds: float | None = None    # It may take; the call's own deadline counts besides
-    failures: tuple[type[Exception], ...] = ()      # Errors that are an answer: the combination is sent them and decides
+    name: str                       # Name of the ranker within the combination
+    positions: Sequence[int]        # Documents to look at; one may occur twice, as when its pieces are ranked
+    task: Task | None = None        # What it is shown, a document for each position; default: the query's own
+    top_k: int | None = None        # Results wanted, for methods that can search for the best only
+    seconds: float | None = None    # Time limit for the answer; the call's own deadline applies too
+    # Errors that count as an answer: the combination receives them and decides what to do
+    failures: tuple[type[Exception], ...] = ()
 
     def of(self, task: Task) -> Task:
         "What the ranker is asked about a query"
         return self.task or replace(task, documents=[task.documents[i] for i in self.positions])
 
     def call(self, call: Call) -> Call:
-        "The caller's wishes for this question"
+        "The caller's call with the limits of this question"
         if self.seconds is None: return replace(call, top_k=self.top_k)
         return replace(call, top_k=self.top_k, stop=Stop(call.stop, due=due_in(self.seconds)))
 
-Said = Ranking | Exception      # What comes back: a ranking, or an error that the question named among its failures
-Combination = Generator[list[Ask], list[Any], Ranking]  # Yields questions that may be asked at once, is sent what is `Said` to each
+Said = Ranking | Exception      # an answer: a ranking, or an error that the question named among its failures
+# yields questions that may be asked at once, receives what is `Said` to each, returns a ranking
+Combination = Generator[list[Ask], list[Any], Ranking]
 
 # %% ../../nbs/combine/00_combined.ipynb #3eebaf2f
 class Play:
-    "One query's combination at work, and what its rankers said of each document"
+    "One query's combination at work, and what its rankers said about each document"
 
     def __init__(
         self,
         task: Task,             # The query and all its documents
-        plan: Combination,      # Not begun
+        plan: Combination,      # Its combination, not started yet
     ):
         n = len(task.documents)
         self.task, self.plan, self.asks, self.ranking = task, plan, list[Ask](), Ranking(order=range(n))
-        self.cut, self.last, self.notes, self.passages = [False] * n, [None] * n, [None] * n, [None] * n    # type: list[bool], list[Any], list[Any], list[Any]
+        self.cut, self.last, self.notes, self.passages = (
+            [False] * n, [None] * n, [None] * n, [None] * n
+        )   # type: list[bool], list[Any], list[Any], list[Any]
         self.sets, self.told = dict[str, list[float | None]](), dict[int, tuple[Ranking, int]]()
         self.faults, self.stages = Counter[str](), list[Stage]()
         self.tell(None)
 
     def tell(self, answers: list[Said] | None) -> None:
-        "Go on to the next questions, or to the end"
+        "Give the combination its answers, and take its next questions or its ranking"
         try: self.asks = self.plan.send(answers)    # type: ignore[arg-type]
         except StopIteration as end:
             self.asks, self.ranking = [], end.value
-            if not isinstance(end.value, Ranking): raise InputError(f"`combine` returned {end.value!r}: a combination returns a Ranking") from None
+            if not isinstance(end.value, Ranking):
+                raise InputError(f"`combine` returned {end.value!r}: a combination returns a Ranking") from None
 
     def enter(self, ask: Ask, ranking: Said, seconds: float) -> Said:
-        "Keep what an answer says of its documents"
+        "Keep what an answer says about its documents"
         if not isinstance(ranking, Ranking):
-            self.stages.append(Stage(ask.name, len(ask.positions), seconds, Usage.failed(ranking), failed(ranking)))
+            self.stages.append(
+                Stage(ask.name, len(ask.positions), seconds, Usage.failed(ranking), failed(ranking))
+            )
             return ranking
         self.stages.append(Stage(ask.name, len(ask.positions), seconds, ranking.usage, ranking.status))
         self.faults.update(ranking.faults)
@@ -78,33 +85,49 @@ class Play:
         return ranking
 
     def _said(self, name: str, ranking: Ranking, i: int, position: int) -> None:
-        "What a ranking says of its i-th document"
+        "Keep what a ranking says about its i-th document"
         score = None if ranking.scores is None else ranking.scores[i]
         named = {name: score, **{f"{name}: {other}": values[i] for other, values in ranking.sets.items()}}
         for key, value in named.items():
             row = self.sets.setdefault(key, [None] * len(self.last))
-            row[position] = value if row[position] is None or value is None else max(row[position], value)  # type: ignore[type-var]
+            row[position] = (
+                value if row[position] is None or value is None
+                else max(row[position], value)  # type: ignore[type-var]
+            )
         self.cut[position] = self.cut[position] or bool(ranking.truncated is not None and ranking.truncated[i])
         self.last[position] = name
-        if score is not None and score != self.sets[name][position]: return     # another piece of the document is better
+        # another piece of the document has a better score, so its notes count
+        if score is not None and score != self.sets[name][position]: return
         if ranking.passages is not None: self.passages[position] = ranking.passages[i]
         if ranking.notes is not None and ranking.notes[i] is not None: self.notes[position] = ranking.notes[i]
         if ranking.explain is not None: self.told[position] = ranking, i
 
     def close(self) -> Ranking:
-        "The combination's ranking with all that was kept"
+        "The combination's ranking with everything that was kept"
         usages = [s.usage for s in self.stages if s.usage is not None]
         late = "; ".join(f"{s.name}: {s.status}" for s in self.stages if s.status != COMPLETE)
         scored = {name: row for name, row in self.sets.items() if any(v is not None for v in row)}
-        notes = [own if own is not None else note for own, note in zip(self.ranking.notes or self.notes, self.notes)]
-        return replace(self.ranking, order=self.ranking.best_first(), truncated=self.cut, sets={**scored, **self.ranking.sets},
-                       stages=self.stages, stage=self.last, passages=self.ranking.passages or (self.passages if any(self.passages) else None),
-                       notes=notes if any(note is not None for note in notes) else None, explain=self._explained if self.told else None,
-                       usage=sum(usages, Usage()) if usages else None, faults=dict(self.faults),
-                       status=late or COMPLETE if self.ranking.status == COMPLETE else self.ranking.status)
+        notes = [
+            own if own is not None else note
+            for own, note in zip(self.ranking.notes or self.notes, self.notes)
+        ]
+        return replace(
+            self.ranking,
+            order=self.ranking.best_first(),
+            truncated=self.cut,
+            sets={**scored, **self.ranking.sets},
+            stages=self.stages,
+            stage=self.last,
+            passages=self.ranking.passages or (self.passages if any(self.passages) else None),
+            notes=notes if any(note is not None for note in notes) else None,
+            explain=self._explained if self.told else None,
+            usage=sum(usages, Usage()) if usages else None,
+            faults=dict(self.faults),
+            status=late or COMPLETE if self.ranking.status == COMPLETE else self.ranking.status,
+        )
 
     def _explained(self, i: int) -> Any:
-        "What the last ranker that can explain says of a document"
+        "The explanation of a document by the last ranker that can explain it"
         ranking, place = self.told.get(i, (None, 0))
         return None if ranking is None or ranking.explain is None else ranking.explain(place)
 
@@ -117,12 +140,12 @@ class CombinedRanker(BaseRanker):
     def combine(
         self,
         task: Task,     # One query and its documents
-        call: Call,     # What the caller wants besides
+        call: Call,     # What else the caller wants
     ) -> Combination:
-        "Whom to ask about which documents, and what to make of it"
+        "Which rankers to ask about which documents, and what to make of their answers"
 
     def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "All queries side by side, each round one call a ranker"
+        "All queries side by side; in each round one call to each ranker"
         plays = [Play(t, self.combine(t, call)) for t in tasks]
         while asked := list(questions(plays)):
             parts = self._round(plays, by_ranker(asked), call)
@@ -130,7 +153,7 @@ class CombinedRanker(BaseRanker):
         return [play.close() for play in plays]
 
     async def answer_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "The same, the rankers of a round at the same time"
+        "`answer`, with the rankers of a round at the same time"
         from rerankers.web.remote import gathered
         plays = [Play(t, self.combine(t, call)) for t in tasks]
         while asked := list(questions(plays)):
@@ -146,7 +169,11 @@ class CombinedRanker(BaseRanker):
         stop = new_stop()
         with ThreadPoolExecutor(len(waiting)) as pool:
             work = [pool.submit(under(stop).run, self._one, plays, mine, call) for mine in waiting]
-            try: return [*(self._one(plays, mine, call) for mine in groups if mine not in waiting), *(w.result() for w in work)]
+            try:
+                return [
+                    *(self._one(plays, mine, call) for mine in groups if mine not in waiting),
+                    *(w.result() for w in work),
+                ]
             except BaseException:
                 stop.ask()      # nobody waits for the others any more
                 raise
@@ -154,10 +181,15 @@ class CombinedRanker(BaseRanker):
     def _one(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> Answers:
         "One ranker's answers to its questions of a round"
         began, ask = perf_counter(), mine[0][2]
-        return entered(plays, mine, self._asked(ask, [a.of(plays[i].task) for i, _, a in mine], call), perf_counter() - began)
+        return entered(
+            plays,
+            mine,
+            self._asked(ask, [a.of(plays[i].task) for i, _, a in mine], call),
+            perf_counter() - began,
+        )
 
     def _asked(self, ask: Ask, tasks: list[Task], call: Call) -> list[Said]:
-        "What a ranker says to several queries; where it fails all at once, each is asked alone, so that one query's error is its own"
+        "A ranker's answers for several queries; if it fails for all at once, each query is asked alone"
         try: return list(self.rankers[ask.name].rankings(tasks, ask.call(call)))
         except ask.failures as error:
             if may_not_fail(error): raise
@@ -165,24 +197,31 @@ class CombinedRanker(BaseRanker):
         return [said for task in tasks for said in self._asked(ask, [task], call)]
 
     async def _one_async(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> Answers:
-        "The same without blocking the event loop"
+        "`_one` without blocking the event loop"
         began, ask = perf_counter(), mine[0][2]
         said = await self._asked_async(ask, [a.of(plays[i].task) for i, _, a in mine], call)
         return entered(plays, mine, said, perf_counter() - began)
 
     async def _asked_async(self, ask: Ask, tasks: list[Task], call: Call) -> list[Said]:
-        "As `_asked`, those that are asked alone at the same time"
+        "As `_asked`; queries that are asked alone are asked at the same time"
         from rerankers.web.remote import gathered
         try: return list(await self.rankers[ask.name].rankings_async(tasks, ask.call(call)))
         except ask.failures as error:
             if may_not_fail(error): raise
             if len(tasks) == 1: return [error]
-        return [said for part in await gathered(self._asked_async(ask, [task], call) for task in tasks) for said in part]
+        return [
+            said for part in await gathered(self._asked_async(ask, [task], call) for task in tasks)
+            for said in part
+        ]
 
     def instructed(self, instruction: str | None) -> Self:
-        "The same with another instruction for the rankers that follow one"
+        "The same combination with another instruction for the rankers that follow one"
         other = super().instructed(instruction)
-        if other is not self: other.rankers = {k: r.instructed(instruction) if r.takes_instruction else r for k, r in self.rankers.items()}
+        if other is not self:
+            other.rankers = {
+                k: r.instructed(instruction) if r.takes_instruction else r
+                for k, r in self.rankers.items()
+            }
         return other
 
     @property
@@ -202,53 +241,63 @@ class CombinedRanker(BaseRanker):
 
     @property
     def order_free(self) -> bool:       # type: ignore[override]
-        "Is none of them swayed by the order of the documents?"
+        "Is none of them influenced by the order of the documents?"
         return all(r.order_free for r in self.rankers.values())
 
     @property
     def score_noise(self) -> float:     # type: ignore[override]
-        "That of the most restless"
+        "The largest score noise among them"
         return max((r.score_noise for r in self.rankers.values()), default=0.0)
 
     @property
     def device(self) -> Any:
-        "Where they run; None where they run in several places or nowhere"
-        places = {str(d) for r in self.rankers.values() if (d := getattr(getattr(r, "runtime", r), "device", None)) is not None}
+        "The device they run on; None if they run on several or on none"
+        places = {
+            str(d) for r in self.rankers.values()
+            if (d := getattr(getattr(r, "runtime", r), "device", None)) is not None
+        }
         return places.pop() if len(places) == 1 else None
 
     def __repr__(self) -> str: return f"{type(self).__name__}({', '.join(map(repr, self.rankers.values()))})"
 
 # %% ../../nbs/combine/00_combined.ipynb #dad9933c
-Question = tuple[int, int, Ask]                 # (query, place among its questions, what is asked)
-Answers  = dict[tuple[int, int], Said]          # (query, place) -> what was said
+Question = tuple[int, int, Ask]                 # (query, position among its questions, what is asked)
+Answers  = dict[tuple[int, int], Said]          # (query, position) -> what was said
 
 def failed(error: Exception) -> str:
     "What went wrong, in one line"
     return f"{type(error).__name__}: {error}"
 
 def may_not_fail(error: Exception) -> bool:
-    "Is it no failure of the ranker, but a call that nobody waits for any more?"
+    "Was the call cancelled, or is it out of time? Then the ranker has not failed, and the error goes on"
     return isinstance(error, Stopped)
 
 def questions(plays: Sequence[Play]) -> Iterator[Question]:
-    "What all queries want to know now"
+    "The present questions of all queries"
     for i, play in enumerate(plays): yield from ((i, place, ask) for place, ask in enumerate(play.asks))
 
 def by_ranker(asked: Sequence[Question]) -> list[list[Question]]:
-    "Questions that one ranker can answer in one call"
+    "Groups of questions that one ranker can answer in one call"
     groups: dict[tuple[Any, ...], list[Question]] = {}
-    for question in asked: groups.setdefault((question[2].name, question[2].top_k, question[2].seconds, question[2].failures), []).append(question)
+    for question in asked:
+        groups.setdefault(
+            (question[2].name, question[2].top_k, question[2].seconds, question[2].failures),
+            [],
+        ).append(question)
     return list(groups.values())
 
 def entered(
     plays: Sequence[Play],          # Of all queries
     mine: Sequence[Question],       # Questions that went to one ranker together
     rankings: Sequence[Said],       # Its answers
-    seconds: float,                 # It took, shared by the number of documents
+    seconds: float,                 # How long it took, which is shared out by numbers of documents
 ) -> Answers:
-    "The answers by query and place, kept by the plays"
+    "The answers by query and position, after the plays have kept what they say"
     whole = sum(len(ask.positions) for _, _, ask in mine) or 1
-    return {(i, place): plays[i].enter(ask, ranking, seconds * len(ask.positions) / whole) for (i, place, ask), ranking in zip(mine, rankings, strict=True)}
+    return {
+        (i, place): plays[i].enter(ask, ranking, seconds * len(ask.positions) / whole)
+        for (i, place, ask), ranking in zip(mine, rankings, strict=True)
+    }
 
 def told(plays: Sequence[Play], found: Mapping[tuple[int, int], Said]) -> None:
     "Let each query that asked go on with its answers"
