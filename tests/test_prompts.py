@@ -139,7 +139,8 @@ def test_a_template_must_say_where_things_go(template, lack):
 def test_a_template_of_ones_own(place):
     mine = LISTWISE["rankgpt"].with_template('{"json": "{query}"} {' + place + '} {"ranking": [1]} %s {}')
     assert mine.messages("{passages}?", ["a [1]", "b"]) == [{"role": "user", "content": '{"json": "{passages}?"} [1] a (1)\n[2] b {"ranking": [1]} %s {}'}]
-    assert mine.read("[2] > [1]", 2) == ([1, 0], "ok")
+    found = mine.read("[2] > [1]", 2)
+    assert (found.values, found.status) == ([1, 0], "ok")
 
 
 def test_a_template_for_one_document():
