@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rerankers import (AuthenticationError, BadRequestError, Cascade, Document, Fallback, Fusion, InputError, ProviderError, ProviderTimeoutError,
@@ -357,6 +357,7 @@ PROSE = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 
 @pytest.mark.parametrize("unit", UNITS)
 @given(text=PROSE, size=st.integers(1, 12), overlap=st.integers(0, 11))
+@example(text="生存还是毁灭。To be. ", size=1, overlap=0)
 def test_passages_have_every_word_and_no_more_than_fit(unit, text, size, overlap):
     overlap = min(overlap, size - 1)
     spans = split_spans(text, unit=unit, size=size, overlap=overlap)

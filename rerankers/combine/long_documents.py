@@ -20,7 +20,7 @@ from ..errors import InputError, did_you_mean
 from ..rankers import BaseRanker, Ranking, Task, check_positive
 
 # %% auto #0
-__all__ = ['Span', 'UNITS', 'WORD', 'PASSAGE_AGGREGATES', 'TOKENIZERS', 'units', 'word_spans', 'grouped', 'split_spans',
+__all__ = ['Span', 'UNITS', 'SIGNS', 'WORD', 'PASSAGE_AGGREGATES', 'TOKENIZERS', 'units', 'word_spans', 'grouped', 'split_spans',
            'token_spans', 'own_spans', 'kmax', 'by_document', 'tokenizer_of', 'LongDocuments']
 
 # %% ../../nbs/combine/05_long_documents.ipynb #03c12a61
@@ -31,7 +31,8 @@ UNITS: dict[str, re.Pattern[str]] = {   # what ends a unit, with the blanks afte
     "sentences":  re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])\s*|\n\s*\n"),
     "paragraphs": re.compile(r"\n[ \t]*\n\s*"),
     "headings":   re.compile(r"\n+(?=#{1,6} )")}
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")     # Chinese and Japanese have no blanks: each sign is one
+SIGNS = r"\u3001-\u30ff\u3400-\u9fff\uff00-\uffef"     # of Chinese and Japanese, which have no blanks: each one counts as a word
+WORD = re.compile(rf"[{SIGNS}]|[^\s{SIGNS}]+")
 
 def units(
     text: str,                  # Of a document
