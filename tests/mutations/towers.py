@@ -40,8 +40,8 @@ MUTATIONS = [
     Mutation(SPLADE, "queries_read = read if alike else", "queries_read = self.weigh(asked, call) if alike else", "tests/test_splade.py -k 'once or alike'",
              "a text that is query and document is read twice"),
     Mutation(M3, "known = fingerprint(folder, heads)", "known = fingerprint(folder)", KIND + " -k old_name", "other layers for words and tokens are not noticed"),
-    Mutation(M3, "if isinstance(documents, Encoded): return fresh_scores(query, documents, rows)", "if isinstance(documents, Encoded): return fresh_scores(query, documents, sorted(rows))",
-             "tests/test_bge_m3.py -k 'each_case or pooled'", "scores at other documents"),
+    Mutation(M3, "documents.dense.device), documents.pick(rows)", "documents.dense.device), documents.pick(range(len(rows)))", "tests/test_bge_m3.py -k pooled",
+             "scores of other documents"),
     Mutation(LATE, 'return {"model": self.model, "projection": self.projection,', 'return {"model": self.model,', COLBERT + " -k settings_that",
              "a missing projection is not named"),
 ]
