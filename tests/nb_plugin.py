@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import read_once
 
 skipped_folders = {"_proc", "_docs", ".ipynb_checkpoints"}
 runner = Path(__file__).with_name("nb_exec.py")
@@ -23,6 +24,7 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     "With several workers: share the cores between them, and let an idle worker take tests from a busy one"
+    config.add_cleanup(read_once.begin())
     workers = getattr(config.option, "numprocesses", None)  # no such option without pytest-xdist
     if not workers: return
     if config.option.dist == "no": config.option.dist = "worksteal"

