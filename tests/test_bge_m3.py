@@ -15,9 +15,7 @@ from rerankers.errors import ModelLoadError  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
 from rerankers.testing import CHECKS  # noqa: E402
 from rerankers.tiny_models import tiny_tokenizer  # noqa: E402
-import test_hub  # noqa: E402
 
-hub = test_hub.hub     # the fixture: a small hub on this machine
 KIT = Path(__file__).resolve().parents[2] / "shared" / "parity" / "bge_m3"
 FP32 = {"device": "cpu", "dtype": "float32"}
 QUERY, DOCS = "who wrote hamlet ?", ["hamlet was written by william shakespeare", "goethe wrote faust", "", "a play from london " * 20]
@@ -200,16 +198,6 @@ def test_known_by_its_file(folder, broken):
     for place in (folder, broken): assert choose(str(place)).reason == "it has the file colbert_linear.pt"
     (broken / "colbert_linear.pt").unlink()
     assert choose(str(broken)).backend.words[0] == "biencoder"
-
-
-def test_from_the_hub(monkeypatch, hub, folder, tmp_path):
-    "A repository, recognised by its name, ranks as its folder does; without the hub the cached copy serves, recognised by its files"
-    name = "someone/tiny-bge-m3"
-    monkeypatch.setitem(test_hub.REPOSITORIES, name, None)
-    monkeypatch.setattr(test_hub, "folder_of", lambda repository: folder)
-    expected = {r.doc_id: near(r.score) for r in Reranker(folder, **FP32).rank(test_hub.QUERY, test_hub.DOCS)}
-    for place, offline in ((hub, {}), ("http://127.0.0.1:9", {"HF_HUB_OFFLINE": "1"})):
-        assert test_hub.ranked_there(name, {"dtype": "float32"}, tmp_path / "home", place, **offline) == expected
 
 
 def test_defaults():

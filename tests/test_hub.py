@@ -3,6 +3,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +13,8 @@ from threading import Thread
 import pytest
 
 pytest.importorskip("transformers")
+import test_bge_m3  # noqa: E402
+import test_layerwise  # noqa: E402
 from closeness import near  # noqa: E402
 from rerankers import Reranker  # noqa: E402
 from rerankers.tiny_models import tiny_checkpoint  # noqa: E402
@@ -18,13 +22,26 @@ from rerankers.tiny_models import tiny_checkpoint  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 QUERY, DOCS = "who wrote hamlet ?", ["hamlet was written by william shakespeare", "goethe wrote faust", ""]
-REPOSITORIES = {"someone/plain-reranker": ("bert", {}), "someone/chain-reranker": ("chain", {}), "someone/embedding": ("biencoder", {}),
-                "someone/graph-reranker": ("bert", {"onnx": True})}
+CHECKPOINTS = {"someone/plain-reranker": (lambda: tiny_checkpoint("bert"), {}),
+               "someone/chain-reranker": (lambda: tiny_checkpoint("chain"), {"model_type": "cross-encoder"}),
+               "someone/embedding": (lambda: tiny_checkpoint("biencoder"), {"model_type": "biencoder"}),
+               "someone/graph-reranker": (lambda: tiny_checkpoint("bert", onnx=True), {"backend": "onnx"}),
+               "someone/tiny-bge-m3": (lambda: test_bge_m3.write_model(fresh()), {"dtype": "float32"}),   # recognised by its name, in the cache by its files
+               "someone/tiny-layerwise": (lambda: sharded(fresh()), {"cutoff_layers": 4, "dtype": "float32"})}
 
 
-def folder_of(repository):
-    kind, options = REPOSITORIES[repository]
-    return Path(tiny_checkpoint(kind, **options))
+def fresh(): return Path(tempfile.mkdtemp(prefix="repository-"))
+
+
+def sharded(folder):
+    "A model whose upper layers, which do not run, are in a file of their own"
+    test_layerwise.write(folder, "gemma")
+    test_layerwise.shard(folder, test_layerwise.CONFIGS["gemma"], first=4)
+    return folder
+
+
+@cache
+def folder_of(repository): return Path(CHECKPOINTS[repository][0]())
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -43,8 +60,8 @@ class Hub(BaseHTTPRequestHandler):
         path = self.path.split("?")[0].strip("/")
         if path.startswith("api/models/"): return self.facts("/".join(path.split("/")[2:4]), path)
         name, _, rest = path.partition("/resolve/")
-        file = folder_of(name) / rest.partition("/")[2] if name in REPOSITORIES else Path("nowhere")
-        if not file.is_file(): return self.answer(404, X_Error_Code="EntryNotFound" if name in REPOSITORIES else "RepoNotFound")
+        file = folder_of(name) / rest.partition("/")[2] if name in CHECKPOINTS else Path("nowhere")
+        if not file.is_file(): return self.answer(404, X_Error_Code="EntryNotFound" if name in CHECKPOINTS else "RepoNotFound")
         if self.command == "GET": self.asked.append(f"{name}:{file.relative_to(folder_of(name))}")
         body = file.read_bytes()
         self.answer(200, body, ETag=f'"{sha1(body).hexdigest()}"')
@@ -53,7 +70,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def facts(self, name, path):
         "A repository's files: all of them, or as the tree of one folder"
-        if name not in REPOSITORIES: return self.answer(404, X_Error_Code="RepoNotFound")
+        if name not in CHECKPOINTS: return self.answer(404, X_Error_Code="RepoNotFound")
         files = {str(p.relative_to(folder_of(name))): p.stat().st_size for p in folder_of(name).rglob("*") if p.is_file()}
         found: object = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": f} for f in files]}
         if "/tree/" in path:
@@ -65,7 +82,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def hub():
-    for repository in REPOSITORIES: folder_of(repository)     # made before anybody asks
+    for repository in CHECKPOINTS: folder_of(repository)     # made before anybody asks
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -73,41 +90,52 @@ def hub():
 
 
 RANK = """
-import json, warnings
+import json, sys, warnings
 warnings.simplefilter("error")
 from rerankers import Reranker
-ranker = Reranker({name!r}, device="cpu", **{options!r})
-print(json.dumps([[r.doc_id, r.score] for r in ranker.rank({query!r}, {docs!r})]))
+found, (wanted, query, docs) = {}, json.loads(sys.argv[1])
+for name, options in wanted.items():
+    try: found[name] = [[r.doc_id, r.score] for r in Reranker(name, device="cpu", **options).rank(query, docs)]
+    except Exception as error: found[name] = repr(error)
+print(json.dumps(found))
 """
 
 
-def ranked_there(name, options, home, endpoint, **more):
-    "Scores by id from a fresh process that knows the hub and has an empty cache"
+def ranked_there(home, endpoint, **more):
+    "Scores by id for each repository, from a fresh process that knows the hub, or what was raised; and the files that it asked for"
     environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **more}
-    code = RANK.format(name=name, options=options, query=QUERY, docs=DOCS)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-CASES = {"someone/plain-reranker": {}, "someone/chain-reranker": {"model_type": "cross-encoder"}, "someone/embedding": {"model_type": "biencoder"},
-         "someone/graph-reranker": {"backend": "onnx"}}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_repository_ranks_as_its_folder_does(hub, tmp_path, name):
-    "From the hub, then once more from the cache with the hub gone"
-    local = Reranker(str(folder_of(name)), device="cpu", **CASES[name]).rank(QUERY, DOCS)
-    expected = {r.doc_id: near(r.score) for r in local}
-    assert ranked_there(name, CASES[name], tmp_path, hub) == expected
-    assert ranked_there(name, CASES[name], tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1") == expected
-
-
-def test_a_graph_comes_without_the_other_weights(hub, tmp_path):
-    "Of a repository that has both, only what onnxruntime needs is fetched"
+    told = json.dumps([{name: options for name, (_, options) in CHECKPOINTS.items()}, QUERY, DOCS])
     Hub.asked.clear()
-    ranked_there("someone/graph-reranker", {"backend": "onnx"}, tmp_path, hub)
-    fetched = {a.partition(":")[2] for a in Hub.asked}
-    assert "onnx/model.onnx" in fetched and "tokenizer.json" in fetched
-    assert not any(f.endswith(".safetensors") for f in fetched)
+    done = subprocess.run([sys.executable, "-c", RANK, told], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1]), [*Hub.asked]
+
+
+@pytest.fixture(scope="module")
+def there(hub, tmp_path_factory):
+    "What comes from the hub into an empty cache, then from the cache with the hub gone"
+    home = tmp_path_factory.mktemp("home")
+    return {"hub": ranked_there(home, hub), "cache": ranked_there(home, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")}
+
+
+@pytest.mark.parametrize("place", ["hub", "cache"])
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_repository_ranks_as_its_folder_does(there, name, place):
+    local = Reranker(folder_of(name), device="cpu", **CHECKPOINTS[name][1]).rank(QUERY, DOCS)
+    assert there[place][0][name] == [[r.doc_id, near(r.score)] for r in local]
+
+
+def fetched(there, name): return {asked.partition(":")[2] for asked in there["hub"][1] if asked.startswith(f"{name}:")}
+
+
+def test_a_graph_comes_without_the_other_weights(there):
+    "Of a repository that has both, only what onnxruntime needs is fetched"
+    files = fetched(there, "someone/graph-reranker")
+    assert "onnx/model.onnx" in files and "tokenizer.json" in files
+    assert not any(f.endswith(".safetensors") for f in files)
+
+
+def test_layers_that_do_not_run_stay_there(there):
+    files = fetched(there, "someone/tiny-layerwise")
+    assert "model-00001-of-00002.safetensors" in files and "model-00002-of-00002.safetensors" not in files

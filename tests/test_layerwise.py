@@ -15,9 +15,7 @@ from rerankers.errors import InputError, ModelLoadError, UnusableAnswer  # noqa:
 from rerankers.registry import choose  # noqa: E402
 from rerankers.testing import CHECKS  # noqa: E402
 from rerankers.tiny_models import tiny_pieces  # noqa: E402
-import test_hub  # noqa: E402
 
-hub = test_hub.hub     # the fixture: a small hub on this machine
 PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
 FP32 = {"device": "cpu", "dtype": "float32"}
 KITS = [("bge_minicpm_layerwise", "scores", {}), ("bge_gemma2_lightweight", "scores", {}),
@@ -243,23 +241,6 @@ def test_sharded_weights(folders, tmp_path, kind):
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     assert len(Reranker(str(tmp_path), cutoff_layers=4, **FP32).runtime.model.model.layers) == 4
     with pytest.raises(ModelLoadError, match="00002-of-00002"): Reranker(str(tmp_path), **FP32)
-
-
-def test_from_the_hub(monkeypatch, hub, tmp_path):
-    "A repository ranks as its folder does, and only the needed files come over; without the hub the cached copy serves"
-    name, folder = "someone/tiny-layerwise", tmp_path / "repository"
-    folder.mkdir()
-    write(folder, "gemma")
-    shard(folder, CONFIGS["gemma"], first=4)
-    monkeypatch.setitem(test_hub.REPOSITORIES, name, None)
-    monkeypatch.setattr(test_hub, "folder_of", lambda repository: folder)
-    test_hub.Hub.asked.clear()
-    options = {"cutoff_layers": 4, "dtype": "float32"}
-    expected = {r.doc_id: near(r.score) for r in Reranker(str(folder), device="cpu", **options).rank(test_hub.QUERY, test_hub.DOCS)}
-    assert test_hub.ranked_there(name, options, tmp_path / "home", hub) == expected
-    assert f"{name}:model-00001-of-00002.safetensors" in test_hub.Hub.asked
-    assert f"{name}:model-00002-of-00002.safetensors" not in test_hub.Hub.asked
-    assert test_hub.ranked_there(name, options, tmp_path / "home", "http://127.0.0.1:9", HF_HUB_OFFLINE="1") == expected
 
 
 def test_remote_code_never_runs(folders, tmp_path, recwarn):
