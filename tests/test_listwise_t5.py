@@ -206,8 +206,7 @@ def summary(results):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-@pytest.mark.parametrize("name", ["duot5", "lit5", "lit5-score"])
-def test_contract(load, name, check): check(load(name))
+def test_contract_with_windows(load, check): check(load("lit5"))     # the notebooks hold all of them as they are
 
 
 @pytest.mark.parametrize("name", METHODS)
