@@ -352,6 +352,32 @@ def test_a_plugin_is_found_by_its_entry_point(tmp_path, plugin):
     assert with_plugins(tmp_path, "vowels", "bm25") == [{"vowels": "vowels", "bm25": "rerankers.backends.bm25"}, 1, []]
 
 
+LATER = """
+import importlib.metadata, sys, shutil
+from rerankers import Reranker, UnknownModel
+read, real = [], importlib.metadata.entry_points
+importlib.metadata.entry_points = lambda **wanted: read.append(wanted) or real(**wanted)
+for _ in range(3): Reranker("bm25")
+once = len(read)
+try: Reranker("any", model_type="vowels")
+except UnknownModel: pass
+else: raise AssertionError("it is not there yet")
+shutil.copytree(sys.argv[1], sys.argv[2], dirs_exist_ok=True)
+print(once, type(Reranker("vowels")).__module__, len(read))
+"""
+
+
+def test_installed_packages_are_asked_again_only_when_one_has_come(tmp_path, plugin):
+    "To ask each of some hundred takes as long as a small model's answer; a plug-in that is installed meanwhile is found all the same"
+    plugin("vowels", PLUGIN.format(cls="Vowels", words=("vowels",)))
+    place = tmp_path.parent / f"{tmp_path.name}-installed"
+    place.mkdir()
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(place)])}
+    done = subprocess.run([sys.executable, "-c", LATER, str(tmp_path), str(place)], capture_output=True, text=True, env=env, cwd=place.parent, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "vowels", "2"]
+
+
 def test_a_plugin_may_be_a_package_of_modules(tmp_path, plugin):
     (tmp_path / "many").mkdir()
     (tmp_path / "many" / "__init__.py").touch()
