@@ -26,7 +26,7 @@ def shingles(
     text: str,      # Of a document
     n: int,         # Words in a row
 ) -> frozenset[tuple[str, ...]]:
-    "All runs of so many words, in lower case; of a shorter text the whole"
+    "All runs of `n` words in lower case; for a shorter text, the whole text"
     words = re.findall(r"\w+", text.lower())
     return frozenset(tuple(words[i:i + n]) for i in range(max(len(words) - n + 1, 1)))
 
@@ -34,15 +34,16 @@ def jaccard(
     texts: Sequence[str],   # Of documents
     n: int = 1,             # Words in a row that are compared
 ) -> list[list[float]]:
-    "What part of their runs of words each two texts share (Broder, 1997)"
+    "For each two texts, the part of their runs of words that they share (Broder, 1997)"
     sets = [shingles(text, n) for text in texts]
     return [[len(a & b) / (len(a | b) or 1) for b in sets] for a in sets]
 
 def by_function(
     function: Callable[[str, str], float],  # How alike two texts are
 ) -> Similar:
-    "A caller's function for each two texts"
-    return lambda texts: [[1.0 if i == j else float(function(a, b)) for j, b in enumerate(texts)] for i, a in enumerate(texts)]
+    "Applies a caller's function to each two texts"
+    return lambda texts: [[1.0 if i == j else float(function(a, b)) for j, b in enumerate(texts)]
+                          for i, a in enumerate(texts)]
 
 def by_meaning(
     ranker: Any,    # Has `embed`
@@ -62,7 +63,9 @@ def similarity_of(
     if wanted == "words": return jaccard
     if callable(wanted) and not isinstance(wanted, BaseRanker): return by_function(wanted)
     ranker = as_ranker(wanted)
-    if not hasattr(ranker, "embed"): raise InputError(f"similarity={wanted!r} makes no vectors: give 'words', a function of two texts, or a bi-encoder")
+    if not hasattr(ranker, "embed"):
+        raise InputError(f"similarity={wanted!r} makes no vectors: "
+                         "give 'words', a function of two texts, or a bi-encoder")
     return by_meaning(ranker)
 
 # %% ../../nbs/combine/06_diversity.ipynb #7fb2c07f
@@ -71,11 +74,12 @@ def mmr(
     alike: Sequence[Sequence[float]],       # How alike each two are
     weight: float,                          # λ: 1 is relevance alone, 0 diversity alone
 ) -> list[int]:
-    "Positions by maximal marginal relevance; of equals the more relevant, then the earlier one first"
+    "Positions by maximal marginal relevance; among equals the more relevant, then the earlier one first"
     left = sorted((i for i, r in enumerate(relevance) if r is not None), key=lambda i: -(relevance[i] or 0))
     chosen, nearest = list[int](), [0.0] * len(relevance)
     while left:
-        best = max(left, key=lambda i: weight * (relevance[i] or 0) - (1 - weight) * nearest[i])    # the first of equals
+        # `max` takes the first of equals
+        best = max(left, key=lambda i: weight * (relevance[i] or 0) - (1 - weight) * nearest[i])
         left.remove(best)
         chosen.append(best)
         for i in left: nearest[i] = max(nearest[i], alike[best][i])
@@ -87,13 +91,15 @@ def xquad(
     aspects: Sequence[Sequence[float | None]],  # To each aspect, likewise, one row an aspect
     weight: float,                              # 1 is relevance alone, 0 the aspects alone
 ) -> list[int]:
-    "Positions by explicit query aspect diversification; all aspects count alike"
+    "Positions by explicit query aspect diversification; all aspects have the same weight"
     left = sorted((i for i, r in enumerate(relevance) if r is not None), key=lambda i: -(relevance[i] or 0))
     rows = [[a or 0.0 for a in row] for row in aspects]
-    chosen, open_ = list[int](), [1.0 / (len(rows) or 1)] * len(rows)       # how much of each aspect is still unserved
+    # `open_` says how much of each aspect no chosen document has answered yet
+    chosen, open_ = list[int](), [1.0 / (len(rows) or 1)] * len(rows)
     while left:
         gains = {i: sum(o * row[i] for o, row in zip(open_, rows)) for i in left}
-        best = max(left, key=lambda i: weight * (relevance[i] or 0) + (1 - weight) * gains[i])     # noqa: B023
+        best = max(left,
+                   key=lambda i: weight * (relevance[i] or 0) + (1 - weight) * gains[i])     # noqa: B023
         left.remove(best)
         chosen.append(best)
         open_ = [o * (1 - row[best]) for o, row in zip(open_, rows)]
@@ -115,6 +121,7 @@ def copies_of(
         else: found[i] = same
     return found
 
+# %% ../../nbs/combine/06_diversity.ipynb #073e4dec
 class Diverse(PartsRanker):
     "Relevant documents that differ from one another"
     words = ("diverse",)
@@ -124,25 +131,32 @@ class Diverse(PartsRanker):
         ranker: Part,                       # Judges relevance: a word, a spec or a ranker
         *,
         weight: float = 0.7,                # λ: 1 is relevance alone, 0 diversity alone
-        similarity: Any = "words",          # "words", a bi-encoder (a word, a spec or a ranker), or a function of two texts
-        aspects: Callable[[str], Sequence[str]] | None = None,  # Query -> what it may mean; then xQuAD is used, else MMR
-        copies: float | None = 0.9,         # Part of their word runs that near-duplicates share; False leaves them where they are
+        similarity: Any = "words",          # "words", a bi-encoder (word, spec, ranker), or a function of two texts
+        # Gives the meanings of a query as further queries; then xQuAD is used, otherwise MMR
+        aspects: Callable[[str], Sequence[str]] | None = None,
+        copies: float | None = 0.9,         # Part of their word runs that copies share; False does not move them
     ):
         for name, value in (("weight", weight), ("copies", copies or 1)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
                 raise InputError(f"{name}={value!r}: give a number from 0 to 1")
-        if aspects is not None and not callable(aspects): raise InputError(f"aspects={aspects!r}: give a function from a query to a list of queries")
+        if aspects is not None and not callable(aspects):
+            raise InputError(f"aspects={aspects!r}: give a function from a query to a list of queries")
         self.rankers, self.weight, self.aspects, self.copies = named_parts([ranker]), weight, aspects, copies
         self.similar = similarity_of(similarity)
         plain = similarity if not isinstance(similarity, BaseRanker) else str(similarity.spec)
-        self.options = {"weight": None if weight == 0.7 else weight, "similarity": None if plain == "words" else plain, "aspects": aspects,
-                        "copies": None if copies == 0.9 else copies or False}
+        self.options = {
+            "weight": None if weight == 0.7 else weight,
+            "similarity": None if plain == "words" else plain,
+            "aspects": aspects,
+            "copies": None if copies == 0.9 else copies or False}
 
     def combine(self, task: Task, call: Call) -> Combination:
         "Judge, then choose one document after the other, copies last"
         [name], everything = self.rankers, range(len(task.documents))
         meanings = [] if self.aspects is None else list(self.aspects(task.query))
-        said, *about = yield [Ask(name, everything), *(Ask(name, everything, Task(q, task.documents)) for q in meanings)]
+        said, *about = yield [
+            Ask(name, everything),
+            *(Ask(name, everything, Task(q, task.documents)) for q in meanings)]
         relevance, texts = min_max(values_of(said)), [self.view(d) for d in task.documents]
         if len(relevance) < 2 or self.weight == 1: order = said.best_first()
         elif meanings: order = xquad(relevance, [min_max(values_of(row)) for row in about], self.weight)
@@ -150,7 +164,7 @@ class Diverse(PartsRanker):
         return self.demoted(task, said, order, texts)
 
     def demoted(self, task: Task, said: Ranking, order: list[int], texts: Sequence[str]) -> Ranking:
-        "The order with copies at its end, each with a note; it has scores of its own only where they fall along it"
+        "The order with copies last, each with a note; scores are kept only where they fall along this order"
         found = copies_of(texts, order, self.copies) if self.copies else {}
         ids = [d.doc_id for d in task.documents]
         notes = [f"a copy of {ids[found[i]]!r}" if i in found else None for i in range(len(order))]
