@@ -32,9 +32,10 @@ def decode(
     data: bytes,        # What a file holds
     encoding: str,      # As Python names it
 ) -> str:
-    "Bytes as text; raises `InputError` with the line that does not fit"
+    "Bytes as text; raises `InputError` with the number of the line that does not fit the encoding"
     try: return data.decode(encoding).removeprefix("\ufeff")
-    except LookupError: raise InputError(f"no encoding is called {encoding!r}: try utf-8, latin-1, cp1252 or utf-16") from None
+    except LookupError:
+        raise InputError(f"no encoding is called {encoding!r}: try utf-8, latin-1, cp1252 or utf-16") from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"line {line} is not {encoding} (byte 0x{data[error.start]:02x}): "
@@ -45,7 +46,8 @@ FileRow = tuple[str, Any]   # where in the file, in words; a text or a dictionar
 
 def lines(text: str) -> Iterator[tuple[int, str]]:
     "Lines that are not blank, with their numbers from 1"
-    return ((n, line.rstrip("\n")) for n, line in enumerate(io.StringIO(text, newline=None), start=1) if line.strip())
+    return ((n, line.rstrip("\n"))
+            for n, line in enumerate(io.StringIO(text, newline=None), start=1) if line.strip())
 
 def plain_rows(text: str) -> Iterator[FileRow]:
     "A document a line"
@@ -59,8 +61,10 @@ def parsed_json(
     "One piece of JSON; raises `InputError` with the line where it is broken"
     try: return json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"line {first + error.lineno - 1} is not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error: raise InputError(f"line {first} is JSON that cannot be read: {error}") from None
+        raise InputError(
+            f"line {first + error.lineno - 1} is not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"line {first} is JSON that cannot be read: {error}") from None
 
 def jsonl_rows(text: str) -> Iterator[FileRow]:
     "A dictionary or a string a line"
@@ -70,13 +74,14 @@ def json_rows(text: str) -> Iterator[FileRow]:
     "A list of dictionaries or strings"
     items = parsed_json(text, 1)
     if not isinstance(items, list):
-        raise InputError(f"not a JSON list but a {type(items).__name__}: for a document a line the format is jsonl (format=, --format)")
+        raise InputError(f"not a JSON list but a {type(items).__name__}: "
+                         "for a document a line the format is jsonl (format=, --format)")
     return ((f"entry {n}", item) for n, item in enumerate(items, start=1))
 
 # %% ../nbs/09_files.ipynb #327d1ea4
 def csv_rows(text: str) -> Iterator[FileRow]:
     "A dictionary a row, under the names of the header"
-    csv.field_size_limit(2**31 - 1)   # the module refuses texts of more than 128 KiB
+    csv.field_size_limit(2**31 - 1)   # by default the module refuses texts of more than 128 KiB
     first = next((line for _, line in lines(text)), "")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     rows = filter(None, reader)   # an empty line is an empty row
@@ -86,7 +91,7 @@ def csv_rows(text: str) -> Iterator[FileRow]:
     except csv.Error as error: raise InputError(f"line {reader.line_num} is not CSV: {error}") from None
 
 def csv_header(row: list[str]) -> list[str]:
-    "The header; a name that stands there twice is an `InputError`, since one of the two columns would be lost"
+    "The names of the columns; the same name twice is an `InputError`, since one column would be lost"
     names = [name.strip() for name in row]
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None: raise InputError(f"two columns are called {twice!r}")
@@ -95,10 +100,12 @@ def csv_header(row: list[str]) -> list[str]:
 def fields_of(row: list[str], header: list[str], line: int) -> dict[str, str]:
     "One row of a CSV file as a dictionary"
     if len(row) == len(header): return dict(zip(header, row, strict=True))
-    raise InputError(f"line {line} has {len(row)} fields, the header has {len(header)}: a text with a separator in it needs quotes")
+    raise InputError(f"line {line} has {len(row)} fields, the header has {len(header)}: "
+                     "a text with a separator in it needs quotes")
 
 # %% ../nbs/09_files.ipynb #2ee4fd5b
-READERS: dict[str, Callable[[str], Iterator[FileRow]]] = {"lines": plain_rows, "jsonl": jsonl_rows, "json": json_rows, "csv": csv_rows}
+READERS: dict[str, Callable[[str], Iterator[FileRow]]] = {
+    "lines": plain_rows, "jsonl": jsonl_rows, "json": json_rows, "csv": csv_rows}
 SUFFIXES = {".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
 
 def guess_format(
@@ -116,26 +123,28 @@ def renamed_fields(
     text: str | None,       # The caller's field for the text
     ident: str | None,      # The caller's field for the id
 ) -> dict[str, Any]:
-    "The row with the caller's fields under the library's names; raises `InputError` when there is no such field, or no text"
+    "The row with the caller's fields renamed; `InputError` where there is no such field, or no text"
     for ours, theirs in (("text", text), ("doc_id", ident)):
         if theirs is None: continue
         if theirs not in row: raise InputError(f"no field {theirs!r}, only {list(row)}")
         row = {**{k: v for k, v in row.items() if k != theirs}, ours: row[theirs]}
     if first_key(row, TEXT_KEYS) is None:
-        raise InputError(f"none of the fields {list(row)} is called 'text': name the one to use (text_field=, --text-field)")
+        raise InputError(f"none of the fields {list(row)} is called 'text': "
+                         "name the one to use (text_field=, --text-field)")
     return row
 
 def row_document(row: FileRow, text: str | None, ident: str | None) -> Document:
-    "One row as a document; an `InputError` names the place"
+    "One row as a document; an `InputError` says where in the file the row stands"
     place, item = row
     try: return to_document(renamed_fields(item, text, ident) if isinstance(item, dict) else item)
     except InputError as error: raise InputError(f"{place}: {error}") from None
 
 # %% ../nbs/09_files.ipynb #5a305b8a
 def visible_files(folder: Path, pattern: str) -> list[Path]:
-    "Files under `folder` that fit a pattern, in order of their names; raises `InputError` when there are none"
+    "Files under `folder` that fit a pattern, in order of names; raises `InputError` when there are none"
     try: found = sorted(p for p in folder.glob(pattern) if p.is_file())
-    except (ValueError, NotImplementedError) as error: raise InputError(f"glob={pattern!r}: {error}") from None
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(f"glob={pattern!r}: {error}") from None
     found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
     if not found: raise InputError(f"{folder}: no file in this folder is like {pattern!r}")
     return found
@@ -144,7 +153,8 @@ def file_document(file: Path, folder: Path, encoding: str) -> Document:
     "A whole file as one document"
     data = read_bytes(str(file))
     try: text = decode(data, encoding)
-    except InputError as error: raise InputError(f"{file}, {error}, or leave the file out (glob=, --glob)") from None
+    except InputError as error:
+        raise InputError(f"{file}, {error}, or leave the file out (glob=, --glob)") from None
     return Document(text, doc_id=file.relative_to(folder).as_posix())
 
 # %% ../nbs/09_files.ipynb #d1ac23a7
@@ -157,12 +167,15 @@ def read_documents(
     text_field: str | None = None,  # The field that holds the text; the usual names by default
     id_field: str | None = None,    # The field that holds the id; the usual names by default
 ) -> list[Document]:
-    "Documents from wherever they are; raises `InputError` with file and line"
+    "Documents from a file, a folder or standard input; raises `InputError` with file and line"
     if not source: raise InputError("no source is named: give a file, a folder, or - for standard input")
-    folder = Path(source)   # of an empty name it would be this one
-    if source != STDIN and folder.is_dir(): return [file_document(file, folder, encoding) for file in visible_files(folder, glob)]
+    folder = Path(source)   # an empty name, refused above, would mean the current folder
+    if source != STDIN and folder.is_dir():
+        return [file_document(file, folder, encoding) for file in visible_files(folder, glob)]
     data = read_bytes(source)
     try:
         text = decode(data, encoding)
-        return [row_document(row, text_field, id_field) for row in READERS[format or guess_format(source, text)](text)]
-    except InputError as error: raise InputError(f"{'standard input' if source == STDIN else source}, {error}") from None
+        return [row_document(row, text_field, id_field)
+                for row in READERS[format or guess_format(source, text)](text)]
+    except InputError as error:
+        raise InputError(f"{'standard input' if source == STDIN else source}, {error}") from None
