@@ -66,7 +66,8 @@ def cut(text: str, room: int) -> list[str]:
 
 def wrap(text: str, room: int) -> list[str]:
     "As many lines as it needs; words stay whole"
-    return [piece for line in text.split("\n") for piece in textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)]
+    return [piece for line in text.split("\n")
+            for piece in textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)]
 
 # %% ../nbs/cli.ipynb #ec2c86ec
 def padded_cell(cell: str, width: int, right: bool) -> str:
@@ -76,17 +77,20 @@ def padded_cell(cell: str, width: int, right: bool) -> str:
 
 def row_lines(row: Sequence[str], widths: list[int], room: int, fit: Fit, numbers: int) -> Iterator[str]:
     "The lines of one row: the last cell may take several"
-    cells = [padded_cell(cell, width, i < numbers) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]   # all but the last
+    # `widths` has one entry less than the row: the last cell is not padded
+    cells = [padded_cell(cell, width, i < numbers)
+             for i, (cell, width) in enumerate(zip(row, widths, strict=False))]
     blanks = [" " * width for width in widths]
-    for i, line in enumerate(fit(row[-1], room) or [""]): yield "  ".join([*(blanks if i else cells), line]).rstrip() + "\n"
+    for i, line in enumerate(fit(row[-1], room) or [""]):
+        yield "  ".join([*(blanks if i else cells), line]).rstrip() + "\n"
 
 def table(
     header: Sequence[str],          # Names of the columns
     rows: Sequence[Sequence[str]],  # Cells; all but the last of each row are shown whole
     *,
     fit: Fit,                       # What to do with the last column
-    numbers: int = 0,               # So many columns from the left are aligned to the right
-    least: int = 20,                # Room of the last column in a terminal that is too narrow
+    numbers: int = 0,               # This many columns from the left are aligned to the right
+    least: int = 20,                # Width of the last column in a terminal that is too narrow
 ) -> str:
     "Rows under a header, as wide as the terminal"
     widths = [max(map(text_width, column)) for column in zip(header, *rows, strict=True)][:-1]
@@ -96,7 +100,8 @@ def table(
 # %% ../nbs/cli.ipynb #8dc1d280
 def results_table(results: RankedResults) -> str:
     "A ranking for people to read"
-    rows = [(str(r.rank), "" if r.score is None else f"{r.score:.4f}", flat(str(r.doc_id)), flat(r.document.content))
+    rows = [(str(r.rank), "" if r.score is None else f"{r.score:.4f}",
+             flat(str(r.doc_id)), flat(r.document.content))
             for r in results]
     return table(("rank", "score", "id", "text"), rows, fit=cut, numbers=2)
 
@@ -104,15 +109,17 @@ def results_table(results: RankedResults) -> str:
 DEFAULT = "offline"
 
 def default_word(lang: str) -> str:
-    "The model used when none is named; raises an error that says what to do when it cannot be"
+    "The model used when none is named; where it cannot be used, raises an error that says what to do"
     load_backends()
     model = SHORTCUTS[DEFAULT]
     if lang != "en":
         raise InputError(f"the model used without --model ({model.about}) reads English: "
                          f"for {lang!r} name another, such as --model cross-encoder")
     if not model.ready():
-        raise MissingDependency(f"the model used without --model, {DEFAULT!r} ({model.about}), is not installed: {model.install}. "
-                                "Or name another: --model bm25 needs nothing, `rerankers models` lists them all")
+        raise MissingDependency(f"the model used without --model, {DEFAULT!r} ({model.about}), "
+                                f"is not installed: {model.install}. "
+                                "Or name another: --model bm25 needs nothing, "
+                                "`rerankers models` lists them all")
     return DEFAULT
 
 # %% ../nbs/cli.ipynb #77750208
@@ -129,7 +136,8 @@ def positive(
     text: str,  # As it was typed
 ) -> int:
     "A whole number of at least 1"
-    if not text.isdecimal() or int(text) < 1: raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 # %% ../nbs/cli.ipynb #0397638f
@@ -137,12 +145,14 @@ def load(args: Namespace) -> BaseRanker:
     "The ranker that the command line asks for"
     word = next((w for w in (args.model, args.model_type) if w is not None), None)
     if word is None: word = default_word(args.lang)
-    named = {"model_name": word, "lang": args.lang, "model_type": args.model_type, "verbose": 0 if args.quiet else None}
-    common = {name: value for name in ("device", "dtype", "batch_size") if (value := getattr(args, name)) is not None}
+    named = {"model_name": word, "lang": args.lang, "model_type": args.model_type,
+             "verbose": 0 if args.quiet else None}
+    common = {name: value for name in ("device", "dtype", "batch_size")
+              if (value := getattr(args, name)) is not None}
     return Reranker(**{**named, **common, **dict(args.option)})
 
 def ranked_by(args: Namespace, docs: list[Document]) -> RankedResults:
-    "Load and rank; a value that only the backend finds unfit is the user's mistake too"
+    "Load and rank; an option's value that the backend refuses is reported as a mistake of the user"
     try: return load(args).rank(args.query, docs, top_k=args.top_k)
     except (TypeError, ValueError) as error:
         if not args.option or isinstance(error, RerankersError): raise
@@ -154,14 +164,15 @@ def rank_command(args: Namespace) -> str:
         logging.basicConfig(format="%(name)s: %(message)s")
         logger.setLevel(logging.INFO)
     check_query(args.query)   # before a model is loaded
-    docs = read_documents(args.docs, **{name: getattr(args, name) for name in ("format", "encoding", "glob", "text_field", "id_field")})
+    docs = read_documents(args.docs, **{
+        name: getattr(args, name) for name in ("format", "encoding", "glob", "text_field", "id_field")})
     results = ranked_by(args, docs)
     if args.output == "json": return results.to_json() + "\n"
     return results.to_trec(args.qid, args.tag) if args.output == "trec" else results_table(results)
 
 # %% ../nbs/cli.ipynb #d1898686
 def family_row(cls: type[BaseRanker]) -> dict[str, Any]:
-    "What there is to know of a family"
+    "A family of methods as a row for `models`"
     about = (cls.__doc__ or "").strip().partition("\n")[0]
     extra = next(iter(cls.requires), None)
     install = f"pip install 'rerankers[{extra}]'" if extra else "pip install rerankers"
@@ -169,12 +180,12 @@ def family_row(cls: type[BaseRanker]) -> dict[str, Any]:
             "models": dict(cls.defaults), "ready": is_ready(cls), "install": install}
 
 def shortcut_row(shortcut: Shortcut) -> dict[str, Any]:
-    "What there is to know of a word for one model"
+    "A word for one model as a row for `models`"
     return {"word": shortcut.word, "also": [], "about": shortcut.about, "backend": shortcut.backend,
             "models": {}, "ready": shortcut.ready(), "install": shortcut.install}
 
 def model_cells(row: dict[str, Any]) -> tuple[str, str, str]:
-    "One word as a row of the table; how to install it only where that is still to be done"
+    "One row as cells of the table, with the install command only where the method is not ready"
     lines = [row["about"], *(f"{lang}: {model}" for lang, model in row["models"].items())]
     if row["also"]: lines.append(f"also called {', '.join(row['also'])}")
     if not row["ready"]: lines.append(row["install"])
@@ -199,17 +210,21 @@ examples:
 def add_source(parser: ArgumentParser) -> None:
     "Options that say where documents are"
     add = parser.add_argument_group("documents").add_argument
-    add("--docs", required=True, metavar="FILE", help="plain lines, JSON Lines, CSV, a folder of text files, or - for standard input")
-    add("--format", choices=READERS, help="how FILE is written; by default its name says so, or its first character")
+    add("--docs", required=True, metavar="FILE",
+        help="plain lines, JSON Lines, CSV, a folder of text files, or - for standard input")
+    add("--format", choices=READERS,
+        help="how FILE is written; by default its name says so, or its first character")
     add("--encoding", default="utf-8", help="of the text (utf-8)")
     add("--glob", default="**/*", metavar="PATTERN", help="which files of a folder (all that are not hidden)")
     add("--text-field", metavar="NAME", help=f"field or column with the text ({', '.join(TEXT_KEYS)})")
-    add("--id-field", metavar="NAME", help=f"field or column with the id ({', '.join(ID_KEYS)}; else the position, from 0)")
+    add("--id-field", metavar="NAME",
+        help=f"field or column with the id ({', '.join(ID_KEYS)}; else the position, from 0)")
 
 def add_model(parser: ArgumentParser) -> None:
     "Options that say which method ranks, and how"
     add = parser.add_argument_group("model").add_argument
-    add("-m", "--model", metavar="WORD", help=f"a word of `rerankers models`, a checkpoint or a folder ({DEFAULT})")
+    add("-m", "--model", metavar="WORD",
+        help=f"a word of `rerankers models`, a checkpoint or a folder ({DEFAULT})")
     add("--model-type", metavar="WORD", help="the family, where the name of a checkpoint does not say it")
     add("--lang", default="en", help="language of the family's default checkpoint (en)")
     add("--device", help="cpu, cuda, cuda:1, mps (the best there is)")
@@ -223,19 +238,22 @@ def add_output(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("-k", "--top-k", type=positive, metavar="N", help="the best N only (all)")
     shape = group.add_mutually_exclusive_group()
-    shape.add_argument("--json", dest="output", action="store_const", const="json", help="everything, as one JSON object")
+    shape.add_argument("--json", dest="output", action="store_const", const="json",
+                       help="everything, as one JSON object")
     shape.add_argument("--trec", dest="output", action="store_const", const="trec", help="a TREC run")
     group.add_argument("--qid", default="1", help="the query's id in a TREC run (1)")
     group.add_argument("--tag", default="rerankers", help="the name of a TREC run (rerankers)")
     said = group.add_mutually_exclusive_group()
     said.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
-    said.add_argument("-v", "--verbose", action="store_true", help="say on standard error what is chosen and why")
+    said.add_argument("-v", "--verbose", action="store_true",
+                      help="say on standard error what is chosen and why")
 
 # %% ../nbs/cli.ipynb #901a153e
 def add_rank(commands: Any) -> None:
     "The command `rank`"
-    parser = commands.add_parser("rank", help="rank documents for a query", description="Rank documents for a query, best first.",
-                                 epilog=EXAMPLE_COMMANDS, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = commands.add_parser(
+        "rank", help="rank documents for a query", description="Rank documents for a query, best first.",
+        epilog=EXAMPLE_COMMANDS, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("query", metavar="QUERY", help="the question")
     for add in (add_source, add_model, add_output): add(parser)
     parser.set_defaults(run=rank_command)
@@ -249,8 +267,9 @@ def add_models(commands: Any) -> None:
 
 def make_parser() -> ArgumentParser:
     "The whole command line"
-    parser = ArgumentParser(prog="rerankers", description="One interface to every way of re-ranking documents.", epilog=EXAMPLE_COMMANDS,
-                            formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = ArgumentParser(
+        prog="rerankers", description="One interface to every way of re-ranking documents.",
+        epilog=EXAMPLE_COMMANDS, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rerankers {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_rank(commands)
@@ -259,7 +278,7 @@ def make_parser() -> ArgumentParser:
 
 # %% ../nbs/cli.ipynb #9ff544fb
 def emit(text: str) -> None:
-    "Write to standard output at once; raises `RerankersError` when that is impossible, `BrokenPipeError` when nobody reads"
+    "Write to standard output; `RerankersError` where this fails, `BrokenPipeError` when nobody reads"
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try: print(text.encode(encoding, "backslashreplace").decode(encoding), end="", flush=True)
     except BrokenPipeError: raise
@@ -268,15 +287,21 @@ def emit(text: str) -> None:
         raise RerankersError(f"the output cannot be written: {error.strerror or error}") from None
 
 def discard_output() -> None:
-    "Send what is still buffered nowhere, lest Python complain of it at its end"
+    "Discard what is still buffered, so that Python does not complain about it when it exits"
     with suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 def complain(kind: str, problem: Exception | Warning | str) -> None:
     "One line on standard error"
     print(f"rerankers: {kind}: {' '.join(str(problem).split())}", file=sys.stderr)
 
-def show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None,
-                 line: str | None = None) -> None:
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
     "What `warnings` calls while a command runs"
     complain("warning", message)
 
@@ -292,7 +317,7 @@ def run(argv: list[str] | None) -> int:
     "Read the command line, do what it says"
     try:
         with redirect_stdout(io.StringIO()) as shown: args = make_parser().parse_args(argv)
-    except SystemExit as stop:      # argparse has shown help or the version, or has complained
+    except SystemExit as stop:      # argparse has shown the help or the version, or reported an error
         emit(shown.getvalue())      # argparse itself would not notice that nobody reads
         return int(stop.code or 0)
     with warnings_in_a_line(): emit(args.run(args))
