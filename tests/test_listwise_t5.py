@@ -269,7 +269,7 @@ def test_duot5_right_cut_reaches_back_into_the_first(load):
 
 def test_a_model_that_writes_well_is_obeyed(load, monkeypatch):
     "The published answer formats, through the whole ranker"
-    from rerankers.engine.fusion import Fusion, Written
+    from rerankers.engine.fusion import FusionInDecoder, Written
 
     def lengths(texts): return sorted(range(len(texts)), key=lambda i: len(texts[i].split()))    # more words are better
 
@@ -278,9 +278,9 @@ def test_a_model_that_writes_well_is_obeyed(load, monkeypatch):
         return answers
     docs = [" ".join(["play"] * n) for n in random.Random(1).sample(range(1, 200), 43)]
     truth = sorted(range(43), key=lambda i: -len(docs[i]))[:10]
-    monkeypatch.setattr(Fusion, "answers", fake(lambda worst_first: " ".join(map(str, worst_first))))
+    monkeypatch.setattr(FusionInDecoder, "answers", fake(lambda worst_first: " ".join(map(str, worst_first))))
     assert [r.doc_id for r in load("listt5").rank(QUERY, docs, top_k=10)] == truth
-    monkeypatch.setattr(Fusion, "answers", fake(lambda worst_first: " > ".join(f"[{i}]" for i in worst_first[::-1])))
+    monkeypatch.setattr(FusionInDecoder, "answers", fake(lambda worst_first: " > ".join(f"[{i}]" for i in worst_first[::-1])))
     assert [r.doc_id for r in load("lit5", window=20, stride=10).rank(QUERY, docs, top_k=10)] == truth
 
 

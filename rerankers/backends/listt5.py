@@ -49,13 +49,13 @@ class ListT5Ranker(ListwiseRanker):
         batch_size: int | None = None,  # Groups in a batch; automatic by default
         **kwargs,                       # See `LoadOptions`
     ):
-        from rerankers.engine.fusion import WRAPPED, Fusion
+        from rerankers.engine.fusion import WRAPPED, FusionInDecoder
         if check_positive("group", group) is None or group < 3:
             raise InputError(f"group={group!r}: the model compares at least three passages")
         if check_positive("keep", keep) is None or 2 * keep >= group:
             raise InputError(f"keep={keep!r}: less than half of a group of {group} can go on")
         self.model, self.group = model, group
-        self.fusion = Fusion(model, LoadOptions(**kwargs), max_length, key_mapping=WRAPPED)
+        self.fusion = FusionInDecoder(model, LoadOptions(**kwargs), max_length, key_mapping=WRAPPED)
         play = partial(tournament, group=group, keep=keep)
         self.strategy = play if check_positive("top", top) is None else partial(play, top=top)
         self.batch_size = check_positive("batch_size", batch_size)

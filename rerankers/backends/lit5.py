@@ -65,7 +65,7 @@ class LiT5DistillRanker(ListwiseRanker):
         batch_size: int | None = None,  # Windows in a batch; automatic by default
         **kwargs,                       # See `LoadOptions`
     ):
-        from rerankers.engine.fusion import Fusion
+        from rerankers.engine.fusion import FusionInDecoder
         window = usual_window(model) if window is None else window
         stride = max(window // 2, 1) if stride is None else stride
         check_window(window, stride)
@@ -75,7 +75,7 @@ class LiT5DistillRanker(ListwiseRanker):
             stride=stride,
             passes=check_positive("passes", passes) or 1,
         )
-        self.model, self.fusion = model, Fusion(model, LoadOptions(**kwargs), max_length)
+        self.model, self.fusion = model, FusionInDecoder(model, LoadOptions(**kwargs), max_length)
         self.batch_size = check_positive("batch_size", batch_size)
 
     def order_windows(self, windows: list[Window], call: Call) -> list[Answer]:
@@ -171,9 +171,9 @@ class LiT5ScoreRanker(SetwiseRanker):
         max_length: int = 150,          # Tokens of a passage together with its query
         **kwargs,                       # See `LoadOptions`
     ):
-        from rerankers.engine.fusion import Fusion
+        from rerankers.engine.fusion import FusionInDecoder
         from rerankers.engine.tokens import TextEncoder
-        self.model, self.fusion = model, Fusion(model, LoadOptions(**kwargs), max_length)
+        self.model, self.fusion = model, FusionInDecoder(model, LoadOptions(**kwargs), max_length)
         listen(self.fusion.model)
         self.special = len(TextEncoder(self.fusion.vocabulary, None).texts([""])["input_ids"][0])
         # No passage's text holds more of the question than this

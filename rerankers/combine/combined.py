@@ -18,8 +18,8 @@ from ..results import Stage, Usage
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['Said', 'Combination', 'Question', 'Answers', 'Ask', 'Play', 'CombinedRanker', 'failed', 'may_not_fail', 'questions',
-           'by_ranker', 'entered', 'told']
+__all__ = ['PartAnswer', 'Combination', 'Question', 'Answers', 'Ask', 'Play', 'CombinedRanker', 'failed', 'may_not_fail',
+           'questions', 'by_ranker', 'entered', 'told']
 
 # %% ../../nbs/combine/00_combined.ipynb #25fc18a7
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Ask:
         if self.seconds is None: return replace(call, top_k=self.top_k)
         return replace(call, top_k=self.top_k, stop=Stop(call.stop, due=due_in(self.seconds)))
 
-Said = Ranking | Exception      # an answer: a ranking, or an error that the question named among its failures
+PartAnswer = Ranking | Exception      # an answer: a ranking, or an error that the question named among its failures
 # yields questions that may be asked at once, receives what is `Said` to each, returns a ranking
 Combination = Generator[list[Ask], list[Any], Ranking]
 
@@ -64,7 +64,7 @@ class Play:
         self.faults, self.stages = Counter[str](), list[Stage]()
         self.tell(None)
 
-    def tell(self, answers: list[Said] | None) -> None:
+    def tell(self, answers: list[PartAnswer] | None) -> None:
         "Give the combination its answers, and take its next questions or its ranking"
         try: self.asks = self.plan.send(answers)    # type: ignore[arg-type]
         except StopIteration as end:
@@ -72,7 +72,7 @@ class Play:
             if not isinstance(end.value, Ranking):
                 raise InputError(f"`combine` returned {end.value!r}: a combination returns a Ranking") from None
 
-    def enter(self, ask: Ask, ranking: Said, seconds: float) -> Said:
+    def enter(self, ask: Ask, ranking: PartAnswer, seconds: float) -> PartAnswer:
         "Keep what an answer says about its documents"
         if not isinstance(ranking, Ranking):
             self.stages.append(
@@ -188,7 +188,7 @@ class CombinedRanker(BaseRanker):
             perf_counter() - began,
         )
 
-    def _asked(self, ask: Ask, tasks: list[Task], call: Call) -> list[Said]:
+    def _asked(self, ask: Ask, tasks: list[Task], call: Call) -> list[PartAnswer]:
         "A ranker's answers for several queries; if it fails for all at once, each query is asked alone"
         try: return list(self.rankers[ask.name].rankings(tasks, ask.call(call)))
         except ask.failures as error:
@@ -202,7 +202,7 @@ class CombinedRanker(BaseRanker):
         said = await self._asked_async(ask, [a.of(plays[i].task) for i, _, a in mine], call)
         return entered(plays, mine, said, perf_counter() - began)
 
-    async def _asked_async(self, ask: Ask, tasks: list[Task], call: Call) -> list[Said]:
+    async def _asked_async(self, ask: Ask, tasks: list[Task], call: Call) -> list[PartAnswer]:
         "As `_asked`; queries that are asked alone are asked at the same time"
         from rerankers.web.remote import gathered
         try: return list(await self.rankers[ask.name].rankings_async(tasks, ask.call(call)))
@@ -262,7 +262,7 @@ class CombinedRanker(BaseRanker):
 
 # %% ../../nbs/combine/00_combined.ipynb #dad9933c
 Question = tuple[int, int, Ask]                 # (query, position among its questions, what is asked)
-Answers  = dict[tuple[int, int], Said]          # (query, position) -> what was said
+Answers  = dict[tuple[int, int], PartAnswer]          # (query, position) -> what was said
 
 def failed(error: Exception) -> str:
     "What went wrong, in one line"
@@ -289,7 +289,7 @@ def by_ranker(asked: Sequence[Question]) -> list[list[Question]]:
 def entered(
     plays: Sequence[Play],          # Of all queries
     mine: Sequence[Question],       # Questions that went to one ranker together
-    rankings: Sequence[Said],       # Its answers
+    rankings: Sequence[PartAnswer],       # Its answers
     seconds: float,                 # How long it took, which is shared out by numbers of documents
 ) -> Answers:
     "The answers by query and position, after the plays have kept what they say"
@@ -299,7 +299,7 @@ def entered(
         for (i, place, ask), ranking in zip(mine, rankings, strict=True)
     }
 
-def told(plays: Sequence[Play], found: Mapping[tuple[int, int], Said]) -> None:
+def told(plays: Sequence[Play], found: Mapping[tuple[int, int], PartAnswer]) -> None:
     "Let each query that asked go on with its answers"
     for i, play in enumerate(plays):
         if play.asks: play.tell([found[i, place] for place in range(len(play.asks))])

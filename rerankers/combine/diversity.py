@@ -16,8 +16,8 @@ from ..errors import InputError
 from ..rankers import BaseRanker, Ranking, Task
 
 # %% auto #0
-__all__ = ['Similar', 'RUN', 'shingles', 'jaccard', 'by_function', 'by_meaning', 'similarity_of', 'mmr', 'xquad', 'copies_of',
-           'Diverse']
+__all__ = ['Similar', 'COPY_RUN', 'shingles', 'jaccard', 'by_function', 'by_meaning', 'similarity_of', 'mmr', 'xquad',
+           'copies_of', 'Diverse']
 
 # %% ../../nbs/combine/06_diversity.ipynb #1eb2fd02
 Similar = Callable[[Sequence[str]], list[list[float]]]      # Texts -> how alike each two are, from 0 to 1
@@ -106,7 +106,7 @@ def xquad(
     return [*chosen, *(i for i, r in enumerate(relevance) if r is None)]
 
 # %% ../../nbs/combine/06_diversity.ipynb #6607e8d3
-RUN = 3     # words in a row: two texts about one thing share words, copies share sentences
+COPY_RUN = 3     # words in a row: two texts about one thing share words, copies share sentences
 
 def copies_of(
     texts: Sequence[str],       # Of documents
@@ -114,7 +114,7 @@ def copies_of(
     least: float,               # Part of the runs of words that copies share
 ) -> dict[int, int]:
     "Position of a copy -> that of the better-ranked document that it repeats"
-    sets, kept, found = [shingles(t, RUN) for t in texts], list[int](), dict[int, int]()
+    sets, kept, found = [shingles(t, COPY_RUN) for t in texts], list[int](), dict[int, int]()
     for i in order:
         same = next((k for k in kept if len(sets[i] & sets[k]) >= least * len(sets[i] | sets[k])), None)
         if same is None: kept.append(i)

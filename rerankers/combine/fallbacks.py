@@ -16,7 +16,7 @@ from ..errors import InputError, ProviderError, UnusableAnswer, installed, logge
 from ..rankers import COMPLETE, Ranking, Task, check_positive
 
 # %% auto #0
-__all__ = ['FAILURES', 'Breaker', 'note_on_span', 'seconds_or_none', 'Fallback']
+__all__ = ['FALLBACK_ERRORS', 'Breaker', 'note_on_span', 'seconds_or_none', 'Fallback']
 
 # %% ../../nbs/combine/04_fallbacks.ipynb #b3f3211f
 class Breaker:
@@ -67,7 +67,7 @@ class Breaker:
 
 # %% ../../nbs/combine/04_fallbacks.ipynb #4decdcdf
 # errors after which the next part is asked
-FAILURES: tuple[type[Exception], ...] = (ProviderError, UnusableAnswer)
+FALLBACK_ERRORS: tuple[type[Exception], ...] = (ProviderError, UnusableAnswer)
 
 def note_on_span(status: str, name: str | None) -> None:
     "Record on the running OpenTelemetry span who answered, where that package is installed"
@@ -99,7 +99,7 @@ class Fallback(PartsRanker):
         on: Sequence[type[Exception]] = (), # Further kinds of errors after which the next part is asked
         clock: Callable[[], float] = monotonic,     # Tells the time for the breakers
     ):
-        self.keep, self.timeout, self.on = keep, seconds_or_none("timeout", timeout), (*FAILURES, *on)
+        self.keep, self.timeout, self.on = keep, seconds_or_none("timeout", timeout), (*FALLBACK_ERRORS, *on)
         count, pause = check_positive("failures", failures) or 5, seconds_or_none("rest", rest) or 30.0
         self.rankers = named_parts(parts, 1, "fallback")
         self.breakers = {name: Breaker(count, pause, clock) for name in self.rankers}

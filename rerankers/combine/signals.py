@@ -18,8 +18,8 @@ from ..errors import InputError, did_you_mean, need
 from ..rankers import Ranking, Task, make_tasks
 
 # %% auto #0
-__all__ = ['DAY', 'Decay', 'RECENCIES', 'Boost', 'moment', 'days_old', 'part_of', 'Recency', 'Fields', 'checked_factor', 'Blend',
-           'sigmoid', 'learned']
+__all__ = ['DAY', 'Decay', 'RECENCIES', 'Boost', 'moment', 'days_old', 'share_of', 'Recency', 'Fields', 'checked_factor', 'Blend',
+           'logistic', 'learned']
 
 # %% ../../nbs/combine/07_signals.ipynb #743fd09c
 DAY = 86_400.0      # seconds
@@ -57,7 +57,7 @@ RECENCIES: dict[str, Decay] = {
     "exponential": lambda r, age, w, t: r + w * math.exp(-age / t),
     "linear":      lambda r, age, w, t: r * (1 - w * min(age / t, 1.0))}
 
-def part_of(name: str, value: Any) -> float:
+def share_of(name: str, value: Any) -> float:
     "A number from 0 to 1, or `InputError`"
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise InputError(f"{name}={value!r}: give a number from 0 to 1")
@@ -82,7 +82,7 @@ class Recency(PartsRanker):
         if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 < days < math.inf:
             raise InputError(f"days={days!r}: give days above 0")
         self.rankers, self.field, self.kind, self.days, self.weight = (
-            named_parts([ranker]), field, kind, float(days), part_of("weight", weight))
+            named_parts([ranker]), field, kind, float(days), share_of("weight", weight))
         self.now = moment(now)
         given = {"field": (field, "date"), "kind": (kind, "half-life"),
                  "days": (days, 90.0), "weight": (weight, 0.15)}
@@ -197,11 +197,11 @@ class Blend(PartsRanker):
     def blended(self, rows: list[list[float]]) -> list[float]:
         "One score a row"
         if self.model is None:
-            return [sigmoid(self.bias + math.fsum(w * v for w, v in zip(self.weights, row))) for row in rows]
+            return [logistic(self.bias + math.fsum(w * v for w, v in zip(self.weights, row))) for row in rows]
         if hasattr(self.model, "predict_proba"): return [float(p[-1]) for p in self.model.predict_proba(rows)]
         return [float(p) for p in self.model.predict(rows)]
 
-def sigmoid(x: float) -> float:
+def logistic(x: float) -> float:
     "1 / (1 + e^-x), without overflow"
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 

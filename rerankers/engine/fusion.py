@@ -19,7 +19,7 @@ from .tokens import TextEncoder, from_transformers
 from ..rankers import check_positive
 
 # %% auto #0
-__all__ = ['WRAPPED', 'Rows', 'FUSED_TOKENS', 'load_t5', 'Fused', 'encode_apart', 'fuse', 'write', 'Written', 'Fusion']
+__all__ = ['WRAPPED', 'Rows', 'FUSED_TOKENS', 'load_t5', 'Fused', 'encode_apart', 'fuse', 'write', 'Written', 'FusionInDecoder']
 
 # %% ../../nbs/engine/17_fusion.ipynb #fc176f1c
 # Names of a wrapped encoder's weights -> the plain names
@@ -106,7 +106,7 @@ class Written:
     cut: list[bool]         # Which passages were cut to fit
 
 # %% ../../nbs/engine/17_fusion.ipynb #4a9e44da
-class Fusion:
+class FusionInDecoder:
     "A T5 that reads passages separately and writes about all of them"
 
     def __init__(

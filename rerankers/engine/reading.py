@@ -17,7 +17,7 @@ from ..calls import while_wanted
 from .forks import Lock
 
 # %% auto #0
-__all__ = ['JOINING', 'VIRAMA', 'STOPS', 'NORMALISERS', 'SPLITTERS', 'LOOKS', 'ONE_MORE', 'LOCAL_NORMALIZERS', 'RUNS',
+__all__ = ['JOINING', 'VIRAMA', 'STOPS', 'TEXT_NORMALISERS', 'SPLITTERS', 'LOOKS', 'ONE_MORE', 'LOCAL_NORMALIZERS', 'RUNS',
            'SPARE_CHARACTERS', 'BYTE', 'USUAL', 'GROWTH', 'READING_STEP', 'REACH', 'stands_alone', 'apart', 'word_ends',
            'steps', 'patterns', 'Habits', 'cuts_words', 'longest_run', 'habits_of', 'Pieces', 'Read', 'own_tokenizer',
            'read_whole', 'TokenReader', 'SlowReader']
@@ -54,7 +54,7 @@ def word_ends(text: str, at: int) -> bool:
     )
 
 # %% ../../nbs/engine/05_reading.ipynb #671bb53a
-NORMALISERS = {
+TEXT_NORMALISERS = {
     "BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip", "Nmt", "Precompiled",
     "ByteLevel", "Prepend", "Replace"}
 SPLITTERS = {
@@ -130,7 +130,7 @@ def habits_of(
     inside = any(s["type"] == "ByteLevel" and s.get("use_regex", True) for s in split)
     eaten = any(token.lstrip or token.rstrip for token in added) or "Strip" in changes or bool(patterns(normal))
     return Habits(
-        changes <= NORMALISERS and set(splits) <= SPLITTERS and not drawn,
+        changes <= TEXT_NORMALISERS and set(splits) <= SPLITTERS and not drawn,
         far,
         not found and not inside,
         not far and not eaten,

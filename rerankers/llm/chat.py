@@ -24,16 +24,16 @@ from ..rankers import Ranking, Task, check_positive, unfinished
 from ..results import Usage
 
 # %% auto #0
-__all__ = ['Message', 'LEAST', 'TINY', 'Talk', 'UNUSABLE', 'ChatRequest', 'Reply', 'same_answer', 'log_sum', 'left_over',
+__all__ = ['ChatMessage', 'LEAST', 'TINY', 'Talk', 'UNUSABLE', 'ChatRequest', 'Reply', 'same_answer', 'log_sum', 'left_over',
            'logprobs_of', 'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker']
 
 # %% ../../nbs/llm/06_chat.ipynb #2ec4e2be
-Message = Mapping[str, str]     # {"role": "system" | "user" | "assistant", "content": …}
+ChatMessage = Mapping[str, str]     # {"role": "system" | "user" | "assistant", "content": …}
 
 @dataclass(frozen=True)
 class ChatRequest:
     "What a chat model is asked, whoever runs it"
-    messages: tuple[Message, ...]           # The conversation so far
+    messages: tuple[ChatMessage, ...]           # The conversation so far
     # Tokens that it may write, including its reasoning; None for the server's own limit
     max_tokens: int | None = None
     temperature: float | None = 0.0         # 0 for the likeliest answer; None leaves it to the server
@@ -122,7 +122,7 @@ class ChatClient(ABC):
 
     def count(
         self,
-        messages: Sequence[Message],    # A conversation
+        messages: Sequence[ChatMessage],    # A conversation
     ) -> int:
         "Number of tokens of a conversation: an estimate that is rather too high, unless the client has the tokenizer"
         return estimate_tokens(messages)
@@ -136,7 +136,7 @@ class FunctionClient(ChatClient):
 
     def __init__(
         self,
-        answer: Callable[[list[Message]], str | Awaitable[str]],    # Messages -> text
+        answer: Callable[[list[ChatMessage]], str | Awaitable[str]],    # Messages -> text
         *,
         concurrency: int = 8,                                       # Calls that may run at once
     ):
@@ -147,7 +147,7 @@ class FunctionClient(ChatClient):
     async def reply(self, request: ChatRequest) -> Reply:
         "The answer of the function"
         import inspect
-        messages: list[Message] = [dict(m) for m in request.messages]
+        messages: list[ChatMessage] = [dict(m) for m in request.messages]
         async with self.limit():
             said = (await in_thread(partial(self._said, messages))
                     if not inspect.iscoroutinefunction(self.answer) else self.answer(messages))
@@ -157,7 +157,7 @@ class FunctionClient(ChatClient):
                                  f"{said!r}")
         return Reply(said)
 
-    def _said(self, messages: list[Message]) -> Any:
+    def _said(self, messages: list[ChatMessage]) -> Any:
         "The function's answer; a StopIteration becomes a RuntimeError"
         # a future cannot hold a StopIteration, so waiting for it would never end
         try: return self.answer(messages)

@@ -13,7 +13,7 @@ from typing import Any
 from fastcore.meta import delegates
 from ..engine.hub import LoadOptions
 from ..errors import InputError, did_you_mean
-from .chat import ChatClient, FunctionClient, Message
+from .chat import ChatClient, FunctionClient, ChatMessage
 from .openai import ENDPOINTS, OpenAIClient
 from ..rankers import check_positive
 
@@ -41,7 +41,7 @@ LITELLM_PREFIXES = frozenset((
 # the words that `client=` accepts
 CLIENT_WORDS = ("http", "litellm", "local", *ENDPOINTS)
 # a function of the caller's: messages -> text
-Answering = Callable[[list[Message]], str | Awaitable[str]]
+Answering = Callable[[list[ChatMessage]], str | Awaitable[str]]
 
 # %% ../../nbs/llm/10_clients.ipynb #b533adee
 def kind_of(

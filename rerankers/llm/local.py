@@ -15,7 +15,7 @@ from ..calls import Stop, check_wanted, new_stop, under
 from ..engine.forks import begin_again, computes
 from ..engine.hub import LoadOptions
 from ..errors import InputError, ModelLoadError, logger
-from .chat import ChatClient, ChatRequest, Message, Reply, log_sum
+from .chat import ChatClient, ChatRequest, ChatMessage, Reply, log_sum
 from ..rankers import check_positive
 from ..results import Usage
 
@@ -26,8 +26,8 @@ __all__ = ['Queued', 'Outcomes', 'HONOURED', 'SPARED', 'COUNTED_ROOMS', 'WRITING
 
 # %% ../../nbs/llm/09_local.ipynb #3bcfb4a6
 def folded(
-    messages: Sequence[Message],    # The conversation
-) -> list[Message]:
+    messages: Sequence[ChatMessage],    # The conversation
+) -> list[ChatMessage]:
     "The conversation with the system message put in front of the first user message"
     system = [m["content"] for m in messages if m["role"] == "system"]
     first, *rest = [m for m in messages if m["role"] != "system"] or [{"role": "user", "content": ""}]
@@ -35,7 +35,7 @@ def folded(
 
 def in_format(
     tokenizer: Any,                 # A tokenizer of transformers
-    messages: Sequence[Message],    # The conversation
+    messages: Sequence[ChatMessage],    # The conversation
     template: str | None,           # A Jinja template instead of the tokenizer's own
     settings: Mapping[str, Any],    # Settings for the template, such as {"enable_thinking": False}
     source: str = "",               # The model, for the error
@@ -260,7 +260,7 @@ class LocalClient(ChatClient):
         self.vocabulary.check(text, ids)
         return ids
 
-    def count(self, messages: Sequence[Message]) -> int:
+    def count(self, messages: Sequence[ChatMessage]) -> int:
         "Number of tokens of a conversation in the model's format, or of its text alone if there is no format"
         # numbers far above the context are not told apart
         request = ChatRequest(tuple(messages), raw=self.template is None and not self.tokenizer.chat_template)

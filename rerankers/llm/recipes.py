@@ -23,9 +23,9 @@ __all__ = ['read_numbers', 'list_recipe', 'RANKGPT_SYSTEM', 'RANKGPT_BEFORE', 'R
            'reasonrank_qwen3', 'rearank', 'rank_k', 'RANKING_SCHEMA', 'structured', 'LISTWISE', 'insertrank', 'SCORED',
            'CHOOSING', 'LETTER', 'LABELLED', 'SETWISE_BEFORE', 'SETWISE_AFTER', 'setwise', 'setwise_openai',
            'PRP_BEFORE', 'PRP_AFTER', 'prp', 'prp_openai', 'NUMBERED_CHOICE', 'rank_r1', 'rank_r1_v2', 'SETWISE',
-           'PAIRWISE', 'tourrank', 'SELECT', 'WHOLE_PASSAGES', 'ONE_DOCUMENT', 'yes_no', 'umbrela', 'umbrela_basic',
-           'graded_4', 'rating_10', 'rank1', 'POINTWISE', 'relevance_filter', 'FILTER', 'Recipe', 'zephyr',
-           'SingleBlanks']
+           'PAIRWISE', 'tourrank_choice', 'SELECT', 'WHOLE_PASSAGES', 'ONE_DOCUMENT', 'yes_no', 'umbrela',
+           'umbrela_basic', 'graded_4', 'rating_10', 'rank1', 'POINTWISE', 'relevance_filter', 'FILTER', 'Recipe',
+           'zephyr', 'SingleBlanks']
 
 # %% ../../nbs/llm/05_recipes.ipynb #4b36b66b
 @dataclass(frozen=True)
@@ -393,7 +393,7 @@ PAIRWISE = {"prp": prp, "prp-openai": prp_openai}
 
 # %% ../../nbs/llm/05_recipes.ipynb #f8b84071
 # github.com/chenyiqun/TourRank TourRank_multiprocessing.py; it leaves the temperature to the server
-tourrank = Recipe(ChatPrompt(
+tourrank_choice = Recipe(ChatPrompt(
     system="You are an intelligent assistant that can compare multiple documents based on their "
            "relevancy to the given query.",
     before="I will provide you with the given query and {num} documents. \n"
@@ -408,7 +408,7 @@ tourrank = Recipe(ChatPrompt(
     parse_selection, passages=PassageText(hide=""), answer_tokens=16, tokens_per_document=4,
     temperature=None)
 
-SELECT = {"tourrank": tourrank}
+SELECT = {"tourrank": tourrank_choice}
 
 # %% ../../nbs/llm/05_recipes.ipynb #54870c6e
 WHOLE_PASSAGES = PassageText(hide="")
