@@ -20,7 +20,8 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 from . import __version__
-from .documents import ID_KEYS, TEXT_KEYS, Document, readable
+from .documents import ID_KEYS, TEXT_KEYS, Document
+from .text import readable
 from .errors import InputError, MissingDependency, RerankersError, logger
 from .files import READERS, read_documents
 from .rankers import BaseRanker, check_query

@@ -18,7 +18,7 @@ __all__ = ['TEXT_KEYS', 'ID_KEYS', 'WRAPPERS', 'ReadDocument', 'TUPLES', 'OBJECT
            'without_keys', 'from_mapping', 'from_tuple', 'id_of', 'from_object', 'from_record', 'Shape', 'is_a',
            'holds', 'copied', 'shape_of', 'is_one', 'read', 'checked_document', 'to_document', 'written', 'chosen',
            'check_fields', 'listing', 'listed', 'as_items', 'is_label', 'as_list', 'check_ordered', 'check_id',
-           'labelled', 'numbered', 'each', 'taken', 'to_documents', 'readable', 'Picture', 'Content', 'shown_fields',
+           'labelled', 'numbered', 'each', 'taken', 'to_documents', 'Picture', 'Content', 'shown_fields',
            'written_value']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
@@ -404,15 +404,6 @@ def to_documents(
         found,
         lambda i, pair: checked_document(chosen(pair[0], pair[1], fields) if fields else pair[0]),
     ))
-
-# %% ../nbs/01_documents.ipynb #7f93d167
-def readable(
-    text: str,  # Any Python string
-) -> str:
-    "`text` with surrogate pairs joined and lone surrogates replaced by U+FFFD"
-    try: text.encode("utf-8")
-    except UnicodeEncodeError: return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 # %% ../nbs/01_documents.ipynb #fa869f6a
 @dataclass(frozen=True)

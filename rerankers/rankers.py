@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .calls import Call, check_wanted, due_in, in_thread, in_time, new_stop, while_wanted
 from .compat import also_verbose
-from .documents import (TEXT_KEYS, Content, Document, Picture, as_items, check_ordered, is_label,
-                                 is_one, listed, listing, readable, shown_fields, to_documents)
+from .documents import (TEXT_KEYS, Content, Document, Picture, as_items, check_ordered,
+    is_label, is_one, listed, listing, shown_fields, to_documents)
+from .text import readable
 from .errors import InputError, OutOfTime, UnknownToken, UnusableAnswer, did_you_mean, need
 from .claims import Choice, Claims, register
 from .results import RankedResults, Result, Stage, Usage, split_fields

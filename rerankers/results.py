@@ -14,7 +14,8 @@ from math import isfinite, isnan
 from numbers import Integral
 from typing import Any, overload
 
-from .documents import Document, readable
+from .documents import Document
+from .text import readable
 from .errors import InputError, UnknownDocument, did_you_mean, need
 
 # %% auto #0

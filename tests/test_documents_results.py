@@ -13,7 +13,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from rerankers import Document, InputError, RankedResults, Reranker, Result, UnknownDocument, UnusableAnswer
-from rerankers.documents import readable, to_documents
+from rerankers.documents import to_documents
+from rerankers.text import readable
 from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, SetwiseRanker
 
 

@@ -21,7 +21,8 @@ from rerankers.engine import reading  # noqa: E402
 from rerankers.engine.prompts import Prompt, PromptEncoder  # noqa: E402
 from rerankers.engine.tokens import COUNTED, TextEncoder, from_folder, from_transformers, longest_first, positions_of, usable_length  # noqa: E402
 from rerankers.errors import UnknownToken  # noqa: E402
-from rerankers.llm.passages import PassageText, estimate_tokens, fit  # noqa: E402
+from rerankers.llm.passages import PassageText, fit  # noqa: E402
+from rerankers.text import estimate_tokens  # noqa: E402
 from rerankers.tiny_models import VOCABULARY, tiny_checkpoint, tiny_language_model, tiny_late, tiny_pieces, tiny_tokenizer  # noqa: E402
 
 CPU = {"device": "cpu"}

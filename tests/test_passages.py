@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rerankers import Reranker
 from rerankers.errors import InputError
 from rerankers.llm.parsing import parse_order
-from rerankers.llm.passages import LONGEST_WORD, PassageText, estimate_tokens, fit
+from rerankers.llm.passages import LONGEST_WORD, PassageText, fit
+from rerankers.text import estimate_tokens
 from rerankers.llm.recipes import LISTWISE
 
 SENTENCES = {"Chinese": "莎士比亚于1600年前后写了《哈姆雷特》，这是一部悲剧。", "Japanese": "シェイクスピアは1600年ごろに『ハムレット』を書いた。",

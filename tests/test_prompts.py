@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from official import COMMITS, GITHUB, SIZES, TEXTS, cases, fingerprint, ours, pulled, rank_llm_0_20, rank_llm_template, rows, wheel
 
 from rerankers.errors import InputError
-from rerankers.llm.passages import LOOKALIKES, PassageText, estimate_tokens, fit
+from rerankers.llm.passages import LOOKALIKES, PassageText, fit
+from rerankers.text import estimate_tokens
 from rerankers.llm.prompts import ChatPrompt
 from rerankers.llm.recipes import FILTER, LISTWISE, PAIRWISE, POINTWISE, SCORED, SELECT, SETWISE
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..calls import Call
-from ..documents import readable
+from ..text import readable
 from ..web.lines import checked_address
 from ..web.providers import (COMMON, REQUEST_WITH_COUNT, LOWEST, Provider, address_of, read_scores,
                                      read_usage, request_body)
@@ -24,7 +24,7 @@ from ..errors import (BadRequestError, InputError, OutOfTime, ProviderError, Unu
                               logger)
 from ..llm.litellm import Where, as_ours, litellm_module
 from ..llm.openai import server_text
-from ..llm.passages import estimate_tokens
+from ..text import estimate_tokens
 from ..rankers import Ranking, Task, check_positive, unfinished
 from ..claims import Claims
 from ..results import Usage

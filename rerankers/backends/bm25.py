@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..calls import while_wanted
-from ..documents import readable, to_documents
+from ..documents import to_documents
+from ..text import readable
 from ..errors import InputError
 from ..rankers import SetwiseRanker
 

@@ -13,7 +13,7 @@ from fastcore.meta import delegates
 from ..calls import Call
 from .colbert_files import (MAIN_WEIGHTS, LateSettings, bounded, in_and_out, load_projection, native_config, overridden, read_settings,
                                               transformer_settings)
-from ..documents import readable
+from ..text import readable
 from ..engine.encoded import DESCRIPTIONS, EncodedDocuments as EncodedDocuments, fingerprint
 from ..engine.hub import SMALL_FILES, LoadOptions, checkpoint_folder
 from ..engine.local import LocalModel

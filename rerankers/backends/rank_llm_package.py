@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ..calls import Call
-from ..documents import readable
+from ..text import readable
 from ..errors import InputError, MissingDependency, need
 from ..rankers import BaseRanker, Ranking, Task
 from ..results import Usage

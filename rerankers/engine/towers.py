@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..calls import Call, while_wanted
-from ..documents import readable, to_documents
+from ..documents import to_documents
+from ..text import readable
 from .encoded import EncodedDocument, EncodedDocuments, check_store, check_text, plain
 from ..errors import InputError, UnusableAnswer, did_you_mean
 from ..rankers import Pair, PointwiseRanker, Ranking, Task, in_parts, naming_documents

@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 from ..calls import Call, in_thread
-from ..documents import readable
+from ..text import readable
 from ..web.remote import RemoteRanker, CallerStopped, can_go_on, gathered, within_time
 from ..errors import OutOfTime, ProviderError, RerankersError, UnusableAnswer, logger
 from ..strategies.kinds import Window
-from .passages import estimate_tokens
+from ..text import estimate_tokens
 from ..strategies.plans import adapt
 from ..strategies.basics import Answer, Game, Request, Strategy, result, started
 from ..rankers import Ranking, Task, check_positive, unfinished

@@ -6,17 +6,17 @@
 from __future__ import annotations
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from ..text import SCRIPTS, estimate_tokens
 
 # %% auto #0
-__all__ = ['LOOKALIKES', 'UNSPACED_LANGUAGES', 'SCRIPTS', 'UNBROKEN', 'LONGEST_WORD', 'DENSE', 'FRAME', 'Prompted',
-           'FAR_TOO_LONG', 'LOOKED_AT', 'size_of', 'first_words', 'PassageText', 'estimate_tokens', 'Fitted', 'seen',
-           'fit']
+__all__ = ['LOOKALIKES', 'UNSPACED_LANGUAGES', 'UNBROKEN', 'LONGEST_WORD', 'FAR_TOO_LONG', 'LOOKED_AT', 'size_of', 'first_words',
+           'PassageText', 'Fitted', 'seen', 'fit']
 
 # %% ../../nbs/llm/01_passages.ipynb #af63ab7c
 # what the prompt names documents by -> what documents must not contain, and what replaces it
@@ -30,8 +30,6 @@ LOOKALIKES: dict[str, tuple[re.Pattern[str], str]] = {
 }
 # languages that are written without spaces between words
 UNSPACED_LANGUAGES = {"zh", "ja", "th", "lo", "km", "my"}
-# the letters of these languages
-SCRIPTS  = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 UNBROKEN = re.compile(f"[{SCRIPTS}]")
 # a word may hold up to so many of these letters, as a Chinese name in an English text does; more are a text
 LONGEST_WORD  = 20
@@ -103,21 +101,6 @@ class PassageText:
         kept, cut = (first_words(whole, self.most) if self.by == "words"
                      else (whole[:self.most], len(whole) > self.most))
         return self.plain(kept), cut
-
-# %% ../../nbs/llm/01_passages.ipynb #e3878efe
-DENSE = re.compile(f"[{SCRIPTS}\uac00-\ud7af]")   # scripts with about a token a character: these and Korean
-FRAME = 4   # tokens around a message in the usual chat formats
-
-Prompted = str | Sequence[Mapping[str, str]]     # A text, or messages with role and content
-
-def estimate_tokens(
-    prompt: Prompted,   # A text or messages
-) -> int:
-    "About how many tokens a prompt has, without a tokenizer"
-    if not isinstance(prompt, str):
-        return sum(FRAME + estimate_tokens(message["content"]) for message in prompt)
-    dense = len(DENSE.findall(prompt))
-    return dense + -(-(len(prompt) - dense) // 4)
 
 # %% ../../nbs/llm/01_passages.ipynb #0afd2d61
 class Fitted(NamedTuple):

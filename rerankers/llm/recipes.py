@@ -12,7 +12,8 @@ from typing import Any
 from ..errors import InputError
 from .parsing import (parse_label, parse_order, parse_score, parse_selection, parse_verdicts,
                                    parse_yes_no)
-from .passages import Fitted, PassageText, estimate_tokens, fit
+from .passages import Fitted, PassageText, fit
+from ..text import estimate_tokens
 from .prompts import PASSAGES_PLACE, ChatPrompt, Message
 
 # %% auto #0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..calls import Call, in_time
-from ..documents import readable
+from ..text import readable
 from ..errors import OutOfTime, UnusableAnswer, logger
 from .basics import Answer, Asked, Strategy, all_pairs, lockstep, repair, sliding_window, started
 from ..rankers import BaseRanker, Ranking, Task, unfinished

@@ -20,7 +20,7 @@ MUTATIONS = [
     Mutation(DOCUMENTS, 'for i in (doc_id, doc.doc_id) if not missing(i)), None)', 'for i in (doc_id, doc.doc_id) if i), None)', BASIC, "the id 0 is not taken"),
     Mutation(DOCUMENTS, "doc.metadata.update(as_metadata(metadata))", "doc.metadata = as_metadata(metadata) or doc.metadata", BASIC,
              "metadata= replaces what documents bring"),
-    Mutation(DOCUMENTS, 'return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")',
+    Mutation("rerankers/text.py", 'return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")',
              'return text.encode("utf-8", "replace").decode()', BASIC, "an emoji in two halves becomes question marks"),
     Mutation(DOCUMENTS, 'if missing(doc.title): doc.title = None', 'if doc.title is None: doc.title = None', BASIC,
              "a data frame's missing title is an error"),
