@@ -58,11 +58,14 @@ class ReadM3:
 
     def __call__(self, output: Any, inputs: dict[str, Any]) -> Encoded:
         from rerankers.engine.pytorch import torch_module
-        torch, states, ids = torch_module(), output.last_hidden_state, inputs["input_ids"]      # (texts, tokens, hidden), (texts, tokens)
+        # (texts, tokens, hidden), (texts, tokens)
+        torch, states, ids = torch_module(), output.last_hidden_state, inputs["input_ids"]
         unit = torch.nn.functional.normalize
         weights = self.sparse(states).squeeze(-1).float().relu()                                # (texts, tokens)
-        return Encoded(unit(states[:, 0].float(), dim=-1), ids, weights.masked_fill(torch.isin(ids, ids.new_tensor(self.silent)), 0),
-                       unit(self.colbert(states[:, 1:]).float(), dim=-1), inputs["attention_mask"][:, 1:].bool())
+        return Encoded(unit(states[:, 0].float(), dim=-1), ids,
+                       weights.masked_fill(torch.isin(ids, ids.new_tensor(self.silent)), 0),
+                       unit(self.colbert(states[:, 1:]).float(), dim=-1),
+                       inputs["attention_mask"][:, 1:].bool())
 
 # %% ../../nbs/backends/bge_m3.ipynb #083f28e5
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ def savable(
     from rerankers.engine.vectors import DenseVectors, JointVectors, SparseVectors, TokenVectors
     rows = [Query(*(tensor.cpu().numpy() for tensor in vars(text).values())) for text in texts]
     dense = np.stack([row.dense for row in rows]) if rows else np.empty((0, 0), dtype=np.float32)
-    return JointVectors((DenseVectors(dense), SparseVectors.of([(row.ids, row.weights) for row in rows]), TokenVectors.of([row.vectors for row in rows])))
+    return JointVectors((DenseVectors(dense), SparseVectors.of([(row.ids, row.weights) for row in rows]),
+                         TokenVectors.of([row.vectors for row in rows])))
 
 def on_device(
     text: JointVectors,     # One, in the form that can be saved
@@ -110,14 +114,17 @@ def dense_scores(query: Query, texts: Encoded) -> Any:
 def sparse_scores(query: Query, texts: Encoded) -> Any:
     "Products of the weights of shared words, summed, (texts,)"
     same = texts.ids[..., None] == query.ids                            # (texts, tokens, words)
-    return (texts.weights[..., None] * same).amax(1) @ query.weights    # the largest weight where a text has a word twice
+    # the largest weight where a text has a word twice
+    return (texts.weights[..., None] * same).amax(1) @ query.weights
 
 def colbert_scores(query: Query, texts: Encoded) -> Any:
     "The mean over the query's tokens of their best cosines in a text, (texts,)"
     cosines = texts.vectors @ query.vectors.T                           # (texts, tokens - 1, query's tokens)
     return cosines.masked_fill(~texts.mask[..., None], -math.inf).amax(1).mean(-1)
 
-PARTS: dict[str, Callable[[Query, Encoded], Any]] = {"dense": dense_scores, "sparse": sparse_scores, "colbert": colbert_scores}
+PARTS: dict[str, Callable[[Query, Encoded], Any]] = {
+    "dense": dense_scores, "sparse": sparse_scores, "colbert": colbert_scores,
+}
 
 # %% ../../nbs/backends/bge_m3.ipynb #985aba46
 MODES = (*PARTS, "sparse+dense", "colbert+sparse+dense")
@@ -127,7 +134,8 @@ def score_sets(
     weights: Mapping[str, float],       # By the name of a part
 ) -> dict[str, np.ndarray]:
     "The parts and their weighted means, by the names in `MODES`"
-    def mean(names: Sequence[str]) -> Any: return sum(weights[n] * parts[n] for n in names) / sum(weights[n] for n in names)
+    def mean(names: Sequence[str]) -> Any:
+        return sum(weights[n] * parts[n] for n in names) / sum(weights[n] for n in names)
     return {mode: parts[mode] if mode in parts else mean(mode.split("+")) for mode in MODES}
 
 def check_mean_weights(weights: Sequence[float]) -> dict[str, float]:
@@ -135,13 +143,16 @@ def check_mean_weights(weights: Sequence[float]) -> dict[str, float]:
     try: found = dict(zip(PARTS, map(float, weights), strict=True))
     except (TypeError, ValueError): found = {}
     if not found or not all(0 <= w < math.inf for w in found.values()) or not found["dense"] + found["sparse"]:
-        raise InputError(f"weights={weights!r}: give three numbers of at least 0, for dense, sparse and colbert, of which the first two are not both 0. "
-                         "To rank by one score alone pass mode='dense', 'sparse' or 'colbert'")
+        raise InputError(f"weights={weights!r}: give three numbers of at least 0, for dense, sparse and "
+                         "colbert, of which the first two are not both 0. To rank by one score alone "
+                         "pass mode='dense', 'sparse' or 'colbert'")
     return found
 
 def check_mode(mode: str) -> str:
     "The name of a score set, or `InputError`"
-    if mode not in MODES: raise InputError(f"mode={mode!r} is no score of BGE-M3: choose one of {', '.join(MODES)}. {did_you_mean(str(mode), MODES)}")
+    if mode not in MODES:
+        raise InputError(f"mode={mode!r} is no score of BGE-M3: choose one of {', '.join(MODES)}. "
+                         f"{did_you_mean(str(mode), MODES)}")
     return mode
 
 # %% ../../nbs/backends/bge_m3.ipynb #3c5585e3
@@ -156,14 +167,17 @@ def load_linear(
     from rerankers.engine.modules import linear
     from rerankers.engine.pytorch import load_errors, torch_module
     if not path.is_file():
-        raise ModelLoadError(f"{path.name} is missing in {path.parent}, and without it two of the three scores of BGE-M3 would be noise. "
-                             "model_type='biencoder' ranks by the dense vectors alone")
-    wrong: tuple[type[Exception], ...] = (*load_errors(), EOFError, AttributeError, IndexError)     # the last two: no dictionary, no matrix
+        raise ModelLoadError(f"{path.name} is missing in {path.parent}, and without it two of the three "
+                             "scores of BGE-M3 would be noise. model_type='biencoder' ranks by the dense "
+                             "vectors alone")
+    # the last two: no dictionary, no matrix
+    wrong: tuple[type[Exception], ...] = (*load_errors(), EOFError, AttributeError, IndexError)
     try:
         found = torch_module().load(path, map_location="cpu", weights_only=True)
         layer = linear({f"head.{name}": tensor for name, tensor in found.items()}, "head")
     except wrong as error:
-        raise ModelLoadError(f"{path} is damaged, or holds something else than the weight and bias of a linear layer ({type(error).__name__})") from error
+        raise ModelLoadError(f"{path} is damaged, or holds something else than the weight and "
+                             f"bias of a linear layer ({type(error).__name__})") from error
     if layer.in_features != hidden or layer.out_features != (outputs or layer.out_features):
         wanted = f"{hidden} inputs{f' and {outputs} output' if outputs else ''}"
         raise ModelLoadError(f"{path} does not belong to this model, which wants {wanted}: the file holds {layer}")
@@ -174,7 +188,8 @@ def open_m3(source: str, options: LoadOptions) -> tuple[TorchRuntime, Any, str]:
     from rerankers.engine.pytorch import TorchRuntime, load_config, load_model, load_tokenizer
     config, tokenizer = load_config(source, options), load_tokenizer(source, options)
     folder = checkpoint_folder(source, options, ("*.json", *HEADS))
-    heads = [load_linear(folder / name, config.hidden_size, outputs) for name, outputs in HEADS.items()]   # before the gigabytes
+    # before the gigabytes
+    heads = [load_linear(folder / name, config.hidden_size, outputs) for name, outputs in HEADS.items()]
     model = load_model(source, "AutoModel", options, config=config)
     known = fingerprint(folder, heads)
     sparse, colbert = (head.to(model.device, model.dtype).eval() for head in heads)
@@ -188,7 +203,8 @@ def text_length(
 ) -> int:
     "Tokens to cut a text to, 512 as in the official code; raises `InputError` for more than there is room"
     wanted = check_positive(name, wanted)
-    if wanted and usable and wanted > usable: raise InputError(f"{name}={wanted}: the model has room for {usable} tokens")
+    if wanted and usable and wanted > usable:
+        raise InputError(f"{name}={wanted}: the model has room for {usable} tokens")
     return wanted or min(512, usable or 512)
 
 # %% ../../nbs/backends/bge_m3.ipynb #ee4d5487
@@ -197,7 +213,9 @@ def read_batch(runtime: TorchRuntime, batch: Batch) -> Encoded:
     "What the model says of a batch; it stays on the model's device"
     from rerankers.engine.pytorch import torch_module
     with torch_module().inference_mode():
-        inputs = {name: torch_module().from_numpy(array).to(runtime.device, non_blocking=True) for name, array in batch.items()}    # (texts, tokens)
+        # (texts, tokens)
+        inputs = {name: torch_module().from_numpy(array).to(runtime.device, non_blocking=True)
+                  for name, array in batch.items()}
         return runtime.read(runtime.ask(runtime.model, inputs), inputs)
 
 @computes
@@ -208,18 +226,24 @@ def fresh_scores(query: JointVectors, documents: Encoded, rows: Sequence[int]) -
         asked, texts = on_device(query, documents.dense.device), documents.pick(rows)
         return {name: part(asked, texts).cpu().numpy() for name, part in PARTS.items()}
 
-def saved_scores(query: JointVectors, documents: JointVectors, rows: Sequence[int], device: Any) -> dict[str, np.ndarray]:
+def saved_scores(query: JointVectors, documents: JointVectors, rows: Sequence[int],
+                 device: Any) -> dict[str, np.ndarray]:
     "The three scores of texts that were encoded before"
     from rerankers.engine.maxsim import maxsim
-    return {"dense": documents["dense"].rows(rows) @ query["dense"].rows([0])[0], "sparse": documents["sparse"].products(query["sparse"], rows),
-            "colbert": maxsim(query["tokens"][0], [(documents["tokens"], row) for row in rows], mean=True, device=device)}
+    return {
+        "dense": documents["dense"].rows(rows) @ query["dense"].rows([0])[0],
+        "sparse": documents["sparse"].products(query["sparse"], rows),
+        "colbert": maxsim(query["tokens"][0], [(documents["tokens"], row) for row in rows],
+                          mean=True, device=device),
+    }
 
 # %% ../../nbs/backends/bge_m3.ipynb #557578e2
 class BGEM3Ranker(TwoTowerRanker):
     "BGE-M3 by its dense, sparse and multi-vector scores and their means (Chen et al., 2024, arXiv 2402.03216)"
     words    = ("bge-m3",)
     defaults = {"en": "BAAI/bge-m3", "other": "BAAI/bge-m3"}
-    claims   = Claims(files=("colbert_linear.pt",), models=(("baai/bge-m3", "XLMRobertaModel"),), names=("*bge-m3*",))
+    claims = Claims(files=("colbert_linear.pt",), models=(("baai/bge-m3", "XLMRobertaModel"),),
+                    names=("*bge-m3*",))
     requires = {"transformers": ("torch", "transformers", "numpy")}
     kind, depends_on = "dense+sparse+tokens", ("max_passage_length",)
 
@@ -238,13 +262,17 @@ class BGEM3Ranker(TwoTowerRanker):
     ):
         from rerankers.engine.tokens import TextEncoder, from_transformers, usable_length
         self.model, self.mode, self.weights = model, check_mode(mode), check_mean_weights(weights)
-        self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
+        self.batch_size, self.max_tokens = (
+            check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
+        )
         self.runtime, tokenizer, self.fingerprint = open_m3(model, LoadOptions(**kwargs))
         vocabulary = from_transformers(tokenizer, self.runtime.model)
         usable = usable_length(self.runtime.model.config.to_dict(), vocabulary.room)
         self.pad = vocabulary.pad
         wanted = {"max_query_length": max_query_length, "max_passage_length": max_passage_length}
-        self.query_encoder, self.document_encoder = (TextEncoder(vocabulary, text_length(name, n, usable)) for name, n in wanted.items())
+        self.query_encoder, self.document_encoder = (
+            TextEncoder(vocabulary, text_length(name, n, usable)) for name, n in wanted.items()
+        )
         self.max_passage_length = self.document_encoder.max_length
 
     def encoded(self, texts: Sequence[str], encoder: TextEncoder, call: Call) -> Iterator[EncodedPart]:
@@ -252,11 +280,13 @@ class BGEM3Ranker(TwoTowerRanker):
         from rerankers.engine.batching import make_batch, token_batches
         from rerankers.engine.progress import progress_bar
         tokens, budget = encoder.texts(texts), self.max_tokens or self.runtime.max_tokens
-        batches = token_batches(list(map(len, tokens["input_ids"])), max_tokens=None if call.batch_size else budget,
-                                max_items=call.batch_size, padding=self.runtime.padding)
+        batches = token_batches(list(map(len, tokens["input_ids"])),
+                                max_tokens=None if call.batch_size else budget, max_items=call.batch_size,
+                                padding=self.runtime.padding)
         with progress_bar(len(texts), call.progress, "text") as done:
             for chosen in batches:
-                said: Any = read_batch(self.runtime, make_batch(tokens.ids, chosen, self.pad))  # padded on the right, the first token is read
+                # padded on the right, the first token is read
+                said: Any = read_batch(self.runtime, make_batch(tokens.ids, chosen, self.pad))
                 yield chosen, Encodings(said, [tokens.cut[i] for i in chosen])
                 done(len(chosen))
 
@@ -268,13 +298,17 @@ class BGEM3Ranker(TwoTowerRanker):
             for row, i in enumerate(chosen): rows[i], cut[i] = as_query(found.vectors, row), found.cut[row]
         return Encodings(savable([rows[i] for i in range(len(texts))]), cut)
 
-    def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
+    def encode_texts(self, queries: Sequence[str], documents: Sequence[str],
+                     call: Call) -> tuple[Encodings, Encodings]:
         "Each text in three ways"
-        return self.collected(queries, self.query_encoder, call), self.collected(documents, self.document_encoder, call)
+        return (self.collected(queries, self.query_encoder, call),
+                self.collected(documents, self.document_encoder, call))
 
-    def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterator[EncodedPart]]:
+    def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str],
+                        call: Call) -> tuple[Encodings, Iterator[EncodedPart]]:
         "Queries are kept, documents pass through batch by batch"
-        return self.collected(queries, self.query_encoder, call), self.encoded(documents, self.document_encoder, call)
+        return (self.collected(queries, self.query_encoder, call),
+                self.encoded(documents, self.document_encoder, call))
 
     def compare(self, query: Any, documents: Any, rows: Sequence[int]) -> dict[str, np.ndarray]:
         "Scores by the name of a part"

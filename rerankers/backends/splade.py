@@ -53,7 +53,9 @@ def read_weights(output: Any, inputs: dict[str, Any], pooling: Callable[[Any, An
     return pooling(output.logits, inputs["attention_mask"], times)
 
 # %% ../../nbs/backends/splade.ipynb #04d5ab51
-POOLING = ("pooling_strategy", "activation_function", "embedding_dimension", "word_embedding_dimension", "chunk_size")    # the last three change no weight
+# the last three change no weight
+POOLING = ("pooling_strategy", "activation_function", "embedding_dimension", "word_embedding_dimension",
+           "chunk_size")
 
 def pooling_config(path: Path) -> dict[str, Any]:
     "What a SpladePooling says of itself; raises `ModelLoadError` for a key that is not known"
@@ -67,7 +69,8 @@ def pooling_reader(
     "What to read from a model's output; raises `ModelLoadError` for ways that are not known"
     strategy, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
     for name, known in ((strategy, TERM_POOLINGS), (activation, LOGARITHMS)):
-        if name not in known: raise ModelLoadError(f"SpladePooling with {name!r} is not known. {did_you_mean(str(name), known)}")
+        if name not in known:
+            raise ModelLoadError(f"SpladePooling with {name!r} is not known. {did_you_mean(str(name), known)}")
     return partial(read_weights, pooling=TERM_POOLINGS[strategy], times=LOGARITHMS[activation])
 
 # %% ../../nbs/backends/splade.ipynb #06e948b4
@@ -133,11 +136,15 @@ def routed(folder: Path, path: str) -> tuple[Chain, Chain]:
     "The chains of a Router, for queries and for documents; raises `ModelLoadError`"
     config = read_json(folder / path / "router_config.json") or read_json(folder / path / "config.json") or {}
     try:
-        routes, types, usual = config["structure"], config["types"], (config.get("parameters") or {}).get("default_route")
-        def chain(task: str) -> Chain: return [(types[i].rsplit(".", 1)[-1], f"{path}/{i}".lstrip("/")) for i in routes[task if task in routes else usual]]
+        routes, types, usual = (config["structure"], config["types"],
+                                (config.get("parameters") or {}).get("default_route"))
+        def chain(task: str) -> Chain:
+            return [(types[i].rsplit(".", 1)[-1], f"{path}/{i}".lstrip("/"))
+                    for i in routes[task if task in routes else usual]]
         return chain("query"), chain("document")
     except (KeyError, TypeError, AttributeError):
-        raise ModelLoadError(f"the Router of {folder} does not say what it does with queries and documents (router_config.json)") from None
+        raise ModelLoadError(f"the Router of {folder} does not say what it does with queries "
+                             "and documents (router_config.json)") from None
 
 def sides(folder: Path) -> tuple[Chain, Chain]:
     "The modules that queries and documents go through: the same for most models"
@@ -149,7 +156,9 @@ CHAINS = (["Transformer", "SpladePooling"], ["MLMTransformer", "SpladePooling"],
 def check_sides(model: str, query: Chain, document: Chain) -> None:
     "Raise `ModelLoadError` for chains that are not SPLADE's"
     kinds = [kind for kind, _ in document]
-    if kinds not in CHAINS: raise ModelLoadError(f"{model} is a chain of {', '.join(kinds)}, and SPLADE is a Transformer and a SpladePooling")
+    if kinds not in CHAINS:
+        raise ModelLoadError(f"{model} is a chain of {', '.join(kinds)}, and SPLADE is a Transformer and "
+                             "a SpladePooling")
     if query != document and [kind for kind, _ in query] != ["SparseStaticEmbedding"]:
         raise ModelLoadError(f"{model} sends queries through {', '.join(kind for kind, _ in query)}; "
                              "known are the document's own modules and a SparseStaticEmbedding alone")
@@ -163,7 +172,8 @@ def query_weights(folder: Path, root: Path, tokenizer: Any) -> np.ndarray:
     listed = None if saved else read_json(folder / "idf.json") or read_json(root / "idf.json")
     if listed is None:
         tensors = layer_weights(folder)
-        if "weight" not in tensors: raise ModelLoadError(f"{folder} has no tensor 'weight', only {', '.join(tensors)}")
+        if "weight" not in tensors:
+            raise ModelLoadError(f"{folder} has no tensor 'weight', only {', '.join(tensors)}")
         return tensors["weight"].numpy()
     table = np.zeros(tokenizer.get_vocab_size(), dtype="float32")
     for token, weight in listed.items():
@@ -179,9 +189,12 @@ class QueryTable:
         max_length: int | None,     # Tokens a query; None keeps all
         most: int | None = None,    # Words to keep a query
     ):
-        if not vocabulary.fast: raise ModelLoadError("queries without a model need a tokenizer of the tokenizers library; this model's is written in Python")
+        if not vocabulary.fast:
+            raise ModelLoadError("queries without a model need a tokenizer of the tokenizers library; "
+                                 "this model's is written in Python")
         if len(weights) < vocabulary.tokenizer.get_vocab_size():
-            raise ModelLoadError(f"the table of query weights has {len(weights)} rows for {vocabulary.tokenizer.get_vocab_size()} tokens")
+            raise ModelLoadError(f"the table of query weights has {len(weights)} rows for "
+                                 f"{vocabulary.tokenizer.get_vocab_size()} tokens")
         self.vocabulary, self.max_length, self.weights, self.most = vocabulary, max_length, weights, most
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Terms]:
@@ -207,14 +220,15 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
     @delegates(LoadOptions)
     def __init__(
         self,
-        model: str,                             # Hub name or folder of a masked language model, with a SpladePooling or without
+        model: str,                             # Hub name or folder of a masked language model
         *,
         max_length: int | None = None,          # Tokens a text; the folder's own limit by default
         query_prompt: str | None = None,        # Before queries; the folder's own by default
         document_prompt: str | None = None,     # Before documents; the folder's own by default
-        max_terms: int | None = None,           # Words kept a text, those of largest weight; the folder's own number, mostly all, by default
+        # How many words of each text are kept, those of largest weight; by default the folder's number, mostly all
+        max_terms: int | None = None,
         batch_size: int | None = None,          # Texts a step; automatic by default
-        max_tokens: int | None = None,          # Token slots a step; what suits the device and the vocabulary by default
+        max_tokens: int | None = None,          # Token slots a step; by default what suits device and vocabulary
         **kwargs,                               # See `LoadOptions`
     ):
         from rerankers.engine.hub import checkpoint_folder
@@ -225,24 +239,34 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
         query_side, document_side = sides(folder)
         check_sides(model, query_side, document_side)
         if config.get("similarity_fn_name") not in (None, "dot"):
-            raise ModelLoadError(f"{model} wants the similarity {config['similarity_fn_name']!r}; this method compares by the inner product, 'dot'")
-        self.model, self.batch_size, self.max_tokens = model, check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
+            raise ModelLoadError(f"{model} wants the similarity {config['similarity_fn_name']!r}; this "
+                                 "method compares by the inner product, 'dot'")
+        self.model, self.batch_size, self.max_tokens = (
+            model, check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
+        )
         self.max_terms = check_positive("max_terms", max_terms) or config.get("max_active_dims")
         self.query_prompt, self.document_prompt = pick_prompts(config, query_prompt, document_prompt)
         self.load_documents(folder, document_side, max_length, options)
-        self.table = None if query_side == document_side else self.load_queries(folder, query_side[0][1], max_length, options)
-        self.max_length, self.fingerprint = self.encoders[DOCUMENT_ROLE].max_length, fingerprint(folder, paths=[path for _, path in document_side])
+        self.table = (None if query_side == document_side
+                      else self.load_queries(folder, query_side[0][1], max_length, options))
+        self.max_length, self.fingerprint = (
+            self.encoders[DOCUMENT_ROLE].max_length,
+            fingerprint(folder, paths=[path for _, path in document_side]),
+        )
 
     def load_documents(self, folder: Path, chain: Chain, max_length: int | None, options: LoadOptions) -> None:
         "The transformer, its tokenizer and what is read from it"
         from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
         path = chain[0][1]
         settings = text_settings(folder, path)
-        if settings.message: raise ModelLoadError(f"{settings.path}: SPLADE reads texts as they are, and this folder sends them through a chat template")
+        if settings.message:
+            raise ModelLoadError(f"{settings.path}: SPLADE reads texts as they are, and this folder sends "
+                                 "them through a chat template")
         options = settings.options(options)
         read = pooling_reader(pooling_config(folder / chain[1][1] / "config.json") if len(chain) > 1 else {})
         transformer = load_model(self.model, "AutoModelForMaskedLM", options, subfolder=path)
-        self.encoders = text_encoders(load_tokenizer(self.model, options, path), settings, transformer, max_length, ("", ""))
+        self.encoders = text_encoders(load_tokenizer(self.model, options, path), settings, transformer,
+                                      max_length, ("", ""))
         self.vocabulary = self.encoders[DOCUMENT_ROLE].vocabulary
         self.pad, self.side = self.vocabulary.pad, self.vocabulary.side
         self.runtime = TermsRuntime(TorchRuntime(transformer, read), transformer.config.vocab_size, self.max_terms)
@@ -252,20 +276,22 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
         from rerankers.engine.pytorch import load_tokenizer
         from rerankers.engine.tokens import from_transformers
         vocabulary = from_transformers(load_tokenizer(self.model, options, path))
-        return QueryTable(vocabulary, query_weights(folder / path, folder, vocabulary.tokenizer), max_length or vocabulary.limit, self.max_terms)
+        return QueryTable(vocabulary, query_weights(folder / path, folder, vocabulary.tokenizer),
+                          max_length or vocabulary.limit, self.max_terms)
 
     def weigh(
         self,
         texts: Sequence[str],           # No two alike, with their prompts
         call: Call | None = None,       # What a caller of `rank` wants besides
-        kind: str = DOCUMENT_ROLE,           # What they are, where the folder gives queries another length than documents
+        kind: str = DOCUMENT_ROLE,      # Their role: a folder may give queries another length than documents
     ) -> dict[str, Terms]:
         "Distinct texts through the model; prompts are the caller's business"
         tokens = self.encoders[kind].texts(texts)
         found: list[Any] = self.run_rows(tokens.ids, call, unit="text")
         return {text: terms._replace(cut=cut) for text, terms, cut in zip(texts, found, tokens.cut)}
 
-    def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
+    def encode_texts(self, queries: Sequence[str], documents: Sequence[str],
+                     call: Call) -> tuple[Encodings, Encodings]:
         "The words of each text; where queries are read as documents are, all of them from one run"
         asked, told = [self.query_prompt + q for q in queries], [self.document_prompt + d for d in documents]
         alike = not self.table and self.encoders[QUERY_ROLE] is self.encoders[DOCUMENT_ROLE]
@@ -287,5 +313,6 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
         if not isinstance(text, str): raise InputError(f"expand wants a text, not a {type(text).__name__}")
         found, tokenizer = self.weigh([text])[text], self.vocabulary.tokenizer
         name = tokenizer.id_to_token if self.vocabulary.fast else tokenizer.convert_ids_to_tokens
-        best = sorted(zip(found.weights.tolist(), found.ids.tolist()), key=lambda pair: -pair[0])[:check_positive("top_k", top_k)]
+        best = sorted(zip(found.weights.tolist(), found.ids.tolist()),
+                      key=lambda pair: -pair[0])[:check_positive("top_k", top_k)]
         return {name(i) or str(i): weight for weight, i in best}

@@ -29,7 +29,8 @@ def token_batches(
     batches: list[list[int]] = []
     longest = 0
     for i in order:
-        room = batches and (max_items is None or len(batches[-1]) < max_items) and (padding or lengths[i] == longest)
+        room = (batches and (max_items is None or len(batches[-1]) < max_items)
+                and (padding or lengths[i] == longest))
         if room and (max_tokens is None or (len(batches[-1]) + 1) * longest <= max_tokens): batches[-1].append(i)
         else:
             batches.append([i])
@@ -80,7 +81,8 @@ def make_batch(
     "The chosen items as padded arrays, with an attention mask where the tokens bring none"
     rows = {name: [ids[i] for i in chosen] for name, ids in tokens.items()}
     batch = {name: padded(r, pad.get(name, 0), side) for name, r in rows.items()}
-    if "attention_mask" not in batch: batch["attention_mask"] = padded([[1] * len(r) for r in rows["input_ids"]], 0, side)
+    if "attention_mask" not in batch:
+        batch["attention_mask"] = padded([[1] * len(r) for r in rows["input_ids"]], 0, side)
     return batch
 
 # %% ../../nbs/engine/04_batching.ipynb #05dac917
@@ -96,15 +98,17 @@ def run_rows(
     progress: bool | None = None,           # Progress bar
     unit: str = "pair",                     # What an item is
 ) -> list[np.ndarray]:                      # What the model says of each item, in the order of the items
-    "Run a model over all items in length-sorted batches; what it says of an item may depend on the length of its batch"
+    "Run a model over all items in length-sorted batches; an item's row may depend on the length of its batch"
     lengths = [len(ids) for ids in tokens["input_ids"]]
-    batches = token_batches(lengths, max_tokens=None if batch_size else max_tokens, max_items=batch_size, padding=padding)
+    batches = token_batches(lengths, max_tokens=None if batch_size else max_tokens, max_items=batch_size,
+                            padding=padding)
     rows: list[np.ndarray | None] = [None] * len(lengths)
     with progress_bar(len(lengths), progress, unit) as done:
         for chosen in batches:
             out = step(make_batch(tokens, chosen, pad, side))
             if len(out) != len(chosen):
-                raise UnusableAnswer(f"the model gave {len(out)} rows for a batch of {len(chosen)}: its output has an unknown shape {out.shape}")
+                raise UnusableAnswer(f"the model gave {len(out)} rows for a batch of {len(chosen)}: its "
+                                     f"output has an unknown shape {out.shape}")
             for i, row in zip(chosen, out): rows[i] = row
             done(len(chosen))
     return rows     # type: ignore[return-value]

@@ -38,7 +38,8 @@ class EncodedDocument(Document):
     store: Any = None       # The `EncodedDocuments` that it belongs to
     row: int = 0            # Its place there
 
-    def __eq__(self, other: object) -> bool: return isinstance(other, Document) and vars(plain(self)) == vars(plain(other))
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Document) and vars(plain(self)) == vars(plain(other))
     def __reduce__(self): return Document, tuple(getattr(self, name) for name in FIELDS)
 
 @dataclass(eq=False)
@@ -62,7 +63,8 @@ class EncodedDocuments(Sequence[EncodedDocument]):
         if not isinstance(i, slice):
             item = self.items[rows]     # keeps its metadata, whatever is done to what is handed out
             return EncodedDocument(**{**vars(plain(item)), "metadata": dict(item.metadata)}, store=self, row=rows)
-        return EncodedDocuments([self.items[r] for r in rows], self.vectors.pick(rows), self.made_by, [self.cut[r] for r in rows])
+        return EncodedDocuments([self.items[r] for r in rows], self.vectors.pick(rows), self.made_by,
+                                [self.cut[r] for r in rows])
 
     def __repr__(self) -> str:
         return f"EncodedDocuments({len(self)} documents, {self.vectors!r}, {self.made_by.get('model')!r})"
@@ -72,7 +74,8 @@ class EncodedDocuments(Sequence[EncodedDocument]):
         folder: str | Path,     # Where; an earlier save in it is replaced
     ) -> None:
         "Write to a folder, which is made; raises `InputError` for ids or metadata that JSON cannot hold"
-        lines = "".join(saved_line(doc, cut) + "\n" for doc, cut in zip(self.items, self.cut))      # before anything is written
+        # before anything is written
+        lines = "".join(saved_line(doc, cut) + "\n" for doc, cut in zip(self.items, self.cut))
         write_store(Path(folder), lines, self.vectors, self.made_by)
 
     @classmethod
@@ -80,11 +83,12 @@ class EncodedDocuments(Sequence[EncodedDocument]):
         cls,
         folder: str | Path,     # What `save` was given
     ) -> EncodedDocuments:
-        "Read what `save` wrote; encodings stay on disk until they are needed. Raises `InputError` when something is missing or of another save"
+        "Read what `save` wrote, encodings only when needed; `InputError` if a file is missing or of another save"
         return cls(*read_store(Path(folder)))
 
 # %% ../../nbs/engine/20_encoded.ipynb #26c8d1ef
-AS_IT_IS = (str, int, float, bool, type(None))      # what JSON gives back unchanged, besides lists, and dictionaries whose keys are strings
+# what JSON gives back unchanged, besides lists, and dictionaries whose keys are strings
+AS_IT_IS = (str, int, float, bool, type(None))
 
 def changed_part(value: Any, where: str) -> str | None:
     "The first part of a value that JSON would give back as another thing, None when there is none"
@@ -98,19 +102,24 @@ def changed_part(value: Any, where: str) -> str | None:
 def saved_line(doc: Document, cut: bool) -> str:
     "A document as a line of JSON; raises `InputError` for what JSON would change"
     row = {name: value for name in FIELDS if (value := getattr(doc, name)) is not None}
-    ident = row["doc_id"] = doc.doc_id.item() if hasattr(doc.doc_id, "item") else doc.doc_id    # NumPy's numbers become Python's
-    if type(ident) not in (str, int, float, bool): raise InputError(f"only ids that are strings or numbers can be saved, not {ident!r}")
+    # NumPy's numbers become Python's
+    ident = row["doc_id"] = doc.doc_id.item() if hasattr(doc.doc_id, "item") else doc.doc_id
+    if type(ident) not in (str, int, float, bool):
+        raise InputError(f"only ids that are strings or numbers can be saved, not {ident!r}")
     odd = next((found for name, value in row.items() if (found := changed_part(value, name))), None)
-    if odd: raise InputError(f"document {ident!r}: JSON would change {odd}; save strings, numbers, lists, and dictionaries with strings for keys")
+    if odd:
+        raise InputError(f"document {ident!r}: JSON would change {odd}; save strings, numbers, lists, and "
+                         "dictionaries with strings for keys")
     return json.dumps({**row, "truncated": True} if cut else row)
 
 # %% ../../nbs/engine/20_encoded.ipynb #48eaf301
 VERSION = 2                     # of the folder's form
-BEFORE = {"version": VERSION, "kind": "tokens"}     # what a folder of version 1 does not say: it held token vectors
+# what a folder of version 1 does not say: it held token vectors
+BEFORE = {"version": VERSION, "kind": "tokens"}
 PIECE, PIECES = 1 << 16, 64     # bytes that are looked at in a place, and places: files up to 4 MiB are read whole
 
 def digest(path: Path) -> str:
-    "One short word for a file's size and content; of a large file pieces are read, so that any size costs the same"
+    "A short digest of a file's size and content; of a large file only pieces are read, so any size costs the same"
     size = path.stat().st_size
     whole, last = size <= PIECE * PIECES, max(size - PIECE, 0)
     found = hashlib.sha256(str(size).encode())
@@ -135,9 +144,12 @@ def write_store(folder: Path, lines: str, vectors: Vectors, made_by: dict[str, A
     import numpy as np
     from rerankers.engine.vectors import ARRAYS
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"documents.jsonl": put(folder / "documents.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))}
-    for name, array in vectors.arrays().items(): files[f"{name}.npy"] = put(folder / f"{name}.npy", partial(np.save, arr=array))
-    about = {"version": VERSION, "kind": vectors.kind, "documents": len(vectors), **vectors.about(), "files": files, "made_by": made_by}
+    files = {"documents.jsonl": put(folder / "documents.jsonl",
+                                    lambda path: path.write_text(lines, encoding="utf-8"))}
+    for name, array in vectors.arrays().items():
+        files[f"{name}.npy"] = put(folder / f"{name}.npy", partial(np.save, arr=array))
+    about = {"version": VERSION, "kind": vectors.kind, "documents": len(vectors), **vectors.about(),
+             "files": files, "made_by": made_by}
     put(folder / "about.json", lambda path: path.write_text(json.dumps(about, indent=1), encoding="utf-8"))
     for path in folder.glob("*.npy"):
         if path.name not in files and path.stem.rpartition(".")[2] in ARRAYS: path.unlink()
@@ -148,21 +160,26 @@ def read_about(folder: Path) -> dict[str, Any]:
     path = folder / "about.json"
     try: about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no encoded documents, about.json cannot be read: {first_line(error)}") from error
+        raise InputError(f"{folder} holds no encoded documents, about.json cannot be read: "
+                         f"{first_line(error)}") from error
     if isinstance(about, dict) and about.get("version") == 1: return {**about, **BEFORE}
     if not isinstance(about, dict) or about.get("version") != VERSION:
-        raise InputError(f"{path} is not of version {VERSION} or 1, those that are read here: encode the documents again and save them")
+        raise InputError(f"{path} is not of version {VERSION} or 1, those that are read here: encode the "
+                         "documents again and save them")
     return about
 
 def check_files(folder: Path, files: dict[str, str]) -> None:
     "Raise `InputError` for a file that is missing, cut, or of another save"
     for name, saved in files.items():
         path = folder / name
-        if not path.is_file(): raise InputError(f"{path} is missing: copy the whole folder, or encode the documents again")
-        if digest(path) != saved: raise InputError(f"{path} is not the file that was saved with about.json: it was changed, cut, or is of another save")
+        if not path.is_file():
+            raise InputError(f"{path} is missing: copy the whole folder, or encode the documents again")
+        if digest(path) != saved:
+            raise InputError(f"{path} is not the file that was saved with about.json: it was changed, "
+                             "cut, or is of another save")
 
 def read_store(folder: Path) -> tuple[list[Document], Vectors, dict[str, Any], list[bool]]:
-    "Documents, encodings, what made them, and which documents were cut; raises `InputError` where these do not belong together"
+    "Documents, encodings, what made them, which documents were cut; `InputError` where these do not fit together"
     import numpy as np
     from rerankers.engine.vectors import read_vectors
     about = read_about(folder)
@@ -171,19 +188,23 @@ def read_store(folder: Path) -> tuple[list[Document], Vectors, dict[str, Any], l
         rows = [json.loads(line) for line in (folder / "documents.jsonl").read_text(encoding="utf-8").splitlines()]
         cut = [row.pop("truncated", False) for row in rows]
         names = [name.removesuffix(".npy") for name in about["files"] if name.endswith(".npy")]
-        vectors = read_vectors(about["kind"], {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
+        vectors = read_vectors(about["kind"],
+                               {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
         items = [Document(**row) for row in rows]
         shape = {"documents": len(vectors), **vectors.about()}
-        if len(items) != len(vectors) or any(about[name] != n for name, n in shape.items()): raise ValueError(f"they hold {len(items)} texts and {shape}")
+        if len(items) != len(vectors) or any(about[name] != n for name, n in shape.items()):
+            raise ValueError(f"they hold {len(items)} texts and {shape}")
         return items, vectors, about["made_by"], cut
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, InputError): raise
-        raise InputError(f"{folder / 'about.json'} does not describe the files beside it: {first_line(error)}") from error
+        raise InputError(f"{folder / 'about.json'} does not describe the files beside it: "
+                         f"{first_line(error)}") from error
 
 # %% ../../nbs/engine/20_encoded.ipynb #6a0c1523
 DESCRIPTIONS = ("config.json", "adapter_config.json", "modules.json", "tokenizer.json", "vocab.txt")
 WEIGHTS = ("*.safetensors", "*model*.bin", "*.gguf")    # the first that a folder has are those that are loaded
-READING = ("sentence_bert_config.json", "tokenizer_config.json", "chat_template.jinja")     # say how texts are read
+# say how texts are read
+READING = ("sentence_bert_config.json", "tokenizer_config.json", "chat_template.jinja")
 
 def model_files(
     folder: Path,                           # The checkpoint's
@@ -193,7 +214,8 @@ def model_files(
     "The files of a checkpoint that its encodings depend on, in a fixed order"
     places = sorted({folder, *(folder / path for path in (paths or [path for _, path in read_modules(folder)]))})
     weights = [next(filter(None, (sorted(place.glob(pattern)) for pattern in WEIGHTS)), []) for place in places]
-    return [file for place, found in zip(places, weights) for file in (*(place / name for name in described), *found) if file.is_file()]
+    return [file for place, found in zip(places, weights)
+            for file in (*(place / name for name in described), *found) if file.is_file()]
 
 def fingerprint(
     folder: Path,                           # The checkpoint's
@@ -204,8 +226,10 @@ def fingerprint(
 ) -> str:
     "One short word for what makes the encodings"
     found = hashlib.sha256()
-    for file in model_files(folder, paths, described): found.update(f"{file.relative_to(folder)} {digest(file)} ".encode())
-    for weight in (w for layer in layers for part in getattr(layer, "modules", list)() for w in part.parameters(recurse=False)):
+    for file in model_files(folder, paths, described):
+        found.update(f"{file.relative_to(folder)} {digest(file)} ".encode())
+    for weight in (w for layer in layers for part in getattr(layer, "modules", list)()
+                   for w in part.parameters(recurse=False)):
         found.update(weight.detach().numpy().tobytes())
     return found.hexdigest()[:16]
 
@@ -215,14 +239,16 @@ def check_store(
     made_by: dict[str, Any],    # What this ranker's would say
     who: str,                   # The ranker, for the error
 ) -> None:
-    "Raise `InputError` for documents that another model, or this one with other settings, has encoded; the model's name is for people"
-    theirs_by = {"encodings": store.vectors.kind, **store.made_by}      # which a store of ours from before did not say
+    "Raise `InputError` for documents encoded by another model or with other settings; names are not compared"
+    # which a store of ours from before did not say
+    theirs_by = {"encodings": store.vectors.kind, **store.made_by}
     name = next((k for k in made_by if k != "model" and theirs_by.get(k) != made_by[k]), None)
     if name is None: return
     both = [theirs_by, made_by]
-    theirs, ours = ([f"model={made.get('model')!r} (fingerprint {made.get(name)})" for made in both] if name == "fingerprint" else
-                    [f"{name}={made.get(name)!r}" for made in both])
-    raise InputError(f"these documents were encoded with {theirs}, this ranker has {ours}: encode them again with {who}")
+    theirs, ours = ([f"model={made.get('model')!r} (fingerprint {made.get(name)})" for made in both]
+                    if name == "fingerprint" else [f"{name}={made.get(name)!r}" for made in both])
+    raise InputError(f"these documents were encoded with {theirs}, this ranker has {ours}: encode them "
+                     f"again with {who}")
 
 def check_text(
     doc: EncodedDocument,               # Of somebody's store
@@ -230,4 +256,5 @@ def check_text(
 ) -> None:
     "Raise `InputError` for a document whose text is no longer the one that was encoded"
     if view(doc) != view(doc.store.items[doc.row]):
-        raise InputError(f"the text of document {doc.doc_id!r} was changed after it was encoded: encode it again, or pass a Document")
+        raise InputError(f"the text of document {doc.doc_id!r} was changed after it was encoded: encode "
+                         "it again, or pass a Document")

@@ -53,10 +53,12 @@ def distinct(
     return list(place), [place[key] for key in given]
 
 # %% ../../nbs/engine/21_towers.ipynb #14878354
-Candidate     = str | EncodedDocument           # what the model is shown of a document, or one that is encoded already
+# what the model is shown of a document, or one that is encoded already
+Candidate     = str | EncodedDocument
 CandidateList = tuple[str, list[Candidate]]     # a query and its documents
 EncodedPart   = tuple[Sequence[int], Encodings] # positions of texts, and their encodings
-WantedRows    = dict[int, tuple[list[int], list[int]]]      # number of a list -> rows to compare its query with, and their places there
+# number of a list -> rows to compare its query with, and their places there
+WantedRows    = dict[int, tuple[list[int], list[int]]]
 
 def add_meeting(
     found: WantedRows,  # Grows
@@ -105,7 +107,8 @@ class ScoreSheet:
     size: int                                                   # How many there are
     sets: dict[str, np.ndarray] = field(default_factory=dict)   # Scores by the name of a set
     cut: list[bool] = field(init=False)                         # Which documents were longer than the model reads
-    homes: dict[int, tuple[Any, int]] = field(default_factory=dict)     # Place of a document -> encodings, and its row there
+    # Place of a document -> encodings, and its row there
+    homes: dict[int, tuple[Any, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None: self.cut = [False] * self.size
 
@@ -130,9 +133,11 @@ COMPARED = 8192     # documents that are compared before it is asked again wheth
 
 class TwoTowerRanker(PointwiseRanker):
     "A method that encodes query and document apart and compares the encodings"
-    kind: ClassVar[str]                 # What its encodings are: "dense", "sparse", "tokens", or several joined by "+"
+    # What its encodings are: "dense", "sparse", "tokens", or several joined by "+"
+    kind: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]] = ("float32", "float16", "int8")     # In which they can be kept
-    depends_on: ClassVar[tuple[str, ...]] = ()  # Attributes that change the encoding of a document; they have the names of options
+    # Attributes that change the encoding of a document; they have the names of options
+    depends_on: ClassVar[tuple[str, ...]] = ()
     explains: ClassVar[bool] = False    # Does it have `explained`?
     fingerprint: str = ""               # One short word for the model, from `rerankers.engine.encoded.fingerprint`
 
@@ -159,7 +164,8 @@ class TwoTowerRanker(PointwiseRanker):
         "What changes the encoding of a document, by name, in values that JSON can hold"
         return {name: getattr(self, name) for name in self.depends_on}
 
-    def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Iterable[EncodedPart]]:
+    def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str],
+                        call: Call) -> tuple[Encodings, Iterable[EncodedPart]]:
         "`encode_texts` for one call; the documents' encodings may come in several parts, each with its positions"
         asked, told = self.encode_texts(queries, documents, call)
         return asked, [(range(len(documents)), told)]
@@ -176,20 +182,24 @@ class TwoTowerRanker(PointwiseRanker):
     def made_by(self) -> dict[str, Any]:
         "What encoded documents must have been made by to be ranked here; the model's name is for people"
         shown = None if self.fields is None else list(self.fields)
-        return {"model": str(self.model), "encodings": self.kind, "fingerprint": self.fingerprint, "fields": shown, **self.document_settings}
+        return {"model": str(self.model), "encodings": self.kind, "fingerprint": self.fingerprint,
+                "fields": shown, **self.document_settings}
 
     def encode(
         self,
         docs: Any,                      # Documents of any shape that `rank` takes
         *,
-        precision: str = "float32",     # "float32", "float16" or "int8": 4, 2 or 1 bytes a number; weights of words stay in float32
+        # "float32", "float16" or "int8": 4, 2 or 1 bytes a number; weights of words stay in float32
+        precision: str = "float32",
         batch_size: int | None = None,  # Texts a step
         progress: bool | None = None,   # Progress bar
     ) -> EncodedDocuments:
         "Documents with their encodings, to be ranked for any number of queries"
         if precision not in self.precisions:
-            raise InputError(f"precision={precision!r}: {self!r} keeps {', '.join(self.precisions)}. {did_you_mean(str(precision), self.precisions)}")
-        items, call = [plain(d) for d in to_documents(docs)], self._own(self._call(None, batch_size, progress, None))
+            raise InputError(f"precision={precision!r}: {self!r} keeps {', '.join(self.precisions)}. "
+                             f"{did_you_mean(str(precision), self.precisions)}")
+        items, call = ([plain(d) for d in to_documents(docs)],
+                       self._own(self._call(None, batch_size, progress, None)))
         self._full([Task("", items)])
         with naming_documents([Task("", items)], self.view), call.running():
             texts, places = distinct(map(self.view, items))
@@ -205,7 +215,8 @@ class TwoTowerRanker(PointwiseRanker):
 
     def score_pairs(self, pairs: list[Pair], call: Call) -> list[float]:
         "Scores of single pairs; `answer` does it for whole lists"
-        return [(found.scores or [None])[0] or 0.0 for found in self._compared([(query, [text]) for query, text in pairs], call)]
+        return [(found.scores or [None])[0] or 0.0
+                for found in self._compared([(query, [text]) for query, text in pairs], call)]
 
     def _check(self, docs: list[EncodedDocument]) -> None:
         "Raise `InputError` for documents that were encoded otherwise, or changed since"
@@ -221,7 +232,8 @@ class TwoTowerRanker(PointwiseRanker):
         shown = [[d if isinstance(d, EncodedDocument) else self.view(d) for d in t.documents] for t in tasks]
         return self._compared([(readable(t.query), docs) for t, docs in zip(tasks, shown)], call, known)
 
-    def _compared(self, lists: list[CandidateList], call: Call, known: dict[str, Encodings] | None = None) -> list[Ranking]:
+    def _compared(self, lists: list[CandidateList], call: Call,
+                  known: dict[str, Encodings] | None = None) -> list[Ranking]:
         "Encode what is not encoded yet, and let each query meet its documents"
         queries = list(dict.fromkeys(query for query, _ in lists)) if known is None else []
         texts = list(dict.fromkeys(d for _, docs in lists for d in docs if isinstance(d, str)))
@@ -229,10 +241,13 @@ class TwoTowerRanker(PointwiseRanker):
         known = known or (self._asked(queries, call) if asked is None else one_by_one(queries, asked))
         sheets = [ScoreSheet(len(docs)) for _, docs in lists]
         for told, wanted in meetings(lists, texts, parts):
-            for number, (rows, places) in wanted.items(): self._meet(known[lists[number][0]], told, rows, places, sheets[number])
-        return [self._ranking(query, docs, known[query].cut[0], sheet) for (query, docs), sheet in zip(lists, sheets)]
+            for number, (rows, places) in wanted.items():
+                self._meet(known[lists[number][0]], told, rows, places, sheets[number])
+        return [self._ranking(query, docs, known[query].cut[0], sheet)
+                for (query, docs), sheet in zip(lists, sheets)]
 
-    def _meet(self, asked: Encodings, told: Encodings, rows: list[int], places: list[int], sheet: ScoreSheet) -> None:
+    def _meet(self, asked: Encodings, told: Encodings, rows: list[int], places: list[int],
+              sheet: ScoreSheet) -> None:
         "Compare a query with some documents"
         for start in while_wanted(range(0, len(rows), COMPARED)):
             part = slice(start, start + COMPARED)
@@ -244,7 +259,8 @@ class TwoTowerRanker(PointwiseRanker):
         def tell(place: int) -> Any:
             doc = docs[place]
             return self.explained(query, doc if isinstance(doc, str) else self.view(doc), *sheet.homes[place])
-        return replace(self.ranked(sheet.sets), truncated=[cut or lost for lost in sheet.cut], explain=tell if self.explains else None)
+        return replace(self.ranked(sheet.sets), truncated=[cut or lost for lost in sheet.cut],
+                       explain=tell if self.explains else None)
 
 class DenseTowerRanker(TwoTowerRanker):
     "A method with one vector a text"

@@ -43,7 +43,8 @@ class Vectors(Protocol):
 class DenseVectors:
     "One vector a text"
     kind: ClassVar[str] = "dense"
-    values: np.ndarray                  # (texts, dim) float32, float16 or int8; as the model gives them until they are kept
+    # (texts, dim) float32, float16 or int8; as the model gives them until they are kept
+    values: np.ndarray
     scales: np.ndarray | None = None    # (texts,) float32, for int8
 
     def __len__(self) -> int: return len(self.values)
@@ -176,7 +177,8 @@ def read_vectors(
     arrays: Mapping[str, np.ndarray],   # By name, as `arrays()` gave them
 ) -> Vectors:
     "Encodings that were saved; raises `LookupError` or `TypeError` where the arrays are not those of the kind"
-    if "+" not in kind: return KINDS[kind](**{name: np.array(a) if name == "lengths" else a for name, a in arrays.items()})
+    if "+" not in kind:
+        return KINDS[kind](**{name: np.array(a) if name == "lengths" else a for name, a in arrays.items()})
     def own(part: str) -> dict[str, np.ndarray]:
         return {name.partition(".")[2]: array for name, array in arrays.items() if name.partition(".")[0] == part}
     return JointVectors(tuple(read_vectors(part, own(part)) for part in kind.split("+")))

@@ -54,7 +54,7 @@ MUTATIONS = [
              "the last line of a long message says nothing"),
     Mutation(PROGRESS, "sys.stderr.isatty()", "sys.stdout.isatty()", "nbs/engine/03_progress.ipynb tests/test_cli.py", "bars in a log file"),
     Mutation(PROGRESS, "progress is False or (progress is None", "(progress is None", "nbs/engine/03_progress.ipynb", "progress=False shows a bar"),
-    Mutation(ENCODED, "self.made_by, [self.cut[r] for r in rows])", "self.made_by, self.cut)",
+    Mutation(ENCODED, "[self.cut[r] for r in rows])", "self.cut)",
              LATE + " -k 'slice or cut or truncated or encoded or saved'", "a slice says of other documents that they were cut"),
     Mutation(ENCODED, 'for k in made_by if k != "model" and', 'for k in made_by if k not in ("model", "fingerprint") and',
              LATE + " -k 'refused or other or fingerprint or model'", "vectors of another model are ranked"),
