@@ -34,7 +34,7 @@ __all__ = ['PARTS', 'MODES', 'HEADS', 'Encoded', 'ReadM3', 'Query', 'as_query', 
 # %% ../../nbs/backends/bge_m3.ipynb #daa76fe9
 @dataclass(frozen=True)
 class Encoded:
-    "What the model says of some texts: float32 tensors on its device"
+    "The three encodings of some texts, as float32 tensors on the model's device"
     dense: Any      # (texts, hidden), unit vectors
     ids: Any        # (texts, tokens)
     weights: Any    # (texts, tokens), not negative, 0 for special tokens and padding
@@ -46,7 +46,7 @@ class Encoded:
         return Encoded(*(tensor[list(rows)] for tensor in vars(self).values()))
 
 class ReadM3:
-    "What a runtime reads from the transformer's output"
+    "Turns the transformer's output for a batch into the three encodings of each text"
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class ReadM3:
 # %% ../../nbs/backends/bge_m3.ipynb #083f28e5
 @dataclass(frozen=True)
 class Query:
-    "One text to compare others with"
+    "The encodings of one text, without padding, to be compared with other texts"
     dense: Any      # (hidden,)
     ids: Any        # (words,), each once
     weights: Any    # (words,), the largest of each
@@ -80,7 +80,7 @@ def as_query(
     texts: Encoded,     # Some texts
     row: int,           # Which of them
 ) -> Query:
-    "A text without its padding, the largest weight of each of its words"
+    "One text without its padding; each word once, with its largest weight"
     ids, place = texts.ids[row].unique(return_inverse=True)
     weights = texts.weights.new_zeros(len(ids)).scatter_reduce(0, place, texts.weights[row], "amax")
     return Query(texts.dense[row], ids, weights, texts.vectors[row][texts.mask[row]])
@@ -100,7 +100,7 @@ def on_device(
     text: JointVectors,     # One, in the form that can be saved
     device: Any,            # torch.device
 ) -> Query:
-    "A text to compare others with on a device"
+    "One saved text as a `Query` on a device"
     from rerankers.engine.pytorch import torch_module
     words = text["sparse"]
     arrays = (text["dense"].values[0], words.ids, words.weights, text["tokens"][0])
@@ -170,7 +170,7 @@ def load_linear(
         raise ModelLoadError(f"{path.name} is missing in {path.parent}, and without it two of the three "
                              "scores of BGE-M3 would be noise. model_type='biencoder' ranks by the dense "
                              "vectors alone")
-    # the last two: no dictionary, no matrix
+    # AttributeError: the file holds no dictionary; IndexError: the weight is no matrix
     wrong: tuple[type[Exception], ...] = (*load_errors(), EOFError, AttributeError, IndexError)
     try:
         found = torch_module().load(path, map_location="cpu", weights_only=True)
@@ -184,11 +184,11 @@ def load_linear(
     return layer
 
 def open_m3(source: str, options: LoadOptions) -> tuple[TorchRuntime, Any, str]:
-    "The runtime and the tokenizer of a checkpoint, and its fingerprint; raises `ModelLoadError`"
+    "Runtime, tokenizer and fingerprint of a checkpoint; raises `ModelLoadError`"
     from rerankers.engine.pytorch import TorchRuntime, load_config, load_model, load_tokenizer
     config, tokenizer = load_config(source, options), load_tokenizer(source, options)
     folder = checkpoint_folder(source, options, ("*.json", *HEADS))
-    # before the gigabytes
+    # first, so that a missing file is reported before gigabytes of weights are loaded
     heads = [load_linear(folder / name, config.hidden_size, outputs) for name, outputs in HEADS.items()]
     model = load_model(source, "AutoModel", options, config=config)
     known = fingerprint(folder, heads)
@@ -253,11 +253,11 @@ class BGEM3Ranker(TwoTowerRanker):
         model: str,                             # Hub name or folder
         *,
         mode: str = "colbert+sparse+dense",     # The score that ranks, one of `MODES`; results have all of them
-        weights: Sequence[float] = (1, 1, 1),   # Of dense, sparse and colbert in the means
+        weights: Sequence[float] = (1, 1, 1),   # Weights of dense, sparse and colbert in the means
         max_query_length: int | None = None,    # Tokens of a query, 512 by default; the model has room for 8,192
         max_passage_length: int | None = None,  # Tokens of a document, likewise
-        batch_size: int | None = None,          # Texts a step; automatic by default
-        max_tokens: int | None = None,          # Token slots a step; what suits the device by default
+        batch_size: int | None = None,          # Texts in a batch; automatic by default
+        max_tokens: int | None = None,          # Token slots in a batch; what suits the device by default
         **kwargs,                               # See `LoadOptions`
     ):
         from rerankers.engine.tokens import TextEncoder, from_transformers, usable_length
@@ -300,13 +300,13 @@ class BGEM3Ranker(TwoTowerRanker):
 
     def encode_texts(self, queries: Sequence[str], documents: Sequence[str],
                      call: Call) -> tuple[Encodings, Encodings]:
-        "Each text in three ways"
+        "The three encodings of each text, in a form that can be saved"
         return (self.collected(queries, self.query_encoder, call),
                 self.collected(documents, self.document_encoder, call))
 
     def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str],
                         call: Call) -> tuple[Encodings, Iterator[EncodedPart]]:
-        "Queries are kept, documents pass through batch by batch"
+        "All queries at once; documents batch by batch, so that only one batch is in memory"
         return (self.collected(queries, self.query_encoder, call),
                 self.encoded(documents, self.document_encoder, call))
 
@@ -316,6 +316,6 @@ class BGEM3Ranker(TwoTowerRanker):
         return saved_scores(query, documents, rows, self.runtime.device)
 
     def ranked(self, sets: dict[str, np.ndarray]) -> Ranking:
-        "The parts and their means, of which one ranks"
+        "The three scores and their means; the one that `mode` names decides the order"
         found = {name: scores.tolist() for name, scores in score_sets(sets, self.weights).items()}
         return Ranking(found[self.mode], sets=found)

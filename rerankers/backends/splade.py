@@ -38,18 +38,18 @@ def dampen(logits: Any, times: int) -> Any:
     return weights
 
 def strongest_weights(logits: Any, mask: Any, times: int) -> Any:
-    "Each word's weight where it is strongest: (texts, tokens, vocabulary) -> (texts, vocabulary)"
+    "Each word's largest weight over the positions: (texts, tokens, vocabulary) -> (texts, vocabulary)"
     return dampen(logits.masked_fill(~mask.bool().unsqueeze(-1), float("-inf")).amax(dim=1), times)
 
 def summed_weights(logits: Any, mask: Any, times: int) -> Any:
-    "Each word's weights of all positions together: (texts, tokens, vocabulary) -> (texts, vocabulary)"
+    "Each word's weights summed over the positions: (texts, tokens, vocabulary) -> (texts, vocabulary)"
     return (dampen(logits, times) * mask.unsqueeze(-1)).sum(dim=1)
 
 TERM_POOLINGS: dict[str, Callable[[Any, Any, int], Any]] = {"max": strongest_weights, "sum": summed_weights}
 LOGARITHMS = {"relu": 1, "log1p_relu": 2}      # name in the folder -> logarithms
 
 def read_weights(output: Any, inputs: dict[str, Any], pooling: Callable[[Any, Any, int], Any], times: int) -> Any:
-    "What a runtime reads from a masked language model: a row of weights a text"
+    "One row of weights for each text, from the output of a masked language model"
     return pooling(output.logits, inputs["attention_mask"], times)
 
 # %% ../../nbs/backends/splade.ipynb #04d5ab51
@@ -58,7 +58,7 @@ POOLING = ("pooling_strategy", "activation_function", "embedding_dimension", "wo
            "chunk_size")
 
 def pooling_config(path: Path) -> dict[str, Any]:
-    "What a SpladePooling says of itself; raises `ModelLoadError` for a key that is not known"
+    "The configuration of a SpladePooling; raises `ModelLoadError` for a key that is not known"
     found = said_in(path)
     check_keys(found, POOLING, path)
     return found
@@ -66,7 +66,7 @@ def pooling_config(path: Path) -> dict[str, Any]:
 def pooling_reader(
     config: dict[str, Any],     # config.json of a SpladePooling; what it leaves out is as in SPLADE v2
 ) -> Callable[[Any, dict[str, Any]], Any]:
-    "What to read from a model's output; raises `ModelLoadError` for ways that are not known"
+    "The function that reads weights from a model's output; raises `ModelLoadError` for unknown settings"
     strategy, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
     for name, known in ((strategy, TERM_POOLINGS), (activation, LOGARITHMS)):
         if name not in known:
@@ -103,7 +103,7 @@ def encodings(
 STEP_LOGITS = 2**28      # a step: 1 GB in float32
 
 class TermsRuntime:
-    "A runtime's rows as `Terms`"
+    "Wraps a runtime and keeps of each row only the words with a weight, as `Terms`"
     def __init__(
         self,
         full: Runtime,              # Gives (texts, vocabulary)
@@ -227,8 +227,8 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
         document_prompt: str | None = None,     # Before documents; the folder's own by default
         # How many words of each text are kept, those of largest weight; by default the folder's number, mostly all
         max_terms: int | None = None,
-        batch_size: int | None = None,          # Texts a step; automatic by default
-        max_tokens: int | None = None,          # Token slots a step; by default what suits device and vocabulary
+        batch_size: int | None = None,          # Texts in a batch; automatic by default
+        max_tokens: int | None = None,          # Token slots in a batch; by default from device and vocabulary
         **kwargs,                               # See `LoadOptions`
     ):
         from rerankers.engine.hub import checkpoint_folder
@@ -285,7 +285,7 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
         call: Call | None = None,       # What a caller of `rank` wants besides
         kind: str = DOCUMENT_ROLE,      # Their role: a folder may give queries another length than documents
     ) -> dict[str, Terms]:
-        "Distinct texts through the model; prompts are the caller's business"
+        "The words of distinct texts, read by the model; the caller has added the prompts"
         tokens = self.encoders[kind].texts(texts)
         found: list[Any] = self.run_rows(tokens.ids, call, unit="text")
         return {text: terms._replace(cut=cut) for text, terms, cut in zip(texts, found, tokens.cut)}
@@ -309,7 +309,7 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
         text: str,          # A document, or a query where both are read alike
         top_k: int = 10,    # Words
     ) -> dict[str, float]:
-        "The words that the model thinks of, heaviest first, with their weights"
+        "The words that the model gives a text, heaviest first, with their weights"
         if not isinstance(text, str): raise InputError(f"expand wants a text, not a {type(text).__name__}")
         found, tokenizer = self.weigh([text])[text], self.vocabulary.tokenizer
         name = tokenizer.id_to_token if self.vocabulary.fast else tokenizer.convert_ids_to_tokens
