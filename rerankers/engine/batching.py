@@ -49,7 +49,7 @@ class Tokens:
 
     @classmethod
     def of(cls, found: Tokens | Ids) -> Tokens:
-        "From what a method returns; ids alone say that nothing was cut"
+        "`Tokens` from what a method returns; bare ids mean that nothing was cut"
         return found if isinstance(found, Tokens) else cls(found, [False] * len(found["input_ids"]))
 
     @classmethod

@@ -29,7 +29,7 @@ __all__ = ['FIELDS', 'AS_IT_IS', 'VERSION', 'BEFORE', 'PIECE', 'PIECES', 'DESCRI
 FIELDS = tuple(f.name for f in fields(Document))
 
 def plain(doc: Document) -> Document:
-    "A document without what a kind of documents adds to it"
+    "The same document as a plain `Document`, without the fields that a subclass adds"
     return Document(**{name: getattr(doc, name) for name in FIELDS})
 
 @dataclass(repr=False, eq=False)
@@ -87,7 +87,7 @@ class EncodedDocuments(Sequence[EncodedDocument]):
         return cls(*read_store(Path(folder)))
 
 # %% ../../nbs/engine/20_encoded.ipynb #26c8d1ef
-# what JSON gives back unchanged, besides lists, and dictionaries whose keys are strings
+# types that JSON gives back unchanged, besides lists, and dictionaries whose keys are strings
 AS_IT_IS = (str, int, float, bool, type(None))
 
 def changed_part(value: Any, where: str) -> str | None:
@@ -114,7 +114,7 @@ def saved_line(doc: Document, cut: bool) -> str:
 
 # %% ../../nbs/engine/20_encoded.ipynb #48eaf301
 VERSION = 2                     # of the folder's form
-# what a folder of version 1 does not say: it held token vectors
+# what about.json of version 1 leaves out: such a folder always held token vectors
 BEFORE = {"version": VERSION, "kind": "tokens"}
 PIECE, PIECES = 1 << 16, 64     # bytes that are looked at in a place, and places: files up to 4 MiB are read whole
 
@@ -130,7 +130,7 @@ def digest(path: Path) -> str:
     return found.hexdigest()[:16]
 
 def put(path: Path, write: Callable[[Path], Any]) -> str:
-    "Write a file beside its place and move it there; gives its digest"
+    "Write a file under another name, move it into place, and return its digest"
     beside = path.with_name(f".{uuid4().hex}-{path.name}")
     try:
         write(beside)
@@ -140,7 +140,7 @@ def put(path: Path, write: Callable[[Path], Any]) -> str:
     finally: beside.unlink(missing_ok=True)
 
 def write_store(folder: Path, lines: str, vectors: Vectors, made_by: dict[str, Any]) -> None:
-    "All files of a store, `about.json` last; what an earlier save had more is taken away"
+    "Write all files of a store, `about.json` last; files left over from an earlier save are removed"
     import numpy as np
     from rerankers.engine.vectors import ARRAYS
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def write_store(folder: Path, lines: str, vectors: Vectors, made_by: dict[str, A
 
 # %% ../../nbs/engine/20_encoded.ipynb #59fb0412
 def read_about(folder: Path) -> dict[str, Any]:
-    "What a store says of itself; raises `InputError` for a folder that is none, or of another version"
+    "The contents of `about.json`; raises `InputError` for a folder that is no store, or of another version"
     path = folder / "about.json"
     try: about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -224,7 +224,7 @@ def fingerprint(
     paths: Sequence[str] | None = None,     # Of its modules; those in modules.json by default
     described: Sequence[str] = (*DESCRIPTIONS, *READING),   # Files that say what it is and how texts are read
 ) -> str:
-    "One short word for what makes the encodings"
+    "A short digest of everything in a checkpoint that its encodings depend on"
     found = hashlib.sha256()
     for file in model_files(folder, paths, described):
         found.update(f"{file.relative_to(folder)} {digest(file)} ".encode())
@@ -235,12 +235,12 @@ def fingerprint(
 
 # %% ../../nbs/engine/20_encoded.ipynb #5e0c0007
 def check_store(
-    store: EncodedDocuments,    # Somebody's
-    made_by: dict[str, Any],    # What this ranker's would say
+    store: EncodedDocuments,    # The store to check
+    made_by: dict[str, Any],    # The record that a store of this ranker would have
     who: str,                   # The ranker, for the error
 ) -> None:
-    "Raise `InputError` for documents encoded by another model or with other settings; names are not compared"
-    # which a store of ours from before did not say
+    "Raise `InputError` for documents of another model or other settings; the model's name is not compared"
+    # older stores did not record the kind of their encodings
     theirs_by = {"encodings": store.vectors.kind, **store.made_by}
     name = next((k for k in made_by if k != "model" and theirs_by.get(k) != made_by[k]), None)
     if name is None: return

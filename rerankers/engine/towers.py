@@ -30,7 +30,7 @@ QUERY_ROLE, DOCUMENT_ROLE = "query", "document"
 
 @dataclass(frozen=True, eq=False)
 class Encodings:
-    "What a tower makes of some texts"
+    "The encodings of some texts, and which of the texts were cut"
     vectors: Vectors    # One encoding a text
     cut: list[bool]     # Which of the texts were longer than the model reads
 
@@ -47,13 +47,13 @@ Key = TypeVar("Key", bound=Hashable)
 def distinct(
     keys: Iterable[Key],    # Texts, perhaps with what they are
 ) -> tuple[list[Key], list[int]]:
-    "Each of them once, and where each of the given ones is among those"
+    "Every text once, and for each of the given texts its position among those"
     given = list(keys)
     place = {key: i for i, key in enumerate(dict.fromkeys(given))}
     return list(place), [place[key] for key in given]
 
 # %% ../../nbs/engine/21_towers.ipynb #14878354
-# what the model is shown of a document, or one that is encoded already
+# the text of a document as the model is shown it, or an encoded document
 Candidate     = str | EncodedDocument
 CandidateList = tuple[str, list[Candidate]]     # a query and its documents
 EncodedPart   = tuple[Sequence[int], Encodings] # positions of texts, and their encodings
@@ -66,7 +66,7 @@ def add_meeting(
     number: int,        # Of the list that wants it
     place: int,         # Of the document in that list
 ) -> None:
-    "One more document that a query meets"
+    "Note one more document that a query is compared with"
     rows, places = found.setdefault(number, ([], []))
     rows.append(row)
     places.append(place)
@@ -74,7 +74,7 @@ def add_meeting(
 def stored(
     lists: Sequence[CandidateList],     # Of one call
 ) -> Iterator[tuple[Encodings, WantedRows]]:
-    "Each store that a call has documents of, and who wants which of its rows"
+    "Each store that a call has documents of, and which of its rows each list needs"
     found: dict[int, tuple[EncodedDocuments, WantedRows]] = {}
     for number, (_, docs) in enumerate(lists):
         for place, doc in enumerate(docs):
@@ -88,7 +88,7 @@ def meetings(
     texts: Sequence[str],               # Those of them that are encoded now
     parts: Iterable[EncodedPart],       # Their encodings, as they come
 ) -> Iterator[tuple[Encodings, WantedRows]]:
-    "Each source of encodings, and who wants which of its rows"
+    "Each source of encodings, and which of its rows each list needs"
     yield from stored(lists)
     wanted: dict[str, list[tuple[int, int]]] = {}
     for number, (_, docs) in enumerate(lists):
@@ -103,7 +103,7 @@ def meetings(
 # %% ../../nbs/engine/21_towers.ipynb #6f3e4231
 @dataclass(eq=False)
 class ScoreSheet:
-    "What is known of the documents of one query"
+    "Scores, cuts and encodings of the documents of one query"
     size: int                                                   # How many there are
     sets: dict[str, np.ndarray] = field(default_factory=dict)   # Scores by the name of a set
     cut: list[bool] = field(init=False)                         # Which documents were longer than the model reads
@@ -129,7 +129,7 @@ class ScoreSheet:
         if keep: self.homes.update((place, (told.vectors, row)) for place, row in zip(places, rows))
 
 # %% ../../nbs/engine/21_towers.ipynb #425eabd3
-COMPARED = 8192     # documents that are compared before it is asked again whether anybody still waits
+COMPARED = 8192     # documents that are compared between two checks whether the call was cancelled
 
 class TwoTowerRanker(PointwiseRanker):
     "A method that encodes query and document apart and compares the encodings"
@@ -180,7 +180,7 @@ class TwoTowerRanker(PointwiseRanker):
 
     @property
     def made_by(self) -> dict[str, Any]:
-        "What encoded documents must have been made by to be ranked here; the model's name is for people"
+        "What a store must record to be ranked here; the model's name is for error messages and is not compared"
         shown = None if self.fields is None else list(self.fields)
         return {"model": str(self.model), "encodings": self.kind, "fingerprint": self.fingerprint,
                 "fields": shown, **self.document_settings}
@@ -191,7 +191,7 @@ class TwoTowerRanker(PointwiseRanker):
         *,
         # "float32", "float16" or "int8": 4, 2 or 1 bytes a number; weights of words stay in float32
         precision: str = "float32",
-        batch_size: int | None = None,  # Texts a step
+        batch_size: int | None = None,  # Texts in a batch
         progress: bool | None = None,   # Progress bar
     ) -> EncodedDocuments:
         "Documents with their encodings, to be ranked for any number of queries"
@@ -207,7 +207,7 @@ class TwoTowerRanker(PointwiseRanker):
         return EncodedDocuments(items, found.vectors.kept(precision), self.made_by, found.cut)
 
     def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "All documents, or as many of the first as there is time for; either way a query is encoded once"
+        "Rank all documents, or with a deadline as many of the first as fit; a query is encoded once either way"
         self._check([d for t in tasks for d in t.documents if isinstance(d, EncodedDocument)])
         if not call.hurried: return self._judged(tasks, call)
         known = self._asked(list(dict.fromkeys(readable(t.query) for t in tasks)), call)
@@ -219,7 +219,7 @@ class TwoTowerRanker(PointwiseRanker):
                 for found in self._compared([(query, [text]) for query, text in pairs], call)]
 
     def _check(self, docs: list[EncodedDocument]) -> None:
-        "Raise `InputError` for documents that were encoded otherwise, or changed since"
+        "Raise `InputError` for documents that were encoded with other settings, or changed since"
         for store in {id(d.store): d.store for d in docs}.values(): check_store(store, self.made_by, repr(self))
         for doc in docs: check_text(doc, self.view)
 
@@ -234,7 +234,7 @@ class TwoTowerRanker(PointwiseRanker):
 
     def _compared(self, lists: list[CandidateList], call: Call,
                   known: dict[str, Encodings] | None = None) -> list[Ranking]:
-        "Encode what is not encoded yet, and let each query meet its documents"
+        "Encode what is not encoded yet, and compare each query with its documents"
         queries = list(dict.fromkeys(query for query, _ in lists)) if known is None else []
         texts = list(dict.fromkeys(d for _, docs in lists for d in docs if isinstance(d, str)))
         asked, parts = self.encode_in_parts(queries, texts, call) if texts else (None, [])
@@ -255,7 +255,7 @@ class TwoTowerRanker(PointwiseRanker):
         sheet.note(places, rows, told, self.explains)
 
     def _ranking(self, query: str, docs: list[Candidate], cut: bool, sheet: ScoreSheet) -> Ranking:
-        "What is known of one query's documents"
+        "The ranking of one query's documents, from its sheet"
         def tell(place: int) -> Any:
             doc = docs[place]
             return self.explained(query, doc if isinstance(doc, str) else self.view(doc), *sheet.homes[place])
