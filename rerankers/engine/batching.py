@@ -15,13 +15,13 @@ from ..errors import UnusableAnswer
 __all__ = ['MAX_TOKENS', 'Ids', 'Batch', 'token_batches', 'Tokens', 'padded', 'make_batch', 'run_rows']
 
 # %% ../../nbs/engine/04_batching.ipynb #571e55fc
-MAX_TOKENS = 16_384   # token slots a batch on an accelerator
+MAX_TOKENS = 16_384   # token slots in a batch on an accelerator
 
 def token_batches(
     lengths: Sequence[int],             # Tokens of each item
     *,
-    max_tokens: int | None = None,      # Token slots a batch, padding included; None is no bound
-    max_items: int | None = None,       # Items a batch; None is no bound
+    max_tokens: int | None = None,      # Token slots in a batch, padding included; None sets no bound
+    max_items: int | None = None,       # Items in a batch; None sets no bound
     padding: bool = True,               # May items of different lengths share a batch?
 ) -> list[list[int]]:
     "Positions of items, grouped into batches of similar length, longest first"
@@ -62,7 +62,7 @@ class Tokens:
 
 def padded(
     rows: Sequence[Sequence[int]],  # Ids of the batch's items
-    value: int,                     # What stands where an item has ended
+    value: int,                     # The padding value, after the end of an item
     side: str = "right",            # "right" for encoders, "left" where the last position is read
 ) -> np.ndarray:                    # (items, tokens) int64
     "Rows as one rectangular array"
@@ -92,12 +92,12 @@ def run_rows(
     *,
     pad: dict[str, int],                    # Padding value by input name
     side: str = "right",                    # Padding side
-    max_tokens: int | None = MAX_TOKENS,    # Token slots a batch, unless `batch_size` is given
+    max_tokens: int | None = MAX_TOKENS,    # Token slots in a batch, unless `batch_size` is given
     padding: bool = True,                   # May items of different lengths share a batch?
-    batch_size: int | None = None,          # Items a batch, decides alone when given
+    batch_size: int | None = None,          # Items in a batch; when given, it alone decides
     progress: bool | None = None,           # Progress bar
-    unit: str = "pair",                     # What an item is
-) -> list[np.ndarray]:                      # What the model says of each item, in the order of the items
+    unit: str = "pair",                     # What an item is called in the progress bar
+) -> list[np.ndarray]:                      # The model's row for each item, in the order of the items
     "Run a model over all items in length-sorted batches; an item's row may depend on the length of its batch"
     lengths = [len(ids) for ids in tokens["input_ids"]]
     batches = token_batches(lengths, max_tokens=None if batch_size else max_tokens, max_items=batch_size,

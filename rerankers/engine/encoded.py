@@ -36,7 +36,7 @@ def plain(doc: Document) -> Document:
 class EncodedDocument(Document):
     "A document with a place in a store of encodings; copies and pickles are plain documents"
     store: Any = None       # The `EncodedDocuments` that it belongs to
-    row: int = 0            # Its place there
+    row: int = 0            # Its row there
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Document) and vars(plain(self)) == vars(plain(other))
@@ -46,9 +46,9 @@ class EncodedDocument(Document):
 class EncodedDocuments(Sequence[EncodedDocument]):
     "Documents with their encodings: rank them, save them, load them"
     items: list[Document]       # Texts, ids, metadata
-    vectors: Vectors            # Their encodings, one a document
+    vectors: Vectors            # Their encodings, one for each document
     made_by: dict[str, Any]     # The model and its settings for documents
-    cut: Sequence[bool] = ()    # Which documents were longer than the model reads; empty: none
+    cut: Sequence[bool] = ()    # Which documents were longer than the model can read; empty: none
 
     def __post_init__(self) -> None: self.cut = list(self.cut) or [False] * len(self.items)
 
@@ -61,7 +61,7 @@ class EncodedDocuments(Sequence[EncodedDocument]):
     def __getitem__(self, i):
         rows = range(len(self))[i]
         if not isinstance(i, slice):
-            item = self.items[rows]     # keeps its metadata, whatever is done to what is handed out
+            item = self.items[rows]     # a copy is handed out, so that the store's metadata stay as they are
             return EncodedDocument(**{**vars(plain(item)), "metadata": dict(item.metadata)}, store=self, row=rows)
         return EncodedDocuments([self.items[r] for r in rows], self.vectors.pick(rows), self.made_by,
                                 [self.cut[r] for r in rows])
@@ -71,17 +71,17 @@ class EncodedDocuments(Sequence[EncodedDocument]):
 
     def save(
         self,
-        folder: str | Path,     # Where; an earlier save in it is replaced
+        folder: str | Path,     # The folder to write; an earlier save in it is replaced
     ) -> None:
         "Write to a folder, which is made; raises `InputError` for ids or metadata that JSON cannot hold"
-        # before anything is written
+        # all lines are made before anything is written: a document that cannot be saved leaves no files
         lines = "".join(saved_line(doc, cut) + "\n" for doc, cut in zip(self.items, self.cut))
         write_store(Path(folder), lines, self.vectors, self.made_by)
 
     @classmethod
     def load(
         cls,
-        folder: str | Path,     # What `save` was given
+        folder: str | Path,     # The folder that `save` was given
     ) -> EncodedDocuments:
         "Read what `save` wrote, encodings only when needed; `InputError` if a file is missing or of another save"
         return cls(*read_store(Path(folder)))
@@ -113,10 +113,10 @@ def saved_line(doc: Document, cut: bool) -> str:
     return json.dumps({**row, "truncated": True} if cut else row)
 
 # %% ../../nbs/engine/20_encoded.ipynb #48eaf301
-VERSION = 2                     # of the folder's form
+VERSION = 2                     # of the folder's format
 # what about.json of version 1 leaves out: such a folder always held token vectors
 BEFORE = {"version": VERSION, "kind": "tokens"}
-PIECE, PIECES = 1 << 16, 64     # bytes that are looked at in a place, and places: files up to 4 MiB are read whole
+PIECE, PIECES = 1 << 16, 64     # size and number of the pieces that are read: files up to 4 MiB are read whole
 
 def digest(path: Path) -> str:
     "A short digest of a file's size and content; of a large file only pieces are read, so any size costs the same"
@@ -202,13 +202,13 @@ def read_store(folder: Path) -> tuple[list[Document], Vectors, dict[str, Any], l
 
 # %% ../../nbs/engine/20_encoded.ipynb #6a0c1523
 DESCRIPTIONS = ("config.json", "adapter_config.json", "modules.json", "tokenizer.json", "vocab.txt")
-WEIGHTS = ("*.safetensors", "*model*.bin", "*.gguf")    # the first that a folder has are those that are loaded
-# say how texts are read
+WEIGHTS = ("*.safetensors", "*model*.bin", "*.gguf")    # the first of these that a folder has is what is loaded
+# files that say how texts are read
 READING = ("sentence_bert_config.json", "tokenizer_config.json", "chat_template.jinja")
 
 def model_files(
-    folder: Path,                           # The checkpoint's
-    paths: Sequence[str] | None = None,     # Of its modules; those in modules.json by default
+    folder: Path,                           # The folder of the checkpoint
+    paths: Sequence[str] | None = None,     # Paths of its modules; by default those in modules.json
     described: Sequence[str] = DESCRIPTIONS,    # Files that say what it is
 ) -> list[Path]:
     "The files of a checkpoint that its encodings depend on, in a fixed order"
@@ -218,10 +218,10 @@ def model_files(
             for file in (*(place / name for name in described), *found) if file.is_file()]
 
 def fingerprint(
-    folder: Path,                           # The checkpoint's
-    layers: Sequence[Any] = (),             # Torch modules after the transformer, which are looked at whole
+    folder: Path,                           # The folder of the checkpoint
+    layers: Sequence[Any] = (),             # Torch modules after the transformer; all of their weights count
     *,
-    paths: Sequence[str] | None = None,     # Of its modules; those in modules.json by default
+    paths: Sequence[str] | None = None,     # Paths of its modules; by default those in modules.json
     described: Sequence[str] = (*DESCRIPTIONS, *READING),   # Files that say what it is and how texts are read
 ) -> str:
     "A short digest of everything in a checkpoint that its encodings depend on"
@@ -237,7 +237,7 @@ def fingerprint(
 def check_store(
     store: EncodedDocuments,    # The store to check
     made_by: dict[str, Any],    # The record that a store of this ranker would have
-    who: str,                   # The ranker, for the error
+    who: str,                   # The ranker's name, for the error
 ) -> None:
     "Raise `InputError` for documents of another model or other settings; the model's name is not compared"
     # older stores did not record the kind of their encodings
@@ -251,7 +251,7 @@ def check_store(
                      f"again with {who}")
 
 def check_text(
-    doc: EncodedDocument,               # Of somebody's store
+    doc: EncodedDocument,               # A document of the store
     view: Callable[[Document], str],    # What this ranker is shown of a document
 ) -> None:
     "Raise `InputError` for a document whose text is no longer the one that was encoded"

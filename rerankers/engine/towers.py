@@ -31,8 +31,8 @@ QUERY_ROLE, DOCUMENT_ROLE = "query", "document"
 @dataclass(frozen=True, eq=False)
 class Encodings:
     "The encodings of some texts, and which of the texts were cut"
-    vectors: Vectors    # One encoding a text
-    cut: list[bool]     # Which of the texts were longer than the model reads
+    vectors: Vectors    # One encoding for each text
+    cut: list[bool]     # Which of the texts were longer than the model can read
 
     def pick(self, chosen: Sequence[int]) -> Encodings:
         "Of some of the texts, in a new order"
@@ -45,7 +45,7 @@ class Encodings:
 Key = TypeVar("Key", bound=Hashable)
 
 def distinct(
-    keys: Iterable[Key],    # Texts, perhaps with what they are
+    keys: Iterable[Key],    # Texts, or texts with their roles
 ) -> tuple[list[Key], list[int]]:
     "Every text once, and for each of the given texts its position among those"
     given = list(keys)
@@ -57,14 +57,14 @@ def distinct(
 Candidate     = str | EncodedDocument
 CandidateList = tuple[str, list[Candidate]]     # a query and its documents
 EncodedPart   = tuple[Sequence[int], Encodings] # positions of texts, and their encodings
-# number of a list -> rows to compare its query with, and their places there
+# number of a list -> rows to compare its query with, and the places of these documents in the list
 WantedRows    = dict[int, tuple[list[int], list[int]]]
 
 def add_meeting(
-    found: WantedRows,  # Grows
-    row: int,           # Of a source of encodings
-    number: int,        # Of the list that wants it
-    place: int,         # Of the document in that list
+    found: WantedRows,  # Collects the meetings; changed in place
+    row: int,           # The document's row in a source of encodings
+    number: int,        # Number of the list that needs it
+    place: int,         # The document's place in that list
 ) -> None:
     "Note one more document that a query is compared with"
     rows, places = found.setdefault(number, ([], []))
@@ -72,7 +72,7 @@ def add_meeting(
     places.append(place)
 
 def stored(
-    lists: Sequence[CandidateList],     # Of one call
+    lists: Sequence[CandidateList],     # The lists of one call
 ) -> Iterator[tuple[Encodings, WantedRows]]:
     "Each store that a call has documents of, and which of its rows each list needs"
     found: dict[int, tuple[EncodedDocuments, WantedRows]] = {}
@@ -84,9 +84,9 @@ def stored(
     for store, wanted in found.values(): yield Encodings(store.vectors, list(store.cut)), wanted
 
 def meetings(
-    lists: Sequence[CandidateList],     # Of one call
-    texts: Sequence[str],               # Those of them that are encoded now
-    parts: Iterable[EncodedPart],       # Their encodings, as they come
+    lists: Sequence[CandidateList],     # The lists of one call
+    texts: Sequence[str],               # The texts that are encoded during the call
+    parts: Iterable[EncodedPart],       # Their encodings, part by part
 ) -> Iterator[tuple[Encodings, WantedRows]]:
     "Each source of encodings, and which of its rows each list needs"
     yield from stored(lists)
@@ -104,9 +104,9 @@ def meetings(
 @dataclass(eq=False)
 class ScoreSheet:
     "Scores, cuts and encodings of the documents of one query"
-    size: int                                                   # How many there are
+    size: int                                                   # Number of documents
     sets: dict[str, np.ndarray] = field(default_factory=dict)   # Scores by the name of a set
-    cut: list[bool] = field(init=False)                         # Which documents were longer than the model reads
+    cut: list[bool] = field(init=False)                         # Which documents were cut to fit the model
     # Place of a document -> encodings, and its row there
     homes: dict[int, tuple[Any, int]] = field(default_factory=dict)
 
@@ -114,8 +114,8 @@ class ScoreSheet:
 
     def score(
         self,
-        places: Sequence[int],                          # Of some documents
-        scores: np.ndarray | Mapping[str, np.ndarray],  # Theirs, or several sets by name
+        places: Sequence[int],                          # Places of some documents
+        scores: np.ndarray | Mapping[str, np.ndarray],  # Their scores, or several sets by name
     ) -> None:
         "Write scores down; raises `UnusableAnswer` where there are more or fewer than documents"
         import numpy as np
@@ -135,11 +135,12 @@ class TwoTowerRanker(PointwiseRanker):
     "A method that encodes query and document apart and compares the encodings"
     # What its encodings are: "dense", "sparse", "tokens", or several joined by "+"
     kind: ClassVar[str]
-    precisions: ClassVar[tuple[str, ...]] = ("float32", "float16", "int8")     # In which they can be kept
-    # Attributes that change the encoding of a document; they have the names of options
+    # The precisions in which its encodings can be kept
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "float16", "int8")
+    # Attributes that change the encoding of a document; each is named like its option
     depends_on: ClassVar[tuple[str, ...]] = ()
-    explains: ClassVar[bool] = False    # Does it have `explained`?
-    fingerprint: str = ""               # One short word for the model, from `rerankers.engine.encoded.fingerprint`
+    explains: ClassVar[bool] = False    # Does the backend write `explained`?
+    fingerprint: str = ""               # A short digest of the model, from `rerankers.engine.encoded.fingerprint`
 
     @abstractmethod
     def encode_texts(
@@ -155,13 +156,13 @@ class TwoTowerRanker(PointwiseRanker):
         self,
         query: Any,             # Encoding of one query, as `encode_texts` gives it
         documents: Any,         # Encodings of documents, as `encode_texts` gives them or a store keeps them
-        rows: Sequence[int],    # Which of the documents
+        rows: Sequence[int],    # Rows of the documents to compare with
     ) -> np.ndarray | Mapping[str, np.ndarray]:
-        "One score a row, higher is better; or several sets of them by name, for `ranked`"
+        "One score for each row, higher is better; or several sets of scores by name, for `ranked`"
 
     @property
     def document_settings(self) -> dict[str, Any]:
-        "What changes the encoding of a document, by name, in values that JSON can hold"
+        "The settings that change the encoding of a document, by name; values that JSON can hold"
         return {name: getattr(self, name) for name in self.depends_on}
 
     def encode_in_parts(self, queries: Sequence[str], documents: Sequence[str],
@@ -171,7 +172,7 @@ class TwoTowerRanker(PointwiseRanker):
         return asked, [(range(len(documents)), told)]
 
     def ranked(self, sets: dict[str, np.ndarray]) -> Ranking:
-        "A ranking from what `compare` said of all documents; an array without a name is the set \"\""
+        "A ranking from the scores of all documents; an array without a name is the set \"\""
         return Ranking(sets[""].tolist())
 
     def explained(self, query: str, text: str, documents: Any, row: int) -> Any:
@@ -263,17 +264,17 @@ class TwoTowerRanker(PointwiseRanker):
                        explain=tell if self.explains else None)
 
 class DenseTowerRanker(TwoTowerRanker):
-    "A method with one vector a text"
+    "A method with one vector for each text"
     kind = "dense"
     similarity: Callable[[np.ndarray, np.ndarray], np.ndarray]     # (1, dim), (texts, dim) -> (texts,)
 
     def compare(self, query: Any, documents: Any, rows: Sequence[int]) -> np.ndarray:
-        "How similar vectors are"
+        "Similarity of the query's vector and the vectors of documents"
         return self.similarity(query.rows([0]), documents.rows(rows))
 
 def one_by_one(
     texts: Sequence[str],   # Distinct
-    found: Encodings,       # Of them
+    found: Encodings,       # Their encodings
 ) -> dict[str, Encodings]:
     "The encoding of each text by itself"
     return {text: found.pick([i]) for i, text in enumerate(texts)}

@@ -21,29 +21,29 @@ class Vectors(Protocol):
     "Encodings of many texts"
     @property
     def kind(self) -> str:
-        "What they are, in a word"
+        "The name of the kind, one word"
 
     def __len__(self) -> int:
         "Texts"
 
     def pick(self, chosen: Sequence[int]) -> Vectors:
-        "Some of the texts, in a new order"
+        "A selection of the texts, in a new order"
 
     def kept(self, precision: str) -> Vectors:
         "The same in fewer bits; raises `InputError` for an unknown precision"
 
     def arrays(self) -> dict[str, np.ndarray]:
-        "What is saved, by name"
+        "The arrays to save, by name"
 
     def about(self) -> dict[str, Any]:
-        "What is said of it beside the arrays"
+        "Sizes and number format, as saved in about.json beside the arrays"
 
 # %% ../../nbs/engine/19_vectors.ipynb #084f9bc1
 @dataclass(frozen=True, eq=False)
 class DenseVectors:
-    "One vector a text"
+    "One vector for each text"
     kind: ClassVar[str] = "dense"
-    # (texts, dim) float32, float16 or int8; as the model gives them until they are kept
+    # (texts, dim) float32, float16 or int8; other formats, as the model gives them, until `kept`
     values: np.ndarray
     scales: np.ndarray | None = None    # (texts,) float32, for int8
 
@@ -59,7 +59,7 @@ class DenseVectors:
         return exact if found.scales is None else exact * found.scales[:, None]
 
     def pick(self, chosen: Sequence[int]) -> DenseVectors:
-        "Some of the texts, in a new order; neighbours are not copied"
+        "A selection of the texts, in a new order; neighbouring rows are not copied"
         rows = neighbours(chosen) or list(chosen)
         return DenseVectors(self.values[rows], None if self.scales is None else self.scales[rows])
 
@@ -68,11 +68,11 @@ class DenseVectors:
         return DenseVectors(*rounded(self.values, precision))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        "What is saved, by name"
+        "The arrays to save, by name"
         return {"values": self.values, **({} if self.scales is None else {"scales": self.scales})}
 
     def about(self) -> dict[str, Any]:
-        "What is said of it beside the arrays"
+        "Sizes and number format, as saved in about.json beside the arrays"
         return {"dim": self.values.shape[1], "dtype": str(self.values.dtype)}
 
     def __repr__(self) -> str: return f"vectors of {self.values.shape[1]} {self.values.dtype}"
@@ -80,18 +80,18 @@ class DenseVectors:
 # %% ../../nbs/engine/19_vectors.ipynb #d35876af
 @dataclass(frozen=True, eq=False)
 class SparseVectors:
-    "Words that each text gives weight to"
+    "The words that each text gives weight to, all texts in the same arrays"
     kind: ClassVar[str] = "sparse"
-    ids: np.ndarray         # (words of all texts,) their numbers in the vocabulary
+    ids: np.ndarray         # (words of all texts,) ids in the vocabulary
     weights: np.ndarray     # (words of all texts,) float32
-    lengths: np.ndarray     # (texts,) words of each
+    lengths: np.ndarray     # (texts,) number of words of each
 
     @classmethod
     def of(
         cls,
         texts: Sequence[tuple[np.ndarray, np.ndarray]],     # (ids, weights) of each text
     ) -> SparseVectors:
-        "Of texts one by one"
+        "From the words and weights of single texts"
         ids = np.concatenate([np.empty(0, np.int32), *(own for own, _ in texts)])
         weights = np.concatenate([np.empty(0, np.float32), *(own for _, own in texts)])
         return cls(ids.astype(np.int32), weights, np.array([len(own) for own, _ in texts], dtype=np.int64))
@@ -104,7 +104,7 @@ class SparseVectors:
         return np.concatenate([[0], self.lengths.cumsum()])
 
     def pick(self, chosen: Sequence[int]) -> SparseVectors:
-        "Some of the texts, in a new order; neighbours are not copied"
+        "A selection of the texts, in a new order; neighbouring rows are not copied"
         at = text_spans(self.offsets, chosen)
         return SparseVectors(self.ids[at], self.weights[at], self.lengths[list(chosen)])
 
@@ -121,16 +121,16 @@ class SparseVectors:
         return np.bincount(owners, laid[found.ids] * found.weights, minlength=len(found))
 
     def kept(self, precision: str) -> SparseVectors:
-        "The same: weights stay in 32 bits"
+        "The same object: weights stay in 32 bits"
         if check_precision(precision) == "float32": return self
         raise InputError(f"precision={precision!r}: weights of words are kept in float32")
 
     def arrays(self) -> dict[str, np.ndarray]:
-        "What is saved, by name"
+        "The arrays to save, by name"
         return {"ids": self.ids, "weights": self.weights, "lengths": self.lengths}
 
     def about(self) -> dict[str, Any]:
-        "What is said of it beside the arrays"
+        "Sizes and number format, as saved in about.json beside the arrays"
         return {"words": int(self.lengths.sum()), "dtype": str(self.weights.dtype)}
 
     def __repr__(self) -> str: return f"{len(self.ids)} weights of words"
@@ -138,7 +138,7 @@ class SparseVectors:
 # %% ../../nbs/engine/19_vectors.ipynb #2d4d16bc
 @dataclass(frozen=True, eq=False)
 class JointVectors:
-    "Several encodings of the same texts, one of a kind"
+    "Several encodings of the same texts, one of each kind"
     parts: tuple[Vectors, ...]
 
     @property
@@ -150,7 +150,7 @@ class JointVectors:
     def __len__(self) -> int: return len(self.parts[0])
 
     def pick(self, chosen: Sequence[int]) -> JointVectors:
-        "Some of the texts, in a new order"
+        "A selection of the texts, in a new order"
         return JointVectors(tuple(part.pick(chosen) for part in self.parts))
 
     def kept(self, precision: str) -> JointVectors:
@@ -159,24 +159,24 @@ class JointVectors:
         return JointVectors(tuple(p if isinstance(p, SparseVectors) else p.kept(precision) for p in self.parts))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        "What is saved, by kind and name"
+        "The arrays to save, by kind and name"
         return {f"{part.kind}.{name}": array for part in self.parts for name, array in part.arrays().items()}
 
     def about(self) -> dict[str, Any]:
-        "What each part says of itself"
+        "Sizes and number format of each part"
         return {part.kind: part.about() for part in self.parts}
 
     def __repr__(self) -> str: return ", ".join(map(repr, self.parts))
 
 # %% ../../nbs/engine/19_vectors.ipynb #b44c8b7f
 KINDS: dict[str, Any] = {made.kind: made for made in (TokenVectors, DenseVectors, SparseVectors)}
-ARRAYS = ("values", "scales", "lengths", "ids", "weights")      # names that any of them may have
+ARRAYS = ("values", "scales", "lengths", "ids", "weights")      # the names that arrays of any kind may have
 
 def read_vectors(
-    kind: str,                          # What they are
+    kind: str,                          # The kind that was saved
     arrays: Mapping[str, np.ndarray],   # By name, as `arrays()` gave them
 ) -> Vectors:
-    "Encodings that were saved; raises `LookupError` or `TypeError` where the arrays are not those of the kind"
+    "Saved encodings, from their arrays; raises `LookupError` or `TypeError` if these do not fit the kind"
     if "+" not in kind:
         return KINDS[kind](**{name: np.array(a) if name == "lengths" else a for name, a in arrays.items()})
     def own(part: str) -> dict[str, np.ndarray]:
