@@ -183,6 +183,7 @@ def load_linear(
         raise ModelLoadError(f"{path} does not belong to this model, which wants {wanted}: the file holds {layer}")
     return layer
 
+# %% ../../nbs/backends/bge_m3.ipynb #5508d88c
 def open_m3(source: str, options: LoadOptions) -> tuple[TorchRuntime, Any, str]:
     "Runtime, tokenizer and fingerprint of a checkpoint; raises `ModelLoadError`"
     from rerankers.engine.pytorch import TorchRuntime, load_config, load_model, load_tokenizer
@@ -196,6 +197,7 @@ def open_m3(source: str, options: LoadOptions) -> tuple[TorchRuntime, Any, str]:
     special = (tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
     return TorchRuntime(model, ReadM3(sparse, colbert, [i for i in special if i is not None])), tokenizer, known
 
+# %% ../../nbs/backends/bge_m3.ipynb #b7c62734
 def text_length(
     name: str,              # Of the argument, for the error
     wanted: int | None,     # What the caller asks for

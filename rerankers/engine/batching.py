@@ -60,6 +60,7 @@ class Tokens:
 
     def __getitem__(self, name: str) -> list[list[int]]: return self.ids[name]
 
+# %% ../../nbs/engine/04_batching.ipynb #c03c9928
 def padded(
     rows: Sequence[Sequence[int]],  # Ids of the batch's items
     value: int,                     # The padding value, after the end of an item

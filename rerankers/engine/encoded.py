@@ -42,6 +42,7 @@ class EncodedDocument(Document):
         return isinstance(other, Document) and vars(plain(self)) == vars(plain(other))
     def __reduce__(self): return Document, tuple(getattr(self, name) for name in FIELDS)
 
+# %% ../../nbs/engine/20_encoded.ipynb #3178a09e
 @dataclass(eq=False)
 class EncodedDocuments(Sequence[EncodedDocument]):
     "Documents with their encodings: rank them, save them, load them"

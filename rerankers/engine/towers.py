@@ -83,6 +83,7 @@ def stored(
             add_meeting(wanted, doc.row, number, place)
     for store, wanted in found.values(): yield Encodings(store.vectors, list(store.cut)), wanted
 
+# %% ../../nbs/engine/21_towers.ipynb #a99a806d
 def meetings(
     lists: Sequence[CandidateList],     # The lists of one call
     texts: Sequence[str],               # The texts that are encoded during the call
