@@ -48,12 +48,14 @@ def manhattan(q: np.ndarray, d: np.ndarray) -> np.ndarray:
     "Minus the sum of absolute differences of rows"
     return -abs(q - d).sum(-1)
 
+# (pairs, dim), (pairs, dim) -> (pairs,)
 SIMILARITIES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "cosine": cosine, "dot": dot, "euclidean": euclidean, "manhattan": manhattan}   # (pairs, dim), (pairs, dim) -> (pairs,)
+    "cosine": cosine, "dot": dot, "euclidean": euclidean, "manhattan": manhattan}
 
 def pick_similarity(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     "A similarity by its name; raises `InputError`"
-    if name not in SIMILARITIES: raise InputError(f"similarity={name!r} is unknown. {did_you_mean(name, SIMILARITIES)}")
+    if name not in SIMILARITIES:
+        raise InputError(f"similarity={name!r} is unknown. {did_you_mean(name, SIMILARITIES)}")
     return SIMILARITIES[name]
 
 # %% ../../nbs/backends/biencoder.ipynb #716cc7e3
@@ -62,7 +64,8 @@ def saved_prompts(
 ) -> tuple[str, str]:
     "What to put before a query and before a document"
     prompts = st_config.get("prompts") or {}
-    return prompts.get("query") or "", next((prompts[k] for k in ("document", "passage", "corpus") if prompts.get(k)), "")
+    return (prompts.get("query") or "",
+            next((prompts[k] for k in ("document", "passage", "corpus") if prompts.get(k)), ""))
 
 def pick_prompts(
     st_config: dict[str, Any],  # config_sentence_transformers.json
@@ -82,13 +85,15 @@ def pooled_rows(
     return [[-1] * min(n, len(row)) + [1] * max(len(row) - n, 0) for row, n in zip(ids, lengths)]
 
 # %% ../../nbs/backends/biencoder.ipynb #5c91ab07
-LATE = ("ColBERT", "MultiVectorEncoder")    # types in config_sentence_transformers.json of models with a vector for each token
+# types in config_sentence_transformers.json of models with a vector for each token
+LATE = ("ColBERT", "MultiVectorEncoder")
 
 def check_single(folder: Path) -> None:
     "Raise `ModelLoadError` for a model whose vectors are not one a text: pooled they would rank, and badly"
     said = (read_json(folder / "config_sentence_transformers.json") or {}).get("model_type")
     if said in LATE or any(kind == "MultiVectorMask" for kind, _ in read_modules(folder)):
-        raise ModelLoadError(f"{folder} is a late-interaction model ({said or 'MultiVectorMask'}), a vector for each token: load it with model_type='colbert'")
+        raise ModelLoadError(f"{folder} is a late-interaction model ({said or 'MultiVectorMask'}), a vector "
+                             "for each token: load it with model_type='colbert'")
 
 # %% ../../nbs/backends/biencoder.ipynb #b1e0a002
 def text_encoders(
@@ -104,9 +109,11 @@ def text_encoders(
     vocabulary = settings.fit(from_transformers(tokenizer, model))
     usable = usable_length(model.config.to_dict(), vocabulary.room)
     def make(length: int | None, system: str) -> TextEncoder | MessageEncoder:
-        if settings.message: return MessageEncoder(tokenizer, settings, length, system=system, roles=("user",), model=model)
+        if settings.message:
+            return MessageEncoder(tokenizer, settings, length, system=system, roles=("user",), model=model)
         return TextEncoder(vocabulary, length)
-    wanted = {kind: (fitting_length(max_length, usable, settings.usual(vocabulary.limit, kind)), prompt if settings.message else "")
+    wanted = {kind: (fitting_length(max_length, usable, settings.usual(vocabulary.limit, kind)),
+                     prompt if settings.message else "")
               for kind, prompt in zip((QUERY_ROLE, DOCUMENT_ROLE, ""), (*prompts, ""))}
     made = {want: make(*want) for want in dict.fromkeys(wanted.values())}
     return {kind: made[want] for kind, want in wanted.items()}
@@ -115,9 +122,11 @@ def text_encoders(
 class BiEncoderRanker(LocalModel, DenseTowerRanker):
     "Embedding models by the similarity of their vectors (Reimers and Gurevych, 2019, arXiv 1908.10084)"
     words    = ("biencoder", "bi-encoder")
-    defaults = {"en": "sentence-transformers/all-MiniLM-L6-v2", "other": "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"}
-    claims   = Claims(st_types=("SentenceTransformer",), modules=("Pooling",),
-                      names=("sentence-transformers/*", "*/e5-*", "*/multilingual-e5-*", "*/bge-small-*", "*/bge-base-*", "*/bge-large-*", "*embed*"))
+    defaults = {"en": "sentence-transformers/all-MiniLM-L6-v2",
+                "other": "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"}
+    claims = Claims(st_types=("SentenceTransformer",), modules=("Pooling",),
+                    names=("sentence-transformers/*", "*/e5-*", "*/multilingual-e5-*", "*/bge-small-*",
+                           "*/bge-base-*", "*/bge-large-*", "*embed*"))
     requires = {"transformers": ("torch", "transformers", "numpy")}
     depends_on = ("document_prompt", "max_length", "truncate_dim")
 
@@ -129,8 +138,8 @@ class BiEncoderRanker(LocalModel, DenseTowerRanker):
         max_length: int | None = None,          # Tokens a text; the folder's own limit by default
         query_prompt: str | None = None,        # Before queries; the folder's own by default
         document_prompt: str | None = None,     # Before documents; the folder's own by default
-        similarity: str | None = None,          # "cosine", "dot", "euclidean", "manhattan"; the folder's own by default
-        truncate_dim: int | None = None,        # Numbers to keep of each vector (Matryoshka); the folder's own by default, else all
+        similarity: str | None = None,          # A name in `SIMILARITIES`; the folder's own by default
+        truncate_dim: int | None = None,        # Numbers to keep of each vector; by default the folder's, or all
         batch_size: int | None = None,          # Texts a step; automatic by default
         max_tokens: int | None = None,          # Token slots a step; what suits the device by default
         **kwargs,                               # See `LoadOptions`
@@ -146,14 +155,19 @@ class BiEncoderRanker(LocalModel, DenseTowerRanker):
         head = load_head(folder, settings)
         self.runtime, _ = open_trunk(model, head, settings, options, path)
         tokenizer = load_tokenizer(model, settings.options(options), path)
-        self.model, self.batch_size, self.max_tokens = model, check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
+        self.model, self.batch_size, self.max_tokens = (model, check_positive("batch_size", batch_size),
+                                                        check_positive("max_tokens", max_tokens))
         self.query_prompt, self.document_prompt = pick_prompts(st_config, query_prompt, document_prompt)
-        self.truncate_dim = check_positive("truncate_dim", st_config.get("truncate_dim") if truncate_dim is None else truncate_dim)
-        self.include_prompt, self.special = head.include_prompt or settings.message is not None, frozenset(tokenizer.all_special_ids)
+        self.truncate_dim = check_positive(
+            "truncate_dim", st_config.get("truncate_dim") if truncate_dim is None else truncate_dim)
+        self.include_prompt, self.special = (head.include_prompt or settings.message is not None,
+                                             frozenset(tokenizer.all_special_ids))
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
-        self.encoders = text_encoders(tokenizer, settings, self.runtime.model, max_length, (self.query_prompt, self.document_prompt))
+        self.encoders = text_encoders(tokenizer, settings, self.runtime.model, max_length,
+                                      (self.query_prompt, self.document_prompt))
         self.before = ("", "") if settings.message else (self.query_prompt, self.document_prompt)
-        self.pad, self.side = self.encoders[QUERY_ROLE].vocabulary.pad, "right"      # pooled by the mask; few models take the left
+        # pooling follows the attention mask, so either side would do; few models accept padding on the left
+        self.pad, self.side = self.encoders[QUERY_ROLE].vocabulary.pad, "right"
         self.max_length, self.fingerprint = self.encoders[DOCUMENT_ROLE].max_length, fingerprint(folder)
 
     def prompt_length(self, prompt: str, kind: str) -> int:
@@ -162,29 +176,45 @@ class BiEncoderRanker(LocalModel, DenseTowerRanker):
         return len(ids) - (bool(ids) and ids[-1] in self.special)
 
     def tokens(self, texts: Sequence[str], prompts: Sequence[str], kind: str = "") -> Tokens:
-        "Token ids of each text after its prompt, and which of them are pooled where that is not all; `kind` as in `embed`"
+        "Token ids of prompts and texts, and which of them are pooled where not all are; `kind` as in `embed`"
         made = self.encoders[kind].texts([prompt + text for prompt, text in zip(prompts, texts)])
         if self.include_prompt: return made
         from rerankers.engine.batching import Tokens
         from rerankers.engine.modules import UNPOOLED
         lengths = {prompt: self.prompt_length(prompt, kind) for prompt in dict.fromkeys(prompts)}
-        return Tokens({**made.ids, UNPOOLED: pooled_rows(made["input_ids"], [lengths[p] for p in prompts])}, made.cut)
+        return Tokens({**made.ids, UNPOOLED: pooled_rows(made["input_ids"], [lengths[p] for p in prompts])},
+                      made.cut)
 
     def vectors(self, tokens: Tokens, call: Call) -> np.ndarray:
         "A vector for each text, cut to `truncate_dim`"
-        return self.run(tokens.ids, call, unit="text")[:, :self.truncate_dim]                                                  # (texts, dim)
+        return self.run(tokens.ids, call, unit="text")[:, :self.truncate_dim]       # (texts, dim)
 
-    def embed(self, texts: Sequence[str], *, prompt: str = "", kind: str = "", batch_size: int | None = None, progress: bool | None = None) -> np.ndarray:
-        "Texts as vectors, (texts, dim); prompt and `kind` ('query', 'document', or neither) are the caller's business"
+    def embed(
+        self,
+        texts: Sequence[str],           # Without their prompt
+        *,
+        prompt: str = "",               # Put before each text
+        kind: str = "",                 # Read as a "query" or a "document"? "" for neither
+        batch_size: int | None = None,  # Texts a step
+        progress: bool | None = None,   # Progress bar
+    ) -> np.ndarray:                    # (texts, dim)
+        "A vector for each text"
         return self.vectors(self.tokens(texts, [prompt] * len(texts), kind), Call(batch_size, progress))
 
-    def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
+    def encode_texts(
+        self, queries: Sequence[str], documents: Sequence[str], call: Call,
+    ) -> tuple[Encodings, Encodings]:
         "A vector for each text, all of them from one run"
         from rerankers.engine.batching import Tokens
         from rerankers.engine.vectors import DenseVectors
-        kinds = (QUERY_ROLE, DOCUMENT_ROLE) if self.encoders[QUERY_ROLE] is not self.encoders[DOCUMENT_ROLE] else ("", "")
-        sides, places = distinct([(kind, prompt, text) for kind, prompt, texts in zip(kinds, self.before, (queries, documents)) for text in texts])
-        groups = [[side for side in sides if side[0] == kind] for kind in dict.fromkeys(kinds)]     # in the order of `sides`
-        tokens = Tokens.joined([self.tokens([text for _, _, text in group], [prompt for _, prompt, _ in group], kind)
+        kinds = ((QUERY_ROLE, DOCUMENT_ROLE) if self.encoders[QUERY_ROLE] is not self.encoders[DOCUMENT_ROLE]
+                 else ("", ""))
+        sides, places = distinct([(kind, prompt, text)
+                                  for kind, prompt, texts in zip(kinds, self.before, (queries, documents))
+                                  for text in texts])
+        # in the order of `sides`
+        groups = [[side for side in sides if side[0] == kind] for kind in dict.fromkeys(kinds)]
+        tokens = Tokens.joined([self.tokens([text for _, _, text in group],
+                                            [prompt for _, prompt, _ in group], kind)
                                 for kind, group in zip(dict.fromkeys(kinds), groups)])
         return Encodings(DenseVectors(self.vectors(tokens, call)), tokens.cut).pick(places).split(len(queries))

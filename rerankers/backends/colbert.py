@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
 from ..calls import Call
-from .colbert_files import (MAIN_WEIGHTS, LateSettings, bounded, in_and_out, load_projection, native_config, overridden, read_settings,
+from .colbert_files import (MAIN_WEIGHTS, LateSettings, bounded, in_and_out,
+                                              load_projection, native_config, overridden, read_settings,
                                               transformer_settings)
 from ..text import readable
 from ..engine.encoded import DESCRIPTIONS, EncodedDocuments as EncodedDocuments, fingerprint
@@ -57,15 +58,20 @@ class LateEncoder:
         trunk: Any = None,          # The torch model that reads the tokens
     ):
         from rerankers.engine.tokens import TextEncoder, from_transformers
-        marker, self.prompt = (settings.query_marker, settings.query_prompt) if query else (settings.document_marker, settings.document_prompt)
+        marker, self.prompt = ((settings.query_marker, settings.query_prompt) if query
+                               else (settings.document_marker, settings.document_prompt))
         known = known_marker(tokenizer, marker)
         self.marker = known_id(tokenizer, known) if known and settings.inserted else None
         self.prefix, self.strip = "" if self.marker is not None else marker, settings.strip
-        length = (settings.expansion if settings.fixed and settings.expansion else settings.query_length) if query else settings.document_length
-        self.encoder = TextEncoder(from_transformers(tokenizer, trunk), None if length is None else max(length - (self.marker is not None), 1))
-        self.fill_to, self.attend, self.fill_scores = settings.expansion if query else None, settings.attend, settings.fill_scores
+        length = ((settings.expansion if settings.fixed and settings.expansion else settings.query_length)
+                  if query else settings.document_length)
+        self.encoder = TextEncoder(from_transformers(tokenizer, trunk),
+                                   None if length is None else max(length - (self.marker is not None), 1))
+        self.fill_to, self.attend, self.fill_scores = (settings.expansion if query else None, settings.attend,
+                                                       settings.fill_scores)
         self.filling = filling_id(tokenizer, settings.filling) if self.fill_to else 0
-        self.skipped = skipped_ids(tokenizer, settings) if (settings.skip_queries if query else settings.skip_documents) else frozenset()
+        self.skipped = (skipped_ids(tokenizer, settings)
+                        if (settings.skip_queries if query else settings.skip_documents) else frozenset())
         self.only = frozenset(() if query else settings.only)
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tokens, list[list[bool]]]:
@@ -77,12 +83,15 @@ class LateEncoder:
         found = {"input_ids": [ids + [self.filling] * n for ids, n in zip(rows, more)],
                  "attention_mask": [[1] * len(ids) + [int(self.attend)] * n for ids, n in zip(rows, more)]}
         if "token_type_ids" in made.ids: found["token_type_ids"] = [[0] * len(ids) for ids in found["input_ids"]]
-        scored = [[self._counts(i) for i in ids] + [self.fill_scores and self._counts(self.filling)] * n for ids, n in zip(rows, more)]
+        scored = [[self._counts(i) for i in ids] + [self.fill_scores and self._counts(self.filling)] * n
+                  for ids, n in zip(rows, more)]
         return Tokens(found, made.cut), scored
 
-    def _prompted(self, text: str) -> str: return (self.prompt + text).strip() if self.strip else self.prompt + text
+    def _prompted(self, text: str) -> str:
+        return (self.prompt + text).strip() if self.strip else self.prompt + text
     def _counts(self, i: int) -> bool: return i not in self.skipped and (not self.only or i in self.only)
-    def _marked(self, ids: list[int]) -> list[int]: return ids if self.marker is None else [*ids[:1], self.marker, *ids[1:]]
+    def _marked(self, ids: list[int]) -> list[int]:
+        return ids if self.marker is None else [*ids[:1], self.marker, *ids[1:]]
 
 def known_id(tokenizer: Any, word: str) -> int | None:
     "The id of a token, None when the vocabulary does not have it"
@@ -94,15 +103,17 @@ def known_marker(tokenizer: Any, marker: str) -> str | None:
     return next((m for m in (marker, marker.strip()) if m and known_id(tokenizer, m) is not None), None)
 
 def check_markers(folder: Path, settings: LateSettings, tokenizer: Any, own: set[str]) -> None:
-    "Raise `ModelLoadError` where a marker of the folder's, not the caller's `own`, is meant as a token and is none"
+    "Raise `ModelLoadError` where a marker that the folder names, not the caller (`own`), is no token"
     for name, option in (("query_marker", "query_prefix"), ("document_marker", "document_prefix")):
         marker = getattr(settings, name)
         if settings.inserted and marker and name not in own and not known_marker(tokenizer, marker):
-            raise ModelLoadError(f"{folder}: its files name the marker {marker!r}, which is not in its vocabulary; {option}= names another, '' none")
+            raise ModelLoadError(f"{folder}: its files name the marker {marker!r}, which is not in its "
+                                 f"vocabulary; {option}= names another, '' none")
 
 def skipped_ids(tokenizer: Any, settings: LateSettings) -> frozenset[int]:
     "Ids of the tokens of the skiplist, without the unknown token"
-    if not settings.skip_pieces: return frozenset(i for word in settings.skiplist if (i := known_id(tokenizer, word)) is not None)
+    if not settings.skip_pieces:
+        return frozenset(i for word in settings.skiplist if (i := known_id(tokenizer, word)) is not None)
     pieces = [tokenizer.encode(word, add_special_tokens=False)[:1] for word in settings.skiplist]
     return frozenset(i for piece in pieces for i in piece if i != tokenizer.unk_token_id)
 
@@ -110,9 +121,11 @@ def filling_id(tokenizer: Any, token: str | None) -> int:
     "What fills a query up; raises `ModelLoadError` for a token that the vocabulary does not have"
     if token is not None:
         found = known_id(tokenizer, token)
-        if found is None: raise ModelLoadError(f"queries are filled with {token!r}, which is not in the vocabulary")
+        if found is None:
+            raise ModelLoadError(f"queries are filled with {token!r}, which is not in the vocabulary")
         return found
-    return next(i for i in (tokenizer.mask_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0) if i is not None)
+    return next(i for i in (tokenizer.mask_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
+                if i is not None)
 
 # %% ../../nbs/backends/colbert.ipynb #3718f737
 @dataclass(frozen=True, eq=False)
@@ -134,28 +147,31 @@ class TokenMatrix:
     def best(self) -> list[tuple[str, str, float]]:
         "For each query token its best match and their similarity"
         if not self.document: return []
-        return [(q, self.document[i], float(row[i])) for q, row in zip(self.query, self.similarities) for i in [int(row.argmax())]]
+        return [(q, self.document[i], float(row[i]))
+                for q, row in zip(self.query, self.similarities) for i in [int(row.argmax())]]
 
 # %% ../../nbs/backends/colbert.ipynb #5726c570
-MADE_BY = ("document_marker", "inserted", "document_prompt", "document_length", "skiplist", "skip_pieces", "skip_documents", "only", "lower", "strip")
+MADE_BY = ("document_marker", "inserted", "document_prompt", "document_length", "skiplist", "skip_pieces",
+           "skip_documents", "only", "lower", "strip")
 
 class ColBERTRanker(LocalModel, TwoTowerRanker):
-    "Late interaction with any trunk (Khattab and Zaharia, 2020, arXiv 2004.12832; github.com/stanford-futuredata/ColBERT, github.com/lightonai/pylate)"
+    "Late interaction with any transformer (ColBERT, Khattab and Zaharia, 2020, arXiv 2004.12832; PyLate)"
     words    = ("colbert", "late-interaction", "pylate")
     defaults = {"en": "lightonai/LateOn", "ja": "bclavie/JaColBERTv2", "other": "lightonai/mLateOn"}
-    claims   = Claims(files=("artifact.metadata",), st_types=("ColBERT", "MultiVectorEncoder"), modules=("MultiVectorMask",), architectures=("HF_ColBERT",),
-                      names=("*colbert*", "*lateon*", "*-embed-*-late-*", "*uibk-embedding*", "*kure-v2*"))
+    claims = Claims(files=("artifact.metadata",), st_types=("ColBERT", "MultiVectorEncoder"),
+                    modules=("MultiVectorMask",), architectures=("HF_ColBERT",),
+                    names=("*colbert*", "*lateon*", "*-embed-*-late-*", "*uibk-embedding*", "*kure-v2*"))
     requires = {"transformers": ("torch", "transformers", "numpy")}
     kind, explains = "tokens", True
 
     @delegates(LoadOptions)
     def __init__(
         self,
-        model: str,                                 # Hub name or folder, in Stanford's, PyLate's or sentence-transformers' format
+        model: str,                                 # Hub name or folder, in any of the three formats
         *,
         query_length: int | None = None,            # Tokens of a query; the checkpoint's own by default
         document_length: int | None = None,         # Tokens of a document, likewise
-        do_query_expansion: bool | None = None,     # Fill queries up with mask tokens? The checkpoint's own habit by default
+        do_query_expansion: bool | None = None,     # Fill queries up with masks? As the folder says by default
         attend_to_expansion_tokens: bool | None = None,     # Do other tokens see the filling? Likewise
         query_prefix: str | None = None,            # Marker of queries, likewise
         document_prefix: str | None = None,         # Marker of documents, likewise
@@ -164,7 +180,7 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
         skiplist: Sequence[str] | None = None,      # Tokens of documents that are not scored, likewise
         strip: bool | None = None,                  # Drop blanks around texts, likewise
         mean: bool | None = None,                   # Divide the sum by the number of query tokens, likewise
-        projection: bool = True,                    # Use the checkpoint's projection; False compares the trunk's own vectors
+        projection: bool = True,                    # Use the projection; False compares the trunk's own vectors
         block: int | None = None,                   # Document tokens that MaxSim looks at together; bounds memory
         batch_size: int | None = None,              # Texts a step; automatic by default
         max_tokens: int | None = None,              # Token slots a step; what suits the device by default
@@ -175,13 +191,17 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
     ):
         from rerankers.engine.maxsim import BLOCK
         options = LoadOptions(**kwargs)
-        lengths = {name: check_positive(name, n) for name, n in (("query_length", query_length), ("document_length", document_length))}
+        lengths = {name: check_positive(name, n)
+                   for name, n in (("query_length", query_length), ("document_length", document_length))}
         skipped = one_of("skiplist", skiplist, "skiplist_words", skiplist_words)
-        given = {**lengths, "attend": attend_to_expansion_tokens, "query_marker": one_of("query_prefix", query_prefix, "query_token", query_token),
-                 "document_marker": one_of("document_prefix", document_prefix, "document_token", document_token), "query_prompt": query_prompt,
-                 "document_prompt": document_prompt, "strip": strip, "mean": mean, **skiplist_given(skipped)}
+        given = {**lengths, "attend": attend_to_expansion_tokens,
+                 "query_marker": one_of("query_prefix", query_prefix, "query_token", query_token),
+                 "document_marker": one_of("document_prefix", document_prefix, "document_token", document_token),
+                 "query_prompt": query_prompt, "document_prompt": document_prompt,
+                 "strip": strip, "mean": mean, **skiplist_given(skipped)}
         self.model, self.block, self.projection = str(model), check_positive("block", block) or BLOCK, projection
-        self.batch_size, self.max_tokens = check_positive("batch_size", batch_size), check_positive("max_tokens", max_tokens)
+        self.batch_size, self.max_tokens = (check_positive("batch_size", batch_size),
+                                            check_positive("max_tokens", max_tokens))
         self.open(options, {k: v for k, v in given.items() if v is not None}, do_query_expansion)
 
     def open(self, options: LoadOptions, given: dict[str, Any], expand: bool | None) -> None:
@@ -191,12 +211,14 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
         folder = checkpoint_folder(self.model, options, (*SMALL_FILES, "artifact.metadata"))
         settings, path = read_settings(folder), dict(read_modules(folder)).get("Transformer", "")
         options = transformer_settings(folder).options(options)
-        trunk = load_model(self.model, "AutoModel", options, config=native_config(folder / path, options.trust_remote_code), subfolder=path)
+        trunk = load_model(self.model, "AutoModel", options,
+                           config=native_config(folder / path, options.trust_remote_code), subfolder=path)
         tokenizer = load_tokenizer(self.model, options, path)
         check_markers(folder, settings, tokenizer, set(given))
         vocabulary = from_transformers(tokenizer, trunk)
         limits = vocabulary.limit, usable_length(trunk.config.to_dict(), vocabulary.room)
-        self.settings = bounded(overridden(settings, given, expand), *limits, {k: given.get(k) for k in ("query_length", "document_length")})
+        self.settings = bounded(overridden(settings, given, expand), *limits,
+                                {k: given.get(k) for k in ("query_length", "document_length")})
         if self.settings.lower: lower_first(tokenizer.backend_tokenizer)
         self.tokenizer, self.pad = tokenizer, {"input_ids": tokenizer.pad_token_id or 0}
         self.queries, self.documents = (LateEncoder(tokenizer, self.settings, q, trunk) for q in (True, False))
@@ -205,11 +227,14 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
     def attach(self, folder: Path, trunk: Any, options: LoadOptions) -> None:
         "Put the projection on the trunk"
         from rerankers.engine.pytorch import TorchRuntime
-        whole = folder if read_modules(folder) else checkpoint_folder(self.model, options, (*SMALL_FILES, "artifact.metadata", *MAIN_WEIGHTS))
+        whole = (folder if read_modules(folder) else
+                 checkpoint_folder(self.model, options, (*SMALL_FILES, "artifact.metadata", *MAIN_WEIGHTS)))
         layers = [layer for _, layer in load_projection(whole, trunk.config.hidden_size, self.projection)]
         self.fingerprint = fingerprint(whole, layers, described=DESCRIPTIONS)
-        self.dim = next((s for s in (in_and_out(layer)[1] for layer in layers[::-1]) if s), trunk.config.hidden_size)
-        self.runtime: Any = TorchRuntime(trunk, ReadTokens([layer.to(trunk.device) if hasattr(layer, "to") else layer for layer in layers]))
+        self.dim = next((s for s in (in_and_out(layer)[1] for layer in layers[::-1]) if s),
+                        trunk.config.hidden_size)
+        self.runtime: Any = TorchRuntime(trunk, ReadTokens([
+            layer.to(trunk.device) if hasattr(layer, "to") else layer for layer in layers]))
 
     @property
     def document_settings(self) -> dict[str, Any]:
@@ -222,17 +247,24 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
         "What encoded documents must have been made by; without its projection a model is another"
         return {"model": self.model, "projection": self.projection, "dim": self.dim, **super().made_by}
 
-    def vectors(self, texts: Sequence[str], encoder: LateEncoder, call: Call) -> tuple[list[np.ndarray], list[bool]]:
+    def vectors(
+        self, texts: Sequence[str], encoder: LateEncoder, call: Call,
+    ) -> tuple[list[np.ndarray], list[bool]]:
         "Vectors of the tokens that count, (tokens, dim) a text, and which texts were cut"
         import numpy as np
         tokens, scored = encoder(texts)
-        full = [i for i, ids in enumerate(tokens["input_ids"]) if ids]      # a text may have no token, where the tokenizer adds none
+        # a text may have no token, where the tokenizer adds none
+        full = [i for i, ids in enumerate(tokens["input_ids"]) if ids]
         made = self.run_rows({name: [ids[i] for i in full] for name, ids in tokens.ids.items()}, call, unit="text")
         found = [np.empty((0, self.dim), dtype=np.float32)] * len(texts)
-        for i, row in zip(full, made): found[i] = np.ascontiguousarray(row[:len(scored[i])][scored[i]])     # (tokens and padding, dim) -> (tokens, dim)
+        for i, row in zip(full, made):
+            # (tokens and padding, dim) -> (tokens, dim)
+            found[i] = np.ascontiguousarray(row[:len(scored[i])][scored[i]])
         return found, tokens.cut
 
-    def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
+    def encode_texts(
+        self, queries: Sequence[str], documents: Sequence[str], call: Call,
+    ) -> tuple[Encodings, Encodings]:
         "Vectors of the tokens of each text"
         from rerankers.engine.maxsim import TokenVectors
         sides = self.vectors(queries, self.queries, call), self.vectors(documents, self.documents, call)
@@ -242,7 +274,8 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
     def compare(self, query: Any, documents: Any, rows: Sequence[int]) -> np.ndarray:
         "MaxSim"
         from rerankers.engine.maxsim import maxsim
-        return maxsim(query[0], [(documents, row) for row in rows], block=self.block, mean=self.settings.mean, device=self.runtime.device)
+        return maxsim(query[0], [(documents, row) for row in rows], block=self.block, mean=self.settings.mean,
+                      device=self.runtime.device)
 
     def explained(self, query: str, text: str, documents: Any, row: int) -> TokenMatrix:
         "`explain` for the vectors that were ranked"
@@ -260,16 +293,19 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
         "`explain` for a text whose vectors are known, (tokens, dim)"
         query, text = readable(query), readable(text)
         asked = self.vectors([query], self.queries, Call(progress=False))[0][0]
-        return TokenMatrix(self.names(query, self.queries), self.names(text, self.documents), asked @ found.T, self.settings.mean)
+        return TokenMatrix(self.names(query, self.queries), self.names(text, self.documents), asked @ found.T,
+                           self.settings.mean)
 
     def names(self, text: str, encoder: LateEncoder) -> list[str]:
         "The tokens of a text that are scored, as a person reads them"
         tokens, scored = encoder([text])
-        return [self.tokenizer.decode([i]).strip() or "·" for i, keep in zip(tokens["input_ids"][0], scored[0]) if keep]
+        return [self.tokenizer.decode([i]).strip() or "·"
+                for i, keep in zip(tokens["input_ids"][0], scored[0]) if keep]
 
 def one_of(name: str, value: Any, other: str, alias: Any) -> Any:
     "The value of an option that has two names; raises `InputError` when both are given"
-    if value is not None and alias is not None: raise InputError(f"{name}= and {other}= are one option: give one of them")
+    if value is not None and alias is not None:
+        raise InputError(f"{name}= and {other}= are one option: give one of them")
     return alias if value is None else value
 
 def skiplist_given(words: Sequence[str] | None) -> dict[str, Any]:

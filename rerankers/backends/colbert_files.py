@@ -26,7 +26,8 @@ class LateSettings:
     "How a checkpoint wants its queries and documents"
     query_marker: str = ""              # Before a query: a token of the vocabulary, or text
     document_marker: str = ""           # Before a document, likewise
-    inserted: bool = True               # Is the marker put in after the first token (Stanford, PyLate), or written before the text?
+    # Is the marker put in after the first token (Stanford, PyLate), or written before the text?
+    inserted: bool = True
     query_prompt: str = ""              # Text between marker and query
     document_prompt: str = ""           # Text between marker and document
     query_length: int | None = 32       # Tokens of a query; None: what the tokenizer allows
@@ -37,7 +38,8 @@ class LateSettings:
     filling: str | None = None          # The token that fills up; the mask token by default
     fill_scores: bool = True            # Is the filling scored?
     skiplist: tuple[str, ...] = ()      # Tokens of documents that are not scored
-    skip_pieces: bool = False           # Does an entry mean the first piece that it is cut into (Stanford), or the token that it is?
+    # Does an entry mean the first piece that it is cut into (Stanford), or the token that it is?
+    skip_pieces: bool = False
     skip_documents: bool = True         # Are these tokens left out of documents?
     skip_queries: bool = False          # And of queries?
     only: tuple[int, ...] = ()          # Ids of the tokens of documents that alone are scored; empty: all
@@ -48,11 +50,13 @@ class LateSettings:
 PUNCTUATION = tuple(string.punctuation)
 
 def transformer_settings(folder: Path) -> TextSettings:
-    "What a sentence-transformers folder says of the texts that its transformer reads; raises `ModelLoadError` for what late interaction does not do"
+    "How a sentence-transformers folder wants texts read; `ModelLoadError` where late interaction cannot do that"
     found = text_settings(folder, dict(read_modules(folder)).get("Transformer", ""))
-    if found.task == "feature-extraction" and found.message is None and found.places == ("last_hidden_state",): return found
-    raise ModelLoadError(f"{found.path}: late interaction reads the last hidden states of texts as they are; this folder wants "
-                         f"transformer_task={found.task!r}, {found.places[0]!r}{', a chat template' if found.message else ''}")
+    if found.task == "feature-extraction" and found.message is None and found.places == ("last_hidden_state",):
+        return found
+    raise ModelLoadError(f"{found.path}: late interaction reads the last hidden states of texts as they are; "
+                         f"this folder wants transformer_task={found.task!r}, {found.places[0]!r}"
+                         f"{', a chat template' if found.message else ''}")
 
 # %% ../../nbs/backends/colbert_files.ipynb #a1b60c77
 COMPUTED = {"similarity": "cosine", "interaction": "colbert"}   # other values of these entries mean another score
@@ -62,22 +66,31 @@ def stanford_settings(folder: Path) -> LateSettings:
     path = folder / "artifact.metadata"
     meta = said_in(path)
     for name, known in COMPUTED.items():
-        if (meta.get(name) or known) != known: raise ModelLoadError(f"{path}: {name}={meta[name]!r} is not computed here, only {known!r} is")
+        if (meta.get(name) or known) != known:
+            raise ModelLoadError(f"{path}: {name}={meta[name]!r} is not computed here, only {known!r} is")
     length = length_in(meta, "query_maxlen", 32, path)
-    return LateSettings(meta.get("query_token_id") or "[unused0]", meta.get("doc_token_id") or "[unused1]", query_length=length, expansion=length,
-                        document_length=length_in(meta, "doc_maxlen", 180, path), attend=bool(meta.get("attend_to_mask_tokens")),
+    return LateSettings(meta.get("query_token_id") or "[unused0]", meta.get("doc_token_id") or "[unused1]",
+                        query_length=length, expansion=length,
+                        document_length=length_in(meta, "doc_maxlen", 180, path),
+                        attend=bool(meta.get("attend_to_mask_tokens")),
                         skiplist=PUNCTUATION if meta.get("mask_punctuation", True) else (), skip_pieces=True)
 
 def pylate_settings(path: Path) -> LateSettings:
     "From PyLate's config_sentence_transformers.json; the lengths there go before the transformer's own"
     st = said_in(path)
-    length, skipped, prompts = length_in(st, "query_length", 32, path), st.get("skiplist_words"), st.get("prompts") or {}
-    asked, found = ((usual if st.get(name) is None else st[name]) for name, usual in (("query_prefix", "[Q] "), ("document_prefix", "[D] ")))
-    before = [(prompts.get(kind) or "").removeprefix(marker) for kind, marker in (("query", asked), ("document", found))]
+    length, skipped, prompts = (length_in(st, "query_length", 32, path), st.get("skiplist_words"),
+                                st.get("prompts") or {})
+    asked, found = ((usual if st.get(name) is None else st[name])
+                    for name, usual in (("query_prefix", "[Q] "), ("document_prefix", "[D] ")))
+    before = [(prompts.get(kind) or "").removeprefix(marker)
+              for kind, marker in (("query", asked), ("document", found))]
     text, grown = transformer_settings(path.parent), st.get("do_query_expansion") is not False
-    return LateSettings(asked, found, query_prompt=before[0], document_prompt=before[1], query_length=length if grown else text.length or length,
-                        document_length=text.length or length_in(st, "document_length", 180, path), expansion=length if grown else None,
-                        attend=bool(st.get("attend_to_expansion_tokens")), skiplist=PUNCTUATION if skipped is None else tuple(skipped), strip=True,
+    return LateSettings(asked, found, query_prompt=before[0], document_prompt=before[1],
+                        query_length=length if grown else text.length or length,
+                        document_length=text.length or length_in(st, "document_length", 180, path),
+                        expansion=length if grown else None,
+                        attend=bool(st.get("attend_to_expansion_tokens")),
+                        skiplist=PUNCTUATION if skipped is None else tuple(skipped), strip=True,
                         lower=text.lower)
 
 # %% ../../nbs/backends/colbert_files.ipynb #e93a51f6
@@ -87,9 +100,11 @@ EXPANSIONS = ("fixed", "min")   # strategies: filled up to a length and cut to i
 def grown_in(said: dict[str, Any] | None, path: Path) -> dict[str, Any]:
     "How sentence-transformers fills queries up, as settings; raises `ModelLoadError`"
     if not said: return {"expansion": None}
-    if said.get("strategy") not in EXPANSIONS: raise ModelLoadError(f"{path}: query_expansion has the strategy {said.get('strategy')!r}; known: {EXPANSIONS}")
-    return {"expansion": length_in(said, "length", 32, path), "fixed": said["strategy"] == "fixed", "attend": bool(said.get("attend")),
-            "filling": said.get("token")}
+    if said.get("strategy") not in EXPANSIONS:
+        raise ModelLoadError(f"{path}: query_expansion has the strategy {said.get('strategy')!r}; "
+                             f"known: {EXPANSIONS}")
+    return {"expansion": length_in(said, "length", 32, path), "fixed": said["strategy"] == "fixed",
+            "attend": bool(said.get("attend")), "filling": said.get("token")}
 
 def multi_vector_settings(folder: Path) -> LateSettings:
     "From sentence-transformers' own files: the model's, the transformer's and the mask's"
@@ -97,15 +112,19 @@ def multi_vector_settings(folder: Path) -> LateSettings:
     masked = folder / modules.get("MultiVectorMask", "-") / "config.json"
     st, mask = said_in(folder / "config_sentence_transformers.json"), said_in(masked)
     check_keys(mask, MASK, masked)
-    prompts, tasks, grown = st.get("prompts") or {}, mask.get("skiplist_tasks"), grown_in(text.expansion, text.path)
-    tasks = ["document"] if tasks is None else tasks     # one task may stand there as a string, in which `in` finds it too
-    return LateSettings(prompts.get("query") or "", prompts.get("document") or "", inserted=False, query_length=text.usual(None, "query"),
-                        document_length=text.usual(None, "document"), fill_scores="MultiVectorMask" in modules or grown.get("attend", False),
-                        skiplist=tuple(mask.get("skiplist_words") or ()), skip_documents="document" in tasks, skip_queries="query" in tasks,
-                        only=tuple(mask.get("keep_only_token_ids") or ()), lower=text.lower,
-                        mean=st.get("similarity_fn_name") == "meanmaxsim", **grown)
+    prompts, tasks, grown = (st.get("prompts") or {}, mask.get("skiplist_tasks"),
+                             grown_in(text.expansion, text.path))
+    # one task may stand there as a string, in which `in` finds it too
+    tasks = ["document"] if tasks is None else tasks
+    return LateSettings(prompts.get("query") or "", prompts.get("document") or "", inserted=False,
+                        query_length=text.usual(None, "query"), document_length=text.usual(None, "document"),
+                        fill_scores="MultiVectorMask" in modules or grown.get("attend", False),
+                        skiplist=tuple(mask.get("skiplist_words") or ()), skip_documents="document" in tasks,
+                        skip_queries="query" in tasks, only=tuple(mask.get("keep_only_token_ids") or ()),
+                        lower=text.lower, mean=st.get("similarity_fn_name") == "meanmaxsim", **grown)
 
-PYLATE = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens", "skiplist_words")  # older PyLate wrote no type
+# older PyLate wrote no type
+PYLATE = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens", "skiplist_words")
 
 def is_pylate(st: dict[str, Any]) -> bool:
     "Is a config_sentence_transformers.json PyLate's?"
@@ -125,20 +144,30 @@ def overridden(settings: LateSettings, given: dict[str, Any], expand: bool | Non
     "A checkpoint's settings with the caller's wishes"
     found = replace(settings, **given)
     if expand is False or expand is None and found.expansion is None: return replace(found, expansion=None)
-    return replace(found, expansion=(found.query_length or 32) if "query_length" in given else found.expansion or found.query_length or 32)
+    return replace(found, expansion=(found.query_length or 32) if "query_length" in given
+                                    else found.expansion or found.query_length or 32)
 
-def bounded(settings: LateSettings, limit: int | None, usable: int | None, given: dict[str, int | None]) -> LateSettings:
-    "Lengths that the tokenizer allows, where nothing else says one, and the trunk has room for; raises `InputError` where the caller asks for more"
-    settings = replace(settings, query_length=settings.query_length or limit, document_length=settings.document_length or limit)
+def bounded(
+    settings: LateSettings,         # With the caller's wishes
+    limit: int | None,              # Tokens that the tokenizer allows, for a length that nothing else names
+    usable: int | None,             # Tokens that the trunk has positions for; None: any number
+    given: dict[str, int | None],   # The lengths that the caller asked for
+) -> LateSettings:
+    "Settings with lengths that the model has room for; raises `InputError` where the caller asks for more"
+    settings = replace(settings, query_length=settings.query_length or limit,
+                       document_length=settings.document_length or limit)
     if usable is None: return settings
     for name, value in given.items():
-        if value is not None and value > usable: raise InputError(f"{name}={value}: the model has room for {usable} tokens")
-    return replace(settings, query_length=min(settings.query_length or usable, usable), document_length=min(settings.document_length or usable, usable),
+        if value is not None and value > usable:
+            raise InputError(f"{name}={value}: the model has room for {usable} tokens")
+    return replace(settings, query_length=min(settings.query_length or usable, usable),
+                   document_length=min(settings.document_length or usable, usable),
                    expansion=None if settings.expansion is None else min(settings.expansion, usable))
 
 # %% ../../nbs/backends/colbert_files.ipynb #1b5e2de2
 MAIN_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-STEPS = ("Transformer", "Dense", "LayerNorm", "Normalize", "MultiVectorMask", "Dropout")    # modules that are known here
+# modules that are known here
+STEPS = ("Transformer", "Dense", "LayerNorm", "Normalize", "MultiVectorMask", "Dropout")
 
 def stanford_projection(folder: Path) -> tuple[str, Any] | None:
     "The matrix `linear.weight` among a checkpoint's weights and the file that has it, or None"
@@ -146,18 +175,24 @@ def stanford_projection(folder: Path) -> tuple[str, Any] | None:
     for name in MAIN_WEIGHTS:
         file = folder / (said_in(folder / f"{name}.index.json").get("weight_map") or {}).get("linear.weight", name)
         if not file.is_file(): continue
-        if file.suffix == ".bin": found = torch_module().load(str(file), map_location="cpu", weights_only=True).get("linear.weight")
+        if file.suffix == ".bin":
+            found = torch_module().load(str(file), map_location="cpu", weights_only=True).get("linear.weight")
         else:
             from safetensors import safe_open
-            with safe_open(str(file), framework="pt") as opened: found = opened.get_tensor("linear.weight") if "linear.weight" in opened.keys() else None
+            with safe_open(str(file), framework="pt") as opened:
+                found = opened.get_tensor("linear.weight") if "linear.weight" in opened.keys() else None
         return None if found is None else (file.name, found.float())
     return None
 
 def check_steps(folder: Path) -> None:
     "Raise `ModelLoadError` for a module that would be left out"
     for kind, path in read_modules(folder):
-        if kind == "Pooling": raise ModelLoadError(f"{folder} pools its tokens ({path}): an embedding model, which model_type='biencoder' runs")
-        if kind not in STEPS: raise ModelLoadError(f"{folder}: the module {kind!r} ({path}) is not known here; known are {', '.join(STEPS)}")
+        if kind == "Pooling":
+            raise ModelLoadError(f"{folder} pools its tokens ({path}): an embedding model, which "
+                                 "model_type='biencoder' runs")
+        if kind not in STEPS:
+            raise ModelLoadError(f"{folder}: the module {kind!r} ({path}) is not known here; "
+                                 f"known are {', '.join(STEPS)}")
     check_homes(folder)
 
 def check_one(folder: Path, inline: tuple[str, Any] | None) -> None:
@@ -166,57 +201,74 @@ def check_one(folder: Path, inline: tuple[str, Any] | None) -> None:
     dense = [path for kind, path in read_modules(folder) if kind == "Dense"]
     if inline is None or not dense: return
     found = layer_weights(folder / dense[0]).get("linear.weight")
-    if len(dense) == 1 and found is not None and found.shape == inline[1].shape and bool(found.isclose(inline[1]).all()): return
-    raise ModelLoadError(f"{folder} has two projections that disagree: linear.weight in {inline[0]} and the layers in {', '.join(dense)}")
+    if (len(dense) == 1 and found is not None and found.shape == inline[1].shape
+            and bool(found.isclose(inline[1]).all())):
+        return
+    raise ModelLoadError(f"{folder} has two projections that disagree: linear.weight in {inline[0]} "
+                         f"and the layers in {', '.join(dense)}")
 
 def on_tokens(kind: str, folder: Path) -> bool:
-    "Does a module change token vectors? Normalize does only where it says so; raises `ModelLoadError` for one between other features"
+    "Does a module change token vectors? Raises `ModelLoadError` for one that reads or writes other features"
     from rerankers.engine.modules import MODULE_KEYS, TEXT, TOKENS, module_config
     if kind not in ("Dense", "LayerNorm", "Normalize"): return False
     config = module_config(kind, folder) if kind in MODULE_KEYS else {}
     source = config.get("module_input_name") or (TEXT if kind == "Normalize" else TOKENS)
     target = config.get("module_output_name") or source
     if (source, target) == (TOKENS, TOKENS): return True
-    if kind == "Normalize" and source == TEXT: return False     # there is none, and nothing is done
-    raise ModelLoadError(f"{folder}: a {kind} from {source!r} to {target!r}; late interaction works on {TOKENS!r} from beginning to end")
+    # a Normalize works on the vector of a whole text unless it says otherwise; there is no such vector here
+    if kind == "Normalize" and source == TEXT: return False
+    raise ModelLoadError(f"{folder}: a {kind} from {source!r} to {target!r}; late interaction works on "
+                         f"{TOKENS!r} from beginning to end")
 
 def load_projection(folder: Path, hidden: int, wanted: bool) -> list[tuple[str, Any]]:
-    "Layers after the transformer with the file of each, checked to fit; raises `ModelLoadError` naming the file that does not"
+    "The layers after the transformer, each with its file; raises `ModelLoadError` for a file that does not fit"
     from rerankers.engine.modules import linear, load_layer, normalise
     if not wanted: return [("", normalise)]
     check_steps(folder)
     inline = stanford_projection(folder)
     check_one(folder, inline)
-    layers = [(path, load_layer(kind, folder / path)) for kind, path in read_modules(folder)[1:] if on_tokens(kind, folder / path)]
+    layers = [(path, load_layer(kind, folder / path))
+              for kind, path in read_modules(folder)[1:] if on_tokens(kind, folder / path)]
     if inline is not None and not any(in_and_out(layer)[0] for _, layer in layers):
         layers = [("linear.weight", linear({"linear.weight": inline[1]}, "linear")), *layers]
     if not any(in_and_out(layer)[0] for _, layer in layers):
-        raise ModelLoadError(f"{folder} has no projection: no linear.weight in {MAIN_WEIGHTS[0]} and no Dense in modules.json. It is no trained ColBERT "
-                             "model; projection=False compares the transformer's own token vectors")
-    whole = said_in(folder / "config_sentence_transformers.json").get("model_type") == "MultiVectorEncoder"   # nothing is left unsaid in such a folder
+        raise ModelLoadError(f"{folder} has no projection: no linear.weight in {MAIN_WEIGHTS[0]} "
+                             "and no Dense in modules.json. It is no trained ColBERT model; "
+                             "projection=False compares the transformer's own token vectors")
+    # nothing is left unsaid in such a folder
+    whole = said_in(folder / "config_sentence_transformers.json").get("model_type") == "MultiVectorEncoder"
     return check_sizes(folder, layers if whole else [*layers, ("", normalise)], hidden)
 
 def check_sizes(folder: Path, layers: list[tuple[str, Any]], hidden: int) -> list[tuple[str, Any]]:
-    "Do layers follow on the transformer and on each other, and are they as large as the files say? Raises `ModelLoadError`"
+    "The same layers; raises `ModelLoadError` where one does not fit what comes before it, or what the files say"
     size, giver, said = hidden, "", said_in(folder / "artifact.metadata").get("dim")
     for path, layer in layers:
         first, last = in_and_out(layer)
-        if first is not None and first != size: raise ModelLoadError(f"{folder}: {path} takes vectors of {first} numbers, what comes before it gives {size}")
+        if first is not None and first != size:
+            raise ModelLoadError(f"{folder}: {path} takes vectors of {first} numbers, "
+                                 f"what comes before it gives {size}")
         if last: size, giver = last, path
-    if said and said != size: raise ModelLoadError(f"{folder}: artifact.metadata says dim={said}, the projection {giver} gives {size} numbers")
+    if said and said != size:
+        raise ModelLoadError(f"{folder}: artifact.metadata says dim={said}, "
+                             f"the projection {giver} gives {size} numbers")
     return layers
 
 def in_and_out(layer: Any) -> tuple[int | None, int | None]:
     "Numbers that a layer takes and gives, None where it changes nothing"
-    sizes = [(m.in_features, m.out_features) for m in getattr(layer, "modules", list)() if hasattr(m, "out_features")]
+    sizes = [(m.in_features, m.out_features)
+             for m in getattr(layer, "modules", list)() if hasattr(m, "out_features")]
     return (sizes[0][0], sizes[-1][1]) if sizes else (None, None)
 
 # %% ../../nbs/backends/colbert_files.ipynb #bcff0785
 FLASH = "XLMRobertaFlashConfig"     # the class that such a checkpoint's auto_map names
-SHARED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "max_position_embeddings",
-          "type_vocab_size", "layer_norm_eps", "pad_token_id", "bos_token_id", "eos_token_id")   # fields that mean the same in both
-ODD = ("rotary_emb_interleaved", "rotary_emb_scale_base", "rotary_emb_dim")     # other kinds of rotation, which the native class does not compute
-ROTARY_BASE = 10_000.0              # of Jina's code where config.json says none; the native class would take 20,000
+# fields that mean the same in both
+SHARED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+          "hidden_act", "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id",
+          "bos_token_id", "eos_token_id")
+# other kinds of rotation, which the native class does not compute
+ODD = ("rotary_emb_interleaved", "rotary_emb_scale_base", "rotary_emb_dim")
+# of Jina's code where config.json says none; the native class would take 20,000
+ROTARY_BASE = 10_000.0
 
 def rotary_xlmr(folder: Path) -> dict[str, Any]:
     "config.json of an XLM-R with rotary positions, empty for any other trunk"
@@ -228,13 +280,16 @@ def native_config(
     folder: Path,           # Where the trunk's config.json is
     trusted: bool = False,  # May the code that it names run where transformers' own class will not do?
 ) -> Any:
-    "The configuration of transformers' own class for XLM-R with rotary positions, None for any other trunk; raises `ModelLoadError` where it will not do"
+    "A configuration for XLM-R with rotary positions, None for other trunks; `ModelLoadError` where none will do"
     from rerankers.engine.pytorch import transformers_module
     said, config = rotary_xlmr(folder), getattr(transformers_module(), "JinaEmbeddingsV3Config", None)
     odd = [f"{k}={said[k]!r}" for k in ODD if said.get(k)]
     if said and config is not None and not odd:
         rotary = {"rope_type": "default", "rope_theta": float(said.get("rotary_emb_base") or ROTARY_BASE)}
-        return config(**{k: said[k] for k in SHARED if k in said}, rope_parameters=rotary, dtype=said.get("dtype") or said.get("torch_dtype"))
+        return config(**{k: said[k] for k in SHARED if k in said}, rope_parameters=rotary,
+                      dtype=said.get("dtype") or said.get("torch_dtype"))
     if trusted or not said: return None
-    why = f"its {', '.join(odd)} is not what transformers' own class computes" if odd else "transformers has a class for it since 5.4: upgrade it"
-    raise ModelLoadError(f"{folder} is an XLM-R with rotary positions: {why}; with transformers 4, trust_remote_code=True runs the code that it names")
+    why = (f"its {', '.join(odd)} is not what transformers' own class computes" if odd
+           else "transformers has a class for it since 5.4: upgrade it")
+    raise ModelLoadError(f"{folder} is an XLM-R with rotary positions: {why}; with transformers 4, "
+                         "trust_remote_code=True runs the code that it names")

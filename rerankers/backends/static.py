@@ -36,7 +36,8 @@ class Rules:
     drop_unknown: bool          # Leave unknown tokens out of the mean?
 
 RULES = {"model2vec": Rules(512, True, True), "sentence-transformers": Rules(None, False, False)}
-TENSORS = {"embeddings": "model2vec", "embedding.weight": "sentence-transformers"}      # name of the table -> whose format it is
+# name of the table -> whose format it is
+TENSORS = {"embeddings": "model2vec", "embedding.weight": "sentence-transformers"}
 
 # %% ../../nbs/backends/static.ipynb #d19de116
 @dataclass(frozen=True)
@@ -50,14 +51,15 @@ class Table:
     @property
     def tokens(self) -> int:
         "Tokens that have a vector"
-        sizes = [len(self.vectors if self.mapping is None else self.mapping), *([] if self.weights is None else [len(self.weights)])]
+        sizes = [len(self.vectors if self.mapping is None else self.mapping),
+                 *([] if self.weights is None else [len(self.weights)])]
         return min(sizes)
 
     def mean(
         self,
         ids: list[int],     # Tokens of a text
     ) -> np.ndarray:
-        "(dim,) in the table's own precision, as both libraries take it; no tokens have no vector, which is all zeros"
+        "The mean vector, (dim,), in the table's own precision as in both libraries; zeros for no tokens"
         import numpy as np
         if not ids: return np.zeros(self.vectors.shape[1])
         rows = self.vectors[ids if self.mapping is None else self.mapping[ids]]             # (tokens, dim)
@@ -67,15 +69,20 @@ class Table:
 def read_tensors(file: Path) -> dict[str, np.ndarray]:
     "A safetensors file as arrays; raises `ModelLoadError`"
     if not file.is_file():
-        pickled = ", only the pickle pytorch_model.bin: have its author save it as safetensors" if (file.parent / "pytorch_model.bin").is_file() else ""
+        pickled = (", only the pickle pytorch_model.bin: have its author save it as safetensors"
+                   if (file.parent / "pytorch_model.bin").is_file() else "")
         raise ModelLoadError(f"{file.parent} has no {file.name}{pickled}")
     library = need("safetensors.numpy", extra="static", purpose="A table of static embeddings")
     from safetensors import SafetensorError
     try: found = library.load_file(file)
-    except (SafetensorError, OSError, KeyError, TypeError, AttributeError) as error:    # the last three for number formats that NumPy lacks
+    # the last three are raised for number formats that NumPy lacks
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError) as error:
         raise ModelLoadError(f"{file} cannot be read as arrays: {first_line(error)}") from error
-    lacking = next((f"{name} is stored in {a.dtype}" for name, a in found.items() if a.dtype.isbuiltin != 1), None)  # 2: ml_dtypes has taught NumPy the format
-    if lacking: raise ModelLoadError(f"{file} cannot be read as arrays: {lacking}, which NumPy lacks; save it in float32 or float16")
+    # `isbuiltin` is 2 for a format that ml_dtypes has added to NumPy
+    lacking = next((f"{name} is stored in {a.dtype}" for name, a in found.items() if a.dtype.isbuiltin != 1), None)
+    if lacking:
+        raise ModelLoadError(f"{file} cannot be read as arrays: {lacking}, which NumPy lacks; save it in "
+                             "float32 or float16")
     return found
 
 def load_table(file: Path) -> Table:
@@ -84,15 +91,17 @@ def load_table(file: Path) -> Table:
     name = next((n for n in TENSORS if n in found), None)
     if name is None:
         there = ", ".join(list(found)[:4]) + (" …" if len(found) > 4 else "")
-        raise ModelLoadError(f"{file} has no tensor {' or '.join(map(repr, TENSORS))}, but {there or 'nothing'}: it is no table of static embeddings. "
-                             "For a transformer use model_type='biencoder'")
+        raise ModelLoadError(f"{file} has no tensor {' or '.join(map(repr, TENSORS))}, but "
+                             f"{there or 'nothing'}: it is no table of static embeddings. For a transformer "
+                             "use model_type='biencoder'")
     return Table(found[name], TENSORS[name], found.get("weights"), found.get("mapping"))
 
 # %% ../../nbs/backends/static.ipynb #424736ea
 def unknown_id(tokenizer: Any) -> int | None:
     "The id of the unknown token, if the vocabulary has one"
     token = getattr(tokenizer.model, "unk_token", None)
-    return tokenizer.token_to_id(token) if token is not None else json.loads(tokenizer.to_str())["model"].get("unk_id")
+    return (tokenizer.token_to_id(token) if token is not None
+            else json.loads(tokenizer.to_str())["model"].get("unk_id"))
 
 class StaticEncoder:
     "Texts to lists of token ids by a library's rules"
@@ -104,9 +113,11 @@ class StaticEncoder:
     ):
         import numpy as np
         tokenizer, own = vocabulary.tokenizer, vocabulary.tokenizer.truncation or {}
-        saved = rules.max_length is None and max_length is None     # a folder of model2vec may want no limit, the others have theirs in tokenizer.json
+        # a model2vec folder may ask for no limit at all; other folders keep their limit in tokenizer.json
+        saved = rules.max_length is None and max_length is None
         self.vocabulary = replace(vocabulary, cut=own.get("direction", "right") if saved else "right")
-        self.most, self.unknown = own.get("max_length") if saved else max_length, unknown_id(tokenizer) if rules.drop_unknown else None
+        self.most, self.unknown = (own.get("max_length") if saved else max_length,
+                                   unknown_id(tokenizer) if rules.drop_unknown else None)
         typical = int(np.median([len(token) for token in tokenizer.get_vocab()]))
         self.characters = max_length * typical if rules.characters and max_length is not None else None
 
@@ -123,14 +134,16 @@ def static_path(folder: Path) -> str:
     chain = read_modules(folder) or [("StaticEmbedding", "")]
     kinds = [kind for kind, _ in chain]
     if kinds not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
-        raise ModelLoadError(f"{folder} is a chain of {', '.join(kinds)}; this method runs a StaticEmbedding, perhaps with a Normalize behind it. "
-                             "Leave model_type= out to let the folder decide")
+        raise ModelLoadError(f"{folder} is a chain of {', '.join(kinds)}; this method runs a "
+                             "StaticEmbedding, perhaps with a Normalize behind it. Leave model_type= out "
+                             "to let the folder decide")
     check_homes(folder)
     return chain[0][1]
 
 def usual_length(folder: Path, rules: Rules) -> int | None:
     "Tokens a text when nobody says otherwise"
-    return (read_json(folder / "config.json") or {}).get("max_length", rules.max_length) if rules.max_length else None
+    return ((read_json(folder / "config.json") or {}).get("max_length", rules.max_length)
+            if rules.max_length else None)
 
 def pick_rules(name: str) -> Rules:
     "The rules of a library; raises `InputError`"
@@ -142,11 +155,13 @@ FILES = ("*.json", "model.safetensors", "*StaticEmbedding/model.safetensors")
 STEP = 1024     # texts tokenised at a time
 
 class StaticRanker(DenseTowerRanker):
-    "Static embeddings by the similarity of their means (model2vec, Tulkens and van Dongen, 2024; StaticEmbedding, Aarsen, 2025)"
+    "Static embeddings (model2vec, Tulkens and van Dongen, 2024; StaticEmbedding, Aarsen, 2025)"
     words    = ("static", "model2vec")
     defaults = {"en": "minishlab/potion-retrieval-32M", "other": "minishlab/potion-multilingual-128M"}
-    claims   = Claims(st_types=("SentenceTransformer/StaticEmbedding",), modules=("StaticEmbedding",), architectures=("StaticModel",),
-                      names=("minishlab/*", "*/potion-*", "*model2vec*", "sentence-transformers/static-*", "*static-embedding*", "*static-retrieval*"))
+    claims = Claims(st_types=("SentenceTransformer/StaticEmbedding",), modules=("StaticEmbedding",),
+                    architectures=("StaticModel",),
+                    names=("minishlab/*", "*/potion-*", "*model2vec*", "sentence-transformers/static-*",
+                           "*static-embedding*", "*static-retrieval*"))
     requires = {"static": ("tokenizers", "safetensors", "numpy")}
     depends_on = ("document_prompt", "rules", "max_length")
 
@@ -158,7 +173,7 @@ class StaticRanker(DenseTowerRanker):
         max_length: int | None = None,          # Tokens a text; the rules' and the folder's own by default
         query_prompt: str | None = None,        # Before queries; the folder's own by default
         document_prompt: str | None = None,     # Before documents; the folder's own by default
-        similarity: str | None = None,          # "cosine", "dot", "euclidean", "manhattan"; the folder's own by default
+        similarity: str | None = None,          # "cosine", "dot", …; the folder's own by default
         batch_size: int | None = None,          # Texts tokenised at a time
         revision: str | None = None,            # Branch, tag or commit of a hub repository
         token: str | None = None,               # For private repositories
@@ -167,15 +182,20 @@ class StaticRanker(DenseTowerRanker):
         from rerankers.engine.tokens import from_folder
         folder = checkpoint_folder(model, LoadOptions(revision=revision, token=token, cache_dir=cache_dir), FILES)
         path, st_config = static_path(folder), read_json(folder / "config_sentence_transformers.json") or {}
-        self.model, self.batch_size, self.table = model, check_positive("batch_size", batch_size), load_table(folder / path / "model.safetensors")
+        self.model, self.batch_size, self.table = (model, check_positive("batch_size", batch_size),
+                                                   load_table(folder / path / "model.safetensors"))
         self.rules = rules or self.table.library
-        self.max_length = check_positive("max_length", max_length) or usual_length(folder / path, pick_rules(self.rules))
+        self.max_length = (check_positive("max_length", max_length)
+                           or usual_length(folder / path, pick_rules(self.rules)))
         self.encoder = StaticEncoder(from_folder(folder / path), pick_rules(self.rules), self.max_length)
         known = self.encoder.vocabulary.tokenizer.get_vocab_size()
-        if self.table.tokens < known: raise ModelLoadError(f"{model} has vectors for {self.table.tokens} tokens, and its tokenizer has {known}")
+        if self.table.tokens < known:
+            raise ModelLoadError(f"{model} has vectors for {self.table.tokens} tokens, and its tokenizer "
+                                 f"has {known}")
         self.query_prompt, self.document_prompt = pick_prompts(st_config, query_prompt, document_prompt)
         self.similarity = pick_similarity(similarity or st_config.get("similarity_fn_name") or "cosine")
-        self.unit = len(read_modules(folder)) > 1 or bool((read_json(folder / "config.json") or {}).get("normalize"))
+        self.unit = (len(read_modules(folder)) > 1
+                     or bool((read_json(folder / "config.json") or {}).get("normalize")))
         self.fingerprint = fingerprint(folder)
 
     def embed(
@@ -188,17 +208,22 @@ class StaticRanker(DenseTowerRanker):
         "Texts as vectors, (texts, dim), and which texts were cut; prompts are the caller's business"
         import numpy as np
         from rerankers.engine.progress import progress_bar
-        vectors, cut, step = np.zeros((len(texts), self.table.vectors.shape[1])), [False] * len(texts), batch_size or STEP
+        vectors, cut, step = (np.zeros((len(texts), self.table.vectors.shape[1])), [False] * len(texts),
+                              batch_size or STEP)
         with progress_bar(len(texts), progress, "text") as done:
             for start in range(0, len(texts), step):
                 ids, cut[start:start + step] = self.encoder(texts[start:start + step])
                 for i, row in enumerate(ids, start=start): vectors[i] = self.table.mean(row)
                 done(len(ids))
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-32) if self.unit else vectors, cut
+        return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-32)
+                if self.unit else vectors), cut
 
-    def encode_texts(self, queries: Sequence[str], documents: Sequence[str], call: Call) -> tuple[Encodings, Encodings]:
+    def encode_texts(
+        self, queries: Sequence[str], documents: Sequence[str], call: Call,
+    ) -> tuple[Encodings, Encodings]:
         "A vector for each text"
         from rerankers.engine.vectors import DenseVectors
-        texts, places = distinct([*(self.query_prompt + q for q in queries), *(self.document_prompt + d for d in documents)])
-        vectors, cut = self.embed(texts, batch_size=call.batch_size, progress=call.progress)                    # (texts, dim)
+        texts, places = distinct([*(self.query_prompt + q for q in queries),
+                                  *(self.document_prompt + d for d in documents)])
+        vectors, cut = self.embed(texts, batch_size=call.batch_size, progress=call.progress)    # (texts, dim)
         return Encodings(DenseVectors(vectors), cut).pick(places).split(len(queries))

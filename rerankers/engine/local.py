@@ -53,8 +53,9 @@ class LocalModel:
         "`run` for models that give a row a token: an item's array is as long as its batch"
         from rerankers.engine.batching import run_rows
         runtime, call = runtime or self.runtime, call or Call()
-        return run_rows(runtime, tokens, pad=self.pad, side=self.side, max_tokens=self.max_tokens or runtime.max_tokens,
-                        padding=runtime.padding, batch_size=call.batch_size, progress=call.progress, unit=unit)
+        return run_rows(runtime, tokens, pad=self.pad, side=self.side,
+                        max_tokens=self.max_tokens or runtime.max_tokens, padding=runtime.padding,
+                        batch_size=call.batch_size, progress=call.progress, unit=unit)
 
 class LocalRanker(LocalModel, PointwiseRanker):
     "A pointwise method whose model runs here, on pairs"
@@ -65,7 +66,7 @@ class LocalRanker(LocalModel, PointwiseRanker):
 
     @abstractmethod
     def read(self, rows: np.ndarray) -> Sequence[float] | Mapping[str, Sequence[float]]:
-        "Scores from the model's rows, (pairs, numbers) -> (pairs,); or several sets of scores by name, the last of which ranks"
+        "Scores from rows, (pairs, numbers) -> (pairs,); or several sets by name, the last of which ranks"
 
     def score_pairs(self, pairs: list[Pair], call: Call) -> Ranking:
         "Tokenise once, run in length-sorted batches, read the scores"

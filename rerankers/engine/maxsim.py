@@ -49,7 +49,7 @@ def text_spans(
     offsets: np.ndarray,    # (texts + 1,) where each text begins, and where the last one ends
     chosen: Sequence[int],  # Texts
 ) -> slice | np.ndarray:
-    "Where the entries of some texts stand in one long array; those of neighbours are a slice, which copies nothing"
+    "Positions of some texts' entries in one long array; a slice, which copies nothing, where they are neighbours"
     run = neighbours(chosen)
     if run is not None: return slice(int(offsets[run.start]), int(offsets[run.stop]))
     return np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in chosen])
@@ -93,13 +93,15 @@ class TokenVectors:
 
     def between(self, start: int, end: int) -> np.ndarray:
         "A run of tokens as float32, (tokens, dim)"
-        found: np.ndarray = self.values[start:end].astype(np.float32, copy=not self.values.flags.writeable)    # a file that is mapped stays as it is
+        # values of a memory-mapped file are read-only: float32 ones are used in place, without a copy
+        found: np.ndarray = self.values[start:end].astype(np.float32, copy=not self.values.flags.writeable)
         return found if self.scales is None else found * self.scales[start:end, None]
 
     def pick(self, chosen: Sequence[int]) -> TokenVectors:
         "Some of the texts, in a new order, as a store of their own; neighbours are not copied"
         rows = text_spans(self.offsets, chosen)
-        return TokenVectors(self.values[rows], self.lengths[list(chosen)], None if self.scales is None else self.scales[rows])
+        return TokenVectors(self.values[rows], self.lengths[list(chosen)],
+                            None if self.scales is None else self.scales[rows])
 
     def kept(self, precision: str) -> TokenVectors:
         "The same in fewer bits"
@@ -121,7 +123,8 @@ class TokenVectors:
 # %% ../../nbs/engine/18_maxsim.ipynb #e7388058
 BLOCK = 65_536      # document tokens at a time; with a query of 32 tokens their similarities take 8 MB
 EMPTY = -1e9        # the score of a document without tokens
-KERNELS = ("cpu", "cuda")   # kinds of device where torch has a kernel for the maximum of each run; elsewhere (mps) a block's similarities come to the CPU
+# devices where torch can take the maximum of each run; on others (mps) that is done on the CPU
+KERNELS = ("cpu", "cuda")
 
 def blocks(
     lengths: np.ndarray,    # Tokens of each text
@@ -169,11 +172,13 @@ def maxsim(
     mean: bool = False,         # Divide by the number of query tokens
     device: Any = "cpu",        # torch.device to compute on
 ) -> np.ndarray:                # (texts,) float32
-    "The score of each document: over the query's tokens, the sum of the largest similarity with a token of the document"
+    "The score of each document: the sum, over the query's tokens, of the largest similarity with a document token"
     torch = torch_module()
     places = [(documents, i) for i in range(len(documents))] if isinstance(documents, TokenVectors) else documents
     lengths = np.array([store.lengths[i] for store, i in places], dtype=np.int64)
-    if not len(query): return np.where(lengths > 0, 0.0, EMPTY).astype(np.float32)      # nothing was asked, so the sum has no terms
+    if not len(query):
+        # nothing was asked, so the sum has no terms
+        return np.where(lengths > 0, 0.0, EMPTY).astype(np.float32)
     asked, found = torch.from_numpy(np.ascontiguousarray(query, dtype=np.float32)).to(device), [torch.empty(0)]
     for start, end in while_wanted(blocks(lengths, block)):
         vectors = torch.from_numpy(joined(places[start:end])).to(device)                # (tokens, dim)
