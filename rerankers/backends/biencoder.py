@@ -138,7 +138,7 @@ class BiEncoderRanker(LocalModel, DenseTowerRanker):
         max_length: int | None = None,          # Tokens a text; the folder's own limit by default
         query_prompt: str | None = None,        # Before queries; the folder's own by default
         document_prompt: str | None = None,     # Before documents; the folder's own by default
-        similarity: str | None = None,          # A name in `SIMILARITIES`; the folder's own by default
+        similarity: str | None = None,          # cosine, dot, euclidean or manhattan; the folder's own by default
         truncate_dim: int | None = None,        # Numbers to keep of each vector; by default the folder's, or all
         batch_size: int | None = None,          # Texts a step; automatic by default
         max_tokens: int | None = None,          # Token slots a step; what suits the device by default

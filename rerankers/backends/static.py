@@ -174,7 +174,7 @@ class StaticRanker(DenseTowerRanker):
         max_length: int | None = None,          # Tokens a text; the rules' and the folder's own by default
         query_prompt: str | None = None,        # Before queries; the folder's own by default
         document_prompt: str | None = None,     # Before documents; the folder's own by default
-        similarity: str | None = None,          # As in `BiEncoderRanker`; the folder's own by default
+        similarity: str | None = None,          # cosine, dot, euclidean or manhattan; the folder's own by default
         batch_size: int | None = None,          # Texts tokenised at a time
         revision: str | None = None,            # Branch, tag or commit of a hub repository
         token: str | None = None,               # For private repositories
