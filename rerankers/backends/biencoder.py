@@ -124,9 +124,9 @@ class BiEncoderRanker(LocalModel, DenseTowerRanker):
     words    = ("biencoder", "bi-encoder")
     defaults = {"en": "sentence-transformers/all-MiniLM-L6-v2",
                 "other": "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"}
-    claims = Claims(st_types=("SentenceTransformer",), modules=("Pooling",),
-                    names=("sentence-transformers/*", "*/e5-*", "*/multilingual-e5-*", "*/bge-small-*",
-                           "*/bge-base-*", "*/bge-large-*", "*embed*"))
+    claims   = Claims(st_types=("SentenceTransformer",), modules=("Pooling",),
+                      names=("sentence-transformers/*", "*/e5-*", "*/multilingual-e5-*", "*/bge-small-*",
+                             "*/bge-base-*", "*/bge-large-*", "*embed*"))
     requires = {"transformers": ("torch", "transformers", "numpy")}
     depends_on = ("document_prompt", "max_length", "truncate_dim")
 

@@ -159,9 +159,9 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
     "Late interaction with any transformer (ColBERT, Khattab and Zaharia, 2020, arXiv 2004.12832; PyLate)"
     words    = ("colbert", "late-interaction", "pylate")
     defaults = {"en": "lightonai/LateOn", "ja": "bclavie/JaColBERTv2", "other": "lightonai/mLateOn"}
-    claims = Claims(files=("artifact.metadata",), st_types=("ColBERT", "MultiVectorEncoder"),
-                    modules=("MultiVectorMask",), architectures=("HF_ColBERT",),
-                    names=("*colbert*", "*lateon*", "*-embed-*-late-*", "*uibk-embedding*", "*kure-v2*"))
+    claims   = Claims(files=("artifact.metadata",), st_types=("ColBERT", "MultiVectorEncoder"),
+                      modules=("MultiVectorMask",), architectures=("HF_ColBERT",),
+                      names=("*colbert*", "*lateon*", "*-embed-*-late-*", "*uibk-embedding*", "*kure-v2*"))
     requires = {"transformers": ("torch", "transformers", "numpy")}
     kind, explains = "tokens", True
 
