@@ -156,7 +156,7 @@ MADE_BY = ("document_marker", "inserted", "document_prompt", "document_length", 
            "skip_documents", "only", "lower", "strip")
 
 class ColBERTRanker(LocalModel, TwoTowerRanker):
-    "Late interaction with any transformer (ColBERT, Khattab and Zaharia, 2020, arXiv 2004.12832; PyLate)"
+    "Late interaction with any trunk (Khattab and Zaharia, 2020, arXiv 2004.12832; github.com/stanford-futuredata/ColBERT, github.com/lightonai/pylate)"
     words    = ("colbert", "late-interaction", "pylate")
     defaults = {"en": "lightonai/LateOn", "ja": "bclavie/JaColBERTv2", "other": "lightonai/mLateOn"}
     claims   = Claims(files=("artifact.metadata",), st_types=("ColBERT", "MultiVectorEncoder"),

@@ -156,7 +156,7 @@ FILES = ("*.json", "model.safetensors", "*StaticEmbedding/model.safetensors")
 STEP = 1024     # texts tokenised at a time
 
 class StaticRanker(DenseTowerRanker):
-    "Static embeddings (model2vec, Tulkens and van Dongen, 2024; StaticEmbedding, Aarsen, 2025)"
+    "Static embeddings by the similarity of their means (model2vec, Tulkens and van Dongen, 2024; StaticEmbedding, Aarsen, 2025)"
     words    = ("static", "model2vec")
     defaults = {"en": "minishlab/potion-retrieval-32M", "other": "minishlab/potion-multilingual-128M"}
     claims   = Claims(st_types=("SentenceTransformer/StaticEmbedding",), modules=("StaticEmbedding",),
