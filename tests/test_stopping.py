@@ -265,10 +265,10 @@ def test_a_loop_of_ours_ends_too(kind, monkeypatch):
     assert steps.n == steps.at
 
 
-@pytest.mark.parametrize("name", ["bm25_score", "summed"])
+@pytest.mark.parametrize("name", ["bm25_score", "summed_maxima"])
 def test_a_loop_over_scores_ends_too(name, monkeypatch):
     "Of BM25, and of late interaction block by block"
-    if name == "summed":
+    if name == "summed_maxima":
         np, _ = pytest.importorskip("numpy"), pytest.importorskip("torch")
         from rerankers.engine import maxsim as module
         vectors = module.TokenVectors.of([np.ones((3, 2), dtype="float32")] * 40)
