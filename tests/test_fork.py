@@ -159,7 +159,7 @@ def test_locks_of_the_encoders_are_such_locks():
 
     from rerankers.engine.tokens import from_transformers
     assert isinstance(from_transformers(CanineTokenizer()).lock, Lock)
-    assert not isinstance(from_transformers(every_kind.testing.tiny_tokenizer()).lock, Lock)
+    assert not isinstance(from_transformers(every_kind.tiny_models.tiny_tokenizer()).lock, Lock)
 
 
 # ---- in a thread that is told what it has been through

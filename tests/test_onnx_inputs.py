@@ -322,7 +322,7 @@ def test_a_fixed_length_without_a_mask_is_refused(toy):
 @pytest.mark.parametrize("word", ["cross-encoder", "flashrank"])
 def test_single_numbers_in_any_shape(toy, kind, shape, word):
     ranker = Reranker(toy(inputs(), outputs={"logits": (kind, shape)}), model_type=word)
-    rows = np.stack(run_rows(ranker.runtime, dict(ranker.encode([(QUERY, d) for d in DOCS])), pad={}, max_tokens=10_000))
+    rows = np.stack(run_rows(ranker.runtime, ranker.encode([(QUERY, d) for d in DOCS]).ids, pad={}, max_tokens=10_000))
     assert (rows.dtype, rows.shape) == (np.float32, (len(DOCS), 1))
     assert sorted(rows[:, 0].tolist(), reverse=True) == pytest.approx(by_hand(ranker), rel=1e-3)
 

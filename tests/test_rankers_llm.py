@@ -562,14 +562,14 @@ def test_contract_of_a_local_model(tiny, check): check(Reranker(tiny[0], model_t
 # ---- the package rank-llm
 
 def test_candidates_are_positions():
-    assert rank_llm_package.candidates(["b", "", "b"]) == [{"docid": 0, "score": 3.0, "doc": {"text": "b"}}, {"docid": 1, "score": 2.0, "doc": {"text": ""}},
+    assert rank_llm_package.package_candidates(["b", "", "b"]) == [{"docid": 0, "score": 3.0, "doc": {"text": "b"}}, {"docid": 1, "score": 2.0, "doc": {"text": ""}},
                                                            {"docid": 2, "score": 1.0, "doc": {"text": "b"}}]
 
 
 def test_the_packages_history_is_usage():
     call = namedtuple("call", "input_token_count output_token_count")
-    assert rank_llm_package.read_usage([call(10, 2), call(20, 3)]) == Usage(2, 30, 5)
-    assert rank_llm_package.read_usage([]) == Usage()
+    assert rank_llm_package.package_usage([call(10, 2), call(20, 3)]) == Usage(2, 30, 5)
+    assert rank_llm_package.package_usage([]) == Usage()
 
 
 @pytest.mark.skipif(installed("rank_llm"), reason="the package rank-llm is installed")
