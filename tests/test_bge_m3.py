@@ -9,7 +9,7 @@ torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transfo
 from closeness import distance, near  # noqa: E402
 from rerankers import InputError, Reranker  # noqa: E402
 from rerankers.backends import bge_m3  # noqa: E402
-from rerankers.backends.bge_m3 import MODES, Encoded, as_query, colbert_scores, sparse_scores  # noqa: E402
+from rerankers.backends.bge_m3 import MODES, Encoded, as_query, colbert_scores, sparse_scores, text_length  # noqa: E402
 from rerankers.engine.pytorch import TorchRuntime  # noqa: E402
 from rerankers.errors import ModelLoadError  # noqa: E402
 from rerankers.registry import choose  # noqa: E402
@@ -244,3 +244,8 @@ def test_pickles_are_not_run(broken):
     ({"max_query_length": 129}, "max_query_length=129.*128"), ({"max_passage_length": 0}, "max_passage_length")])
 def test_bad_options(folder, options, said):
     with pytest.raises(InputError, match=said): Reranker(folder, **options, **FP32)
+
+
+@pytest.mark.parametrize(("wanted", "usable", "length"), [(None, 8192, 512), (None, 300, 300), (None, None, 512), (100, 8192, 100), (600, 8192, 600)])
+def test_texts_are_cut_at_512_tokens_unless_the_caller_says_more(wanted, usable, length):
+    assert text_length("max_length", wanted, usable) == length

@@ -562,8 +562,8 @@ def test_contract_of_a_local_model(tiny, check): check(Reranker(tiny[0], model_t
 # ---- the package rank-llm
 
 def test_candidates_are_positions():
-    assert rank_llm_package.package_candidates(["b", "", "b"]) == [{"docid": 0, "score": 3.0, "doc": {"text": "b"}}, {"docid": 1, "score": 2.0, "doc": {"text": ""}},
-                                                           {"docid": 2, "score": 1.0, "doc": {"text": "b"}}]
+    expected = [{"docid": i, "score": 3.0 - i, "doc": {"text": text}} for i, text in enumerate(["b", "", "b"])]
+    assert rank_llm_package.package_candidates(["b", "", "b"]) == expected
 
 
 def test_the_packages_history_is_usage():
