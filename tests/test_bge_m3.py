@@ -249,3 +249,22 @@ def test_bad_options(folder, options, said):
 @pytest.mark.parametrize(("wanted", "usable", "length"), [(None, 8192, 512), (None, 300, 300), (None, None, 512), (100, 8192, 100), (600, 8192, 600)])
 def test_texts_are_cut_at_512_tokens_unless_the_caller_says_more(wanted, usable, length):
     assert text_length("max_length", wanted, usable) == length
+
+
+def test_a_query_is_its_own_tokens_and_no_padding():
+    "As a batch holds it beside a longer text: the last place is padding; a word that occurs twice has its larger weight"
+    batch = Encoded(torch.ones(1, 2), torch.tensor([[1, 7, 7, 9]]), torch.tensor([[0.0, 0.5, 0.25, 0.0]]), torch.rand(1, 3, 2),
+                    torch.tensor([[True, True, False]]))
+    query = as_query(batch, 0)
+    assert torch.equal(query.vectors, batch.vectors[0, :2])
+    assert dict(zip(query.ids.tolist(), query.weights.tolist())) == {1: 0.0, 7: 0.5, 9: 0.0}
+
+
+@with_kit
+def test_words_that_the_vocabulary_lacks_do_not_match_one_another(rankers):
+    from transformers import AutoTokenizer
+    tokenizer, umbrella = AutoTokenizer.from_pretrained(str(KIT / "model")), "the \u2602 play in"
+    assert tokenizer.unk_token_id in tokenizer(umbrella)["input_ids"]
+    words = ranker_for(rankers, {}).encode([umbrella]).vectors["sparse"]
+    weights = dict(zip(words.ids.tolist(), words.weights.tolist()))
+    assert weights.get(tokenizer.unk_token_id, 0) == 0 < max(weights.values())

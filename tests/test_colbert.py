@@ -918,3 +918,12 @@ def test_other_trunks_stay_what_they_are(tmp_path, entries):
     config = {k: v for k, v in (JINA | entries).items() if v is not None}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert native_config(tmp_path) is None and native_config(tmp_path / "nowhere") is None
+
+
+def test_a_callers_skiplist_is_for_documents_whatever_the_folder_skips(tmp_path):
+    "In this folder queries alone skip; a list that the caller gives leaves tokens of documents out"
+    folder = shutil.copytree(tiny_late("multi-vector"), tmp_path / "model")
+    [file] = folder.glob("*MultiVectorMask/config.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "skiplist_tasks": ["query"]}))
+    shown = [load(folder, **options).explain(QUERY, "hamlet was a play").document for options in ({}, {"skiplist": ["hamlet"]})]
+    assert ["hamlet" in tokens for tokens in shown] == [True, False] and "play" in shown[1]
