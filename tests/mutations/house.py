@@ -5,6 +5,8 @@ CALLS, RANKERS, KINDS, SPECS = "rerankers/calls.py", "rerankers/rankers.py", "re
 COMBINED, REMOTE, CHAT, DOCUMENTS = "rerankers/combine/combined.py", "rerankers/web/remote.py", "rerankers/llm/chat.py", "rerankers/documents.py"
 LATE, WHOLE, LINE, VIEW = "tests/test_deadline.py", "tests/test_combined.py", "tests/test_specs.py", "tests/test_view.py"
 
+TOGETHER = "tests/test_combinations.py -k "
+
 MUTATIONS = [
     Mutation(CALLS, "if stop.left == 0: raise OutOfTime", "if False: raise OutOfTime", LATE, "work goes on after the deadline"),
     Mutation(CALLS, "while at < n and call.stop.left != 0:", "while at < n:", LATE, "a window is judged after the deadline"),
@@ -36,4 +38,10 @@ MUTATIONS = [
     Mutation(COMBINED, "(question[2].name, question[2].top_k, question[2].seconds, question[2].failures),", "(question[2].name, id(question)),",
              WHOLE, "each query is a call of its own"),
     Mutation(COMBINED, "for s in self.stages if s.status != COMPLETE)", "for s in self.stages[:0])", WHOLE, "a late stage is not said"),
+    Mutation("rerankers/combine/fusion.py", "lambda place: 1 / (k + place)", "lambda place: 1 / (k - place)", TOGETHER + "rrf",
+             "later places count for more"),
+    Mutation("rerankers/combine/cascades.py", "order[:depth.count(len(left))]", "order[:depth.count(len(left)) - 1]", TOGETHER + "sees_the_best",
+             "one document fewer goes on"),
+    Mutation("rerankers/combine/diversity.py", "(1 - weight) * nearest[i]", "weight * nearest[i]", TOGETHER + "formula",
+             "the weight of relevance is that of difference too"),
 ]
