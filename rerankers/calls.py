@@ -4,14 +4,14 @@
 
 # %% ../nbs/02_calls.ipynb #8f01f751
 from __future__ import annotations
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .errors import InputError, OutOfTime, Stopped
 
@@ -27,8 +27,9 @@ class Stop:
         self,
         *owners: Stop,              # Those of the calls that share the work; none: wanted until `ask`
         due: float | None = None,   # When the answer is due, by `time.monotonic`; None: no limit
+        purses: Sequence[Any] = (), # What pays for the work, see [spending](spending.ipynb)
     ):
-        self.owners, self.asked, self._due = owners, False, due
+        self.owners, self.asked, self._due, self._purses = owners, False, due, tuple(purses)
 
     def ask(self) -> None:
         "Ask the work to end at its next step"
@@ -49,6 +50,11 @@ class Stop:
             else self._due if shared is None
             else min(self._due, shared)
         )
+
+    @property
+    def purses(self) -> tuple[Any, ...]:
+        "All purses that pay for the work, its owners' included, each once"
+        return tuple(dict.fromkeys([*self._purses, *(purse for owner in self.owners for purse in owner.purses)]))
 
     @property
     def left(self) -> float | None:

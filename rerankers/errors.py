@@ -18,9 +18,10 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['TELEMETRY_OFF', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'UnknownToken', 'UnknownDocument',
-           'UnknownModel', 'MissingDependency', 'ModelLoadError', 'Stopped', 'OutOfTime', 'UnusableAnswer',
-           'ForkedError', 'ProviderError', 'AuthenticationError', 'NotFoundError', 'BadRequestError', 'RateLimitError',
-           'ProviderTimeoutError', 'ServerError', 'CertificateError', 'installed', 'Silence', 'need', 'did_you_mean']
+           'UnknownModel', 'MissingDependency', 'ModelLoadError', 'Stopped', 'LimitReached', 'OutOfTime', 'OutOfBudget',
+           'UnusableAnswer', 'ForkedError', 'ProviderError', 'AuthenticationError', 'NotFoundError', 'BadRequestError',
+           'RateLimitError', 'ProviderTimeoutError', 'ServerError', 'CertificateError', 'installed', 'Silence', 'need',
+           'did_you_mean']
 
 # %% ../nbs/00_errors.ipynb #cfbf40e2
 class RerankersError(Exception):
@@ -60,8 +61,22 @@ class ModelLoadError(RerankersError, OSError):
 class Stopped(RerankersError):
     "The call was cancelled: nobody waits for its result any more"
 
-class OutOfTime(Stopped):
-    "The time given to a call is over; `rank` turns this into a result that says what is missing"
+class LimitReached(Stopped):
+    "A limit of the call is reached; `rank` turns this into a result that says what is missing"
+    why: str = ""       # The limit, in words for `results.status`
+
+class OutOfTime(LimitReached):
+    "The time given to a call is over"
+    why = "the deadline passed"
+
+class OutOfBudget(LimitReached):
+    "The next request would use more than the budget has left; it was not sent"
+    def __init__(
+        self,
+        why: str = "",  # Which budget, and what is left of it
+    ):
+        super().__init__(why)
+        self.why = why
 
 class UnusableAnswer(RerankersError, ValueError):
     "A model or server answered with something that is no ranking"

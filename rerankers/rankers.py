@@ -21,7 +21,7 @@ from .compat import also_verbose
 from .documents import (TEXT_KEYS, Content, Document, Picture, as_items, check_ordered,
     is_label, is_one, listed, listing, shown_fields, to_documents)
 from .text import readable
-from .errors import InputError, OutOfTime, UnknownToken, UnusableAnswer, did_you_mean, need
+from .errors import InputError, LimitReached, OutOfTime, UnknownToken, UnusableAnswer, did_you_mean, need
 from .claims import Choice, Claims, register
 from .results import RankedResults, Result, Stage, Usage, split_fields
 from .specs import SECRETS, Spec, Unwritable, writable
@@ -46,9 +46,10 @@ def unfinished(
     missing: int,                       # How many were not done
     n: int,                             # How many there are
     what: str = "documents were not judged",    # What was not done, in words
+    why: str = OutOfTime.why,                   # Which limit was reached, in words
 ) -> str:
-    "What `results.status` says when the deadline has passed"
-    return COMPLETE if not missing else f"{missing} of {n} {what}: the deadline passed"
+    "What `results.status` says when a limit was reached"
+    return COMPLETE if not missing else f"{missing} of {n} {what}: {why}"
 
 # %% ../nbs/05_rankers.ipynb #6d99d21f
 MERGES: dict[str, Callable[[list[float]], float]] = {
@@ -87,9 +88,9 @@ class Ranking:
         return cls(scores=found)
 
     @classmethod
-    def unreached(cls, n: int) -> Ranking:
-        "Of documents that were not reached in time"
-        return cls(scores=[None] * n, status=unfinished(n, n))
+    def unreached(cls, n: int, why: str = OutOfTime.why) -> Ranking:
+        "Of documents that were not reached before a limit"
+        return cls(scores=[None] * n, status=unfinished(n, n, why=why))
 
     @classmethod
     def joined(cls, parts: Sequence[Ranking], sizes: Sequence[int], n: int) -> Ranking:
@@ -585,14 +586,14 @@ class BaseRanker(ABC):
         full, call = self._full(tasks), self._own(call)
         with naming_documents(full, self.view), call.running():
             try: return self._spread(tasks, self.answer(full, call) if full else [])
-            except OutOfTime: return [Ranking.unreached(len(t.documents)) for t in tasks]
+            except LimitReached as end: return [Ranking.unreached(len(t.documents), end.why) for t in tasks]
 
     async def rankings_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "`rankings` without blocking the event loop"
         full, call = self._full(tasks), self._own(call)
         with naming_documents(full, self.view), call.running():
             try: return self._spread(tasks, await self.answer_async(full, call) if full else [])
-            except OutOfTime: return [Ranking.unreached(len(t.documents)) for t in tasks]
+            except LimitReached as end: return [Ranking.unreached(len(t.documents), end.why) for t in tasks]
 
     def _call(
         self,
@@ -796,4 +797,4 @@ class SetwiseRanker(BaseRanker):
                 [self.view(d) for d in task.documents],
                 call,
             ))
-        except OutOfTime: return Ranking.unreached(len(task.documents))
+        except LimitReached as end: return Ranking.unreached(len(task.documents), end.why)

@@ -137,6 +137,7 @@ class Usage:
     units: float = 0.0          # What a provider of re-rankers bills instead of tokens
     cost: float | None = None   # Money in the server's currency, usually US dollars; `None` if unknown
     retries: int = 0            # Requests that failed, whether they were sent again or given up
+    hedges: int = 0             # Second requests, sent because the first was slow; the provider may bill them
 
     @classmethod
     def failed(cls, error: Exception) -> Usage:

@@ -11,6 +11,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..calls import Call
@@ -20,7 +21,7 @@ from ..web.providers import (COMMON, REQUEST_WITH_COUNT, LOWEST, Provider, addre
                                      read_usage, request_body)
 from ..web.remote import RemoteRanker, can_go_on, check_on_error, gathered, within_time
 from ..web.services import find_key, of
-from ..errors import (BadRequestError, InputError, OutOfTime, ProviderError, UnusableAnswer, did_you_mean,
+from ..errors import (BadRequestError, InputError, LimitReached, ProviderError, UnusableAnswer, did_you_mean,
                               logger)
 from ..llm.litellm import Where, as_ours, litellm_module
 from ..llm.openai import server_text
@@ -28,13 +29,14 @@ from ..text import estimate_tokens
 from ..rankers import Ranking, Task, check_positive, unfinished
 from ..claims import Claims
 from ..results import Usage
+from ..spending import paying
 if TYPE_CHECKING: from rerankers.web.http import WebOptions
 
 # %% auto #0
 __all__ = ['REQUEST_WITHOUT_TEXTS', 'TOP_K', 'NVIDIA_REQUEST', 'NVIDIA', 'COHERE_UNITS', 'TOGETHER_READ', 'BGE', 'PINECONE',
            'NATIVE', 'DASHSCOPE', 'DASHSCOPE_INSTRUCTED', 'HOSTED', 'OWN', 'PROVIDERS', 'BY_WORD', 'SAFETY', 'TOO_MUCH',
-           'OF_WHAT', 'APART', 'HUB', 'LITELLM_ROW', 'evenly', 'fitting', 'too_much', 'Tally', 'ranked', 'HostedRanker',
-           'provider_of', 'model_of', 'APIRanker', 'hosted_class', 'LiteLLMRanker']
+           'OF_WHAT', 'APART', 'HUB', 'LITELLM_ROW', 'evenly', 'fitting', 'too_much', 'Tally', 'ranked', 'expected',
+           'HostedRanker', 'provider_of', 'model_of', 'APIRanker', 'hosted_class', 'LiteLLMRanker']
 
 # %% ../../nbs/backends/api.ipynb #aa7da754
 REQUEST_WITHOUT_TEXTS = {**REQUEST_WITH_COUNT, "return_documents": False}   # for services that return them by default
@@ -193,7 +195,8 @@ class Tally:
     found: dict[str, float] = field(default_factory=dict)   # Text -> score
     usage: Usage = field(default_factory=Usage)
     failed: int = 0                                         # Requests that failed
-    late: int = 0                                           # Requests without an answer before the deadline
+    late: int = 0                                           # Requests that were not answered before a limit
+    why: str = ""                                           # Which limit
 
     def enter(
         self,
@@ -217,7 +220,8 @@ def ranked(
     beyond = math.nextafter(min(found.values(), default=blank), -math.inf)
     if tally.late and not tally.failed:
         scores = [found.get(t, None if t.strip() else blank) for t in texts]
-        return Ranking(scores, usage=tally.usage, status=unfinished(scores.count(None), len(texts)))
+        late = unfinished(scores.count(None), len(texts), why=tally.why)
+        return Ranking(scores, usage=tally.usage, status=late)
     if not tally.failed:
         return Ranking([found.get(t, beyond if t.strip() else blank) for t in texts], usage=tally.usage)
 
@@ -232,6 +236,14 @@ def ranked(
     )
 
 # %% ../../nbs/backends/api.ipynb #fbaf28d6
+def expected(
+    query: str,         # Counted once per document, as providers do
+    texts: list[str],   # Documents of a request
+) -> Usage:
+    "What a request will probably use, for a budget"
+    tokens = len(texts) * estimate_tokens(query) + sum(map(estimate_tokens, texts))
+    return Usage(1, tokens, units=1.0)
+
 APART = (
     "{}: the documents of a query go out in {} requests, and this model reads the documents of a request together: "
     "scores of different requests are only roughly comparable"
@@ -297,7 +309,7 @@ class HostedRanker(RemoteRanker):
 
         async def one(texts: list[str]) -> None:
             try: await within_time(call, self._asked(query, texts, call.top_k or len(texts), limit, tally))
-            except OutOfTime: tally.late += 1
+            except LimitReached as end: tally.late, tally.why = tally.late + 1, end.why
             except (ProviderError, UnusableAnswer) as error:
                 if self.on_error == "raise" or not can_go_on(error): raise
                 logger.warning("%s: %d documents stay as they were: %s", self, len(texts), error)
@@ -311,7 +323,10 @@ class HostedRanker(RemoteRanker):
     async def _asked(self, query: str, texts: list[str], most: int, limit: Any, tally: Tally) -> None:
         "One request; if it is too large for the server, its two halves one after the other"
         try:
-            async with limit: scores, usage = await self.ask(query, texts, min(most, len(texts)))
+            async with limit:
+                with paying(partial(expected, query, texts)) as bill:
+                    scores, usage = await self.ask(query, texts, min(most, len(texts)))
+                    bill.told(usage)
         except BadRequestError as error:
             if len(texts) == 1 or not too_much(error): raise
             logger.info("%s: asking in halves, which chunk_size=%d does at once: %s", self, len(texts) // 2, error)
@@ -393,6 +408,7 @@ class APIRanker(HostedRanker):
         transport: Any = None,                          # An httpx transport: a proxy of your own, or a scripted server
         largest_answer: int = 64 * 2**20,               # Bytes of an answer that are read at most
         on_error: str = "raise",                        # Or "keep": documents without a usable answer come last
+        hedge: float | None = None,                     # 0.95: ask again beside a request slower than 95 % of the last
     ):
         from rerankers.web.http import Server, WebOptions
         if self.row is None and api_provider is None and model.lower() in BY_WORD: api_provider = model
@@ -403,7 +419,7 @@ class APIRanker(HostedRanker):
         address = address_of(self.provider, self.model, url, base_url, key)
         options = WebOptions(
             timeout, connect_timeout, retries, backoff, longest_wait, concurrency, headers or {}, transport,
-            largest_answer,
+            largest_answer, hedge,
         )
         self.extra = dict(extra_body or {})
         self.server = Server(address, name=row.name, key=key, auth=row.auth, headers=row.headers, options=options)
@@ -414,7 +430,7 @@ class APIRanker(HostedRanker):
         posted = await self.server.post("", body, about=self.model)
         who = ": ".join(filter(None, (self.provider.name, self.model)))
         scores = read_scores(self.provider, posted.body, len(texts), who, self.server.key.hide, count)
-        return scores, read_usage(self.provider, posted.body, posted.retries)
+        return scores, read_usage(self.provider, posted)
 
 # %% ../../nbs/backends/api.ipynb #02e71196
 HUB = ("isaacus/", "pinecone/")     # prefixes that are hub organisations too: only some of their names are claimed
@@ -477,6 +493,7 @@ class LiteLLMRanker(HostedRanker):
         concurrency: int = 8,                           # Requests under way at once
         headers: Mapping[str, str] | None = None,       # Further headers of each request
         on_error: str = "raise",                        # Or "keep": documents without a usable answer come last
+        hedge: float | None = None,                     # 0.95: ask again beside a request slower than 95 % of the last
     ):
         from rerankers.web.http import Limit, WebOptions
         from rerankers.web.secrets import HiddenHeaders
@@ -485,7 +502,7 @@ class LiteLLMRanker(HostedRanker):
         if "/" not in self.model:
             raise InputError("litellm: name a model with its prefix, such as 'bedrock/cohere.rerank-v3-5:0'")
         self.options = WebOptions(
-            timeout, min(timeout, 10.0), retries, backoff, longest_wait, concurrency, headers or {})
+            timeout, min(timeout, 10.0), retries, backoff, longest_wait, concurrency, headers or {}, hedge=hedge)
         self.where, self.extra = Where(base_url, api_key, HiddenHeaders(self.options.headers)), dict(extra_body or {})
         self.limit = Limit(int(concurrency))
 
@@ -494,9 +511,9 @@ class LiteLLMRanker(HostedRanker):
     async def ask(self, query: str, texts: list[str], count: int) -> tuple[list[float | None], Usage]:
         "One request through litellm"
         from rerankers.web.http import with_retries
-        body, retries = await with_retries(lambda: self._once(query, texts, count), self.options, self.limit)
-        scores = read_scores(self.provider, body, len(texts), f"litellm: {self.model}", self.where.key.hide, count)
-        return scores, read_usage(self.provider, body, retries)
+        posted = await with_retries(lambda: self._once(query, texts, count), self.options, self.limit)
+        name, hide = f"litellm: {self.model}", self.where.key.hide
+        return read_scores(self.provider, posted.body, len(texts), name, hide, count), read_usage(self.provider, posted)
 
     async def _once(self, query: str, texts: list[str], count: int) -> Any:
         "One attempt; the answer as plain dictionaries"

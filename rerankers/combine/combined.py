@@ -15,6 +15,7 @@ from ..calls import Call, Stop, due_in, new_stop, under
 from ..errors import InputError, Stopped
 from ..rankers import COMPLETE, BaseRanker, Ranking, Task
 from ..results import Stage, Usage
+from ..spending import Purse
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
@@ -30,6 +31,7 @@ class Ask:
     task: Task | None = None        # What it is shown, a document for each position; default: the query's own
     top_k: int | None = None        # Results wanted, for methods that can search for the best only
     seconds: float | None = None    # Time limit for the answer; the call's own deadline applies too
+    purses: tuple[Purse, ...] = ()  # Budgets that pay for it, besides those of the call
     # Errors that count as an answer: the combination receives them and decides what to do
     failures: tuple[type[Exception], ...] = ()
 
@@ -39,8 +41,8 @@ class Ask:
 
     def call(self, call: Call) -> Call:
         "The caller's call with the limits of this question"
-        if self.seconds is None: return replace(call, top_k=self.top_k)
-        return replace(call, top_k=self.top_k, stop=Stop(call.stop, due=due_in(self.seconds)))
+        if self.seconds is None and not self.purses: return replace(call, top_k=self.top_k)
+        return replace(call, top_k=self.top_k, stop=Stop(call.stop, due=due_in(self.seconds), purses=self.purses))
 
 PartAnswer = Ranking | Exception      # an answer: a ranking, or an error that the question named among its failures
 # yields questions that may be asked at once, receives what is `Said` to each, returns a ranking
@@ -281,7 +283,7 @@ def by_ranker(asked: Sequence[Question]) -> list[list[Question]]:
     groups: dict[tuple[Any, ...], list[Question]] = {}
     for question in asked:
         groups.setdefault(
-            (question[2].name, question[2].top_k, question[2].seconds, question[2].failures),
+            (question[2].name, question[2].top_k, question[2].seconds, question[2].purses, question[2].failures),
             [],
         ).append(question)
     return list(groups.values())

@@ -15,17 +15,18 @@ from typing import Any
 from ..calls import Call, in_thread
 from ..text import readable
 from ..web.remote import RemoteRanker, CallerStopped, can_go_on, gathered, within_time
-from ..errors import OutOfTime, ProviderError, RerankersError, UnusableAnswer, logger
+from ..errors import LimitReached, OutOfTime, ProviderError, RerankersError, UnusableAnswer, logger
 from ..strategies.kinds import Window
 from ..text import estimate_tokens
 from ..strategies.plans import adapt
 from ..strategies.basics import Answer, Game, Request, Strategy, result, started
 from ..rankers import Ranking, Task, check_positive, unfinished
 from ..results import Usage
+from ..spending import paying
 
 # %% auto #0
-__all__ = ['ChatMessage', 'LEAST', 'TINY', 'Talk', 'UNUSABLE', 'ChatRequest', 'Reply', 'same_answer', 'log_sum', 'left_over',
-           'logprobs_of', 'ChatClient', 'FunctionClient', 'awaited', 'Ledger', 'ChatRanker']
+__all__ = ['ChatMessage', 'LEAST', 'TINY', 'Talk', 'ANSWER', 'UNUSABLE', 'ChatRequest', 'Reply', 'same_answer', 'log_sum',
+           'left_over', 'logprobs_of', 'ChatClient', 'FunctionClient', 'awaited', 'expected', 'Ledger', 'ChatRanker']
 
 # %% ../../nbs/llm/06_chat.ipynb #2ec4e2be
 ChatMessage = Mapping[str, str]     # {"role": "system" | "user" | "assistant", "content": …}
@@ -177,6 +178,15 @@ async def awaited(
 
 # %% ../../nbs/llm/06_chat.ipynb #bc4176d8
 Talk = Generator[ChatRequest, Reply, Answer]
+ANSWER = 512    # tokens that an answer is expected to have if its request sets no limit
+
+def expected(
+    client: ChatClient,     # Who answers
+    request: ChatRequest,   # What is asked
+) -> Usage:
+    "What a request will probably use, for a budget"
+    return Usage(1, client.count(request.messages), 1 if request.choices else request.max_tokens or ANSWER)
+
 # statuses of answers that say nothing about the documents
 UNUSABLE = ("wrong_format", "empty")
 
@@ -189,8 +199,8 @@ class Ledger:
     ):
         self.usage, self.faults = Usage(), Counter[str]()
         self.cut, self.notes = [False] * n, list[str | None]([None] * n)
-        # number of windows, those for which there was no time, documents that were alone in one of those
-        self.asked, self.unasked, self.unjudged = 0, 0, set[int]()
+        # number of windows, those that a limit left out, documents that were alone in one of those, which limit
+        self.asked, self.unasked, self.unjudged, self.why = 0, 0, set[int](), OutOfTime.why
 
     def enter(
         self,
@@ -204,9 +214,9 @@ class Ledger:
         for i, note in zip(request, answer.notes or ()):
             self.notes[i] = note if note is not None else self.notes[i]
 
-    def late(self, request: Request, answer: Answer) -> Answer:
-        "Record a window for which there was no time, and return the answer that stands for it"
-        self.asked, self.unasked = self.asked + 1, self.unasked + 1
+    def late(self, request: Request, answer: Answer, why: str) -> Answer:
+        "Record a window that a limit left out, and return the answer that stands for it"
+        self.asked, self.unasked, self.why = self.asked + 1, self.unasked + 1, why
         if len(request) == 1: self.unjudged.update(request)
         return answer
 
@@ -217,7 +227,7 @@ class Ledger:
                   else [None if i in self.unjudged else s for i, s in enumerate(ranking.scores)])
         return replace(ranking, scores=scores, truncated=self.cut, usage=self.usage, faults=dict(self.faults),
                        notes=self.notes if any(n is not None for n in self.notes) else None,
-                       status=unfinished(self.unasked, self.asked, "windows were not judged"))
+                       status=unfinished(self.unasked, self.asked, "windows were not judged", self.why))
 
 # %% ../../nbs/llm/06_chat.ipynb #fcbbf9de
 class ChatRanker(RemoteRanker):
@@ -265,8 +275,8 @@ class ChatRanker(RemoteRanker):
                 answer = await within_time(
                     call, self._shared(window, ledger, limit, held) if self.once
                     else self._hold(window, ledger, limit))
-            except OutOfTime:
-                return adapt(ledger.late(request, self._kept(window, "ok")), self.gives, self.wants)
+            except LimitReached as end:
+                return adapt(ledger.late(request, self._kept(window, "ok"), end.why), self.gives, self.wants)
             ledger.enter(request, answer)
             done(1)
             return adapt(answer, self.gives, self.wants)
@@ -308,7 +318,11 @@ class ChatRanker(RemoteRanker):
     async def _reply(self, request: ChatRequest, limit: Any) -> Reply:
         "The reply of the client; with on_error='keep' any error of the caller's own code is a missing answer"
         try:
-            async with limit: return await self.client.reply(request)
+            async with limit:
+                with paying(partial(expected, self.client, request)) as bill:
+                    reply = await self.client.reply(request)
+                    bill.told(reply.usage, reply.text)
+                    return reply
         except (KeyboardInterrupt, SystemExit) as stop: raise CallerStopped(stop) from None
         except RerankersError: raise
         except Exception as error:

@@ -66,7 +66,7 @@ def kind_of(
 LOCAL_OPTIONS = ("chat_template", "template_kwargs",
                  *(f.name for f in fields(LoadOptions) if f.name not in ("device", "dtype")))
 ASKED = ("api_key", "base_url", "extra_body", "timeout", "retries", "backoff", "longest_wait",
-         "concurrency", "headers")
+         "concurrency", "headers", "hedge")
 WIRED = ("connect_timeout", "transport", "largest_answer")
 # kind of client -> what an error says of it, the options that it uses, and what else to do
 OPTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -137,6 +137,8 @@ def make_client(
     headers: Mapping[str, str] | None = None,
     transport: Any = None,              # An httpx transport: a proxy of your own, or a scripted server
     largest_answer: int = 64 * 2**20,   # Most bytes of an answer, as it is sent and unpacked
+    # A share such as 0.95: a request that is slower than so many of the last ones gets a second one beside it
+    hedge: float | None = None,
     chat_template: str | None = None,   # For a local model, in Jinja; the tokenizer's own by default
     # Settings for the template, such as {"enable_thinking": False}
     template_kwargs: Mapping[str, Any] | None = None,
@@ -154,7 +156,7 @@ def make_client(
                            context=context, **kwargs)
     from rerankers.web.http import WebOptions
     options = WebOptions(timeout, connect_timeout, retries, backoff, longest_wait, concurrency,
-                         headers or {}, transport, largest_answer)
+                         headers or {}, transport, largest_answer, hedge)
     common: dict[str, Any] = dict(api_key=api_key, base_url=base_url, context=context, prices=prices,
                                   extra_body=extra_body, options=options)
     if kind == "litellm":

@@ -171,7 +171,7 @@ def amount(
 
 def used(
     body: Mapping[str, Any],                # The JSON of an answer
-    retries: int,                           # Attempts before the one that worked
+    posted: Posted,                         # How many attempts it took
     prices: tuple[float, float] | None,     # Per million tokens, read and written
 ) -> Usage:
     "Usage of one answer; with its cost if the server tells it or the user gives prices"
@@ -180,7 +180,8 @@ def used(
     named = told.get("cost")
     cost = (sum(n * price / 1e6 for n, price in zip(tokens, prices)) if prices
             else amount(mapped(named).get("total_cost", named)))
-    return Usage(1, *tokens, cost=None if cost is None else float(cost), retries=retries)
+    return Usage(1, *tokens, cost=None if cost is None else float(cost),
+                 retries=posted.retries, hedges=posted.hedges)
 
 # %% ../../nbs/llm/07_openai.ipynb #9250db05
 def read_reply(
@@ -196,7 +197,7 @@ def read_reply(
         choice = body["choices"][0]
         message = choice.get("message") or {"content": choice.get("text")}
         return Reply(text_of(message), logprobs_of(listed_tokens(choice), request.choices),
-                     used(body, posted.retries, prices), str(choice.get("finish_reason") or "stop"))
+                     used(body, posted, prices), str(choice.get("finish_reason") or "stop"))
     # the errors that JSON of another shape can cause
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         raise UnusableAnswer(f"{who}: the answer is no chat completion: "
@@ -307,7 +308,8 @@ class NetworkClient(ChatClient):
         make: Callable[[int], Mapping[str, Any]],   # Number of tokens to list -> the fields of the method
     ) -> Posted:
         "Ask with retries, and ask again without a field that is refused"
-        from rerankers.web.http import Posted, with_retries
+        from rerankers.web.http import with_retries
+        from rerankers.spending import may_try_again
         adjusted, sent = 0, dict[str, Any]()
 
         async def once() -> Any:
@@ -317,10 +319,11 @@ class NetworkClient(ChatClient):
             return await self.attempt(path, sent)
 
         while True:
-            try: return Posted(*await with_retries(once, self.options, self.limit))
+            try: return await with_retries(once, self.options, self.limit)
             except ProviderError as error:
                 if adjusted == ADJUSTMENTS or error.status not in ADJUSTED or not self._learn(error, sent):
                     raise
+                if not may_try_again(): raise
             adjusted += 1
 
     def _learn(self, error: ProviderError, sent: Mapping[str, Any]) -> bool:

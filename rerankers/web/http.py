@@ -15,6 +15,7 @@ import ssl
 import threading
 import weakref
 import zlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -27,6 +28,7 @@ from ..engine.forks import begin_again
 from .lines import (ASKED_FOR, Overflow, bare_address, checked_address, new_line, proxy_for,
                                  read_body, secrets_in)
 from .secrets import QUOTED, Hidden, HiddenHeaders, Secret
+from ..spending import may_try_again, may_try_beside
 from ..errors import (AuthenticationError, BadRequestError, CertificateError, InputError, NotFoundError,
                               ProviderError, ProviderTimeoutError, RateLimitError, RerankersError, ServerError,
                               UnusableAnswer, logger, need)
@@ -36,9 +38,10 @@ if TYPE_CHECKING: import httpx
 __all__ = ['Returned', 'BACKGROUND', 'WHOLE_NUMBERS', 'HEADER', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'TOO_LONG', 'TAGS',
            'SPOKEN', 'NAMED', 'STATUSES', 'CODES', 'ERROR_FIELDS', 'DEEP', 'RESULT_FIELDS', 'LARGEST_REFUSAL',
            'PACKING', 'TRUST', 'Background', 'here', 'wait_for', 'join', 'checked_headers', 'WebOptions',
-           'seconds_asked', 'Limit', 'out_of_credit', 'settled', 'worth_it', 'with_retries', 'status_error',
-           'server_words', 'json_body', 'words_of', 'plainly', 'status_of', 'holds_list', 'innermost', 'hidden_error',
-           'error_in_200', 'Posted', 'close_client', 'login_header', 'refused_certificate', 'Server']
+           'seconds_asked', 'Times', 'Limit', 'out_of_credit', 'settled', 'worth_it', 'first_good', 'hedged', 'Posted',
+           'with_retries', 'status_error', 'server_words', 'json_body', 'words_of', 'plainly', 'status_of',
+           'holds_list', 'innermost', 'hidden_error', 'error_in_200', 'close_client', 'login_header',
+           'refused_certificate', 'Server']
 
 # %% ../../nbs/web/03_http.ipynb #f082447c
 Returned = TypeVar("Returned")
@@ -127,6 +130,8 @@ class WebOptions:
     headers: Mapping[str, str] = field(default_factory=dict)    # Further headers of each request; values are not shown
     transport: Any = None               # An httpx transport: a proxy of your own, or a scripted server
     largest_answer: int = 64 * 2**20    # Bytes of an answer that are read at most, both compressed and unpacked
+    # Share of recent answers, such as 0.95: a request that takes longer than these did gets a second one beside it
+    hedge: float | None = None
 
     def __post_init__(self) -> None:
         least = {
@@ -146,6 +151,8 @@ class WebOptions:
                     else f"{name}={value!r}: give a number of at least 0")
             if name in WHOLE_NUMBERS and not isinstance(value, Integral):
                 raise InputError(f"{name}={value!r}: give a whole number")
+        if self.hedge is not None and not (isinstance(self.hedge, float) and 0 < self.hedge < 1):
+            raise InputError(f"hedge={self.hedge!r}: give a share between 0 and 1, such as 0.95, or None")
         object.__setattr__(self, "headers", checked_headers(self.headers))
 
     def wait(
@@ -174,6 +181,24 @@ def seconds_asked(
 PASSING = {None, 408, 409, 425, 429, *range(500, 600)} - {501, 505}     # temporary failures; None: no answer at all
 EMPTY_ACCOUNT = "insufficient_quota"                                    # OpenAI's code for an account without credit
 
+class Times:
+    "How long the last answers of a server took"
+
+    def __init__(
+        self,
+        most: int = 200,    # Answers that are remembered
+        least: int = 20,    # Answers before anything is said about them
+    ):
+        self.least, self.seen = least, deque[float](maxlen=most)
+
+    def below(
+        self,
+        share: float,   # Such as 0.95
+    ) -> float | None:
+        "Seconds within which this share of the answers came; None while too few are known"
+        if len(self.seen) < self.least: return None
+        return sorted(self.seen)[math.ceil(share * len(self.seen)) - 1]
+
 class Limit:
     "Limits how many requests are under way at once; each event loop has its own count"
 
@@ -181,7 +206,7 @@ class Limit:
         self,
         most: int,  # Requests under way at once
     ):
-        self.most, self.place = most, None
+        self.most, self.place, self.times = most, None, Times()
 
     def __call__(self) -> asyncio.Semaphore:
         "The semaphore of the running loop"
@@ -189,7 +214,7 @@ class Limit:
         if self.place is None or self.place[0] is not loop: self.place = loop, asyncio.Semaphore(self.most)
         return self.place[1]
 
-    def __getstate__(self) -> dict[str, Any]: return {"most": self.most, "place": None}
+    def __getstate__(self) -> dict[str, Any]: return {"most": self.most, "place": None, "times": Times()}
 
     place: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None
 
@@ -215,22 +240,66 @@ def worth_it(
     patient = attempt < options.retries and (error.retry_after or 0) <= options.longest_wait
     return patient and error.status in PASSING and not (out_of_credit(error) or settled(error))
 
+# %% ../../nbs/web/03_http.ipynb #0e0b3f19
+async def first_good(
+    tasks: list[asyncio.Task[Any]],     # Two attempts at the same request
+) -> asyncio.Task[Any]:
+    "The attempt that succeeds first; if both fail, the first of them"
+    open_ones = set(tasks)
+    while open_ones:
+        done, open_ones = await asyncio.wait(open_ones, return_when=asyncio.FIRST_COMPLETED)
+        good = next((t for t in tasks if t in done and t.exception() is None), None)
+        if good is not None: return good
+    return tasks[0]
+
+async def hedged(
+    once: Callable[[], Awaitable[Any]],     # One attempt; raises a `ProviderError`
+    options: WebOptions,                    # Its `hedge` says which attempts are slow
+    limit: Limit,                           # Of the server; knows how long its answers took
+) -> tuple[Any, int]:
+    "The result of an attempt, and 1 if a second one was sent beside it; the first success wins"
+    if options.hedge is None: return await once(), 0
+    loop = asyncio.get_running_loop()
+    began, tasks = [loop.time()], [asyncio.ensure_future(once())]
+    try:
+        await asyncio.wait(tasks, timeout=limit.times.below(options.hedge))
+        if not tasks[0].done() and not limit().locked() and may_try_beside():
+            async with limit():
+                began.append(loop.time())
+                tasks.append(asyncio.ensure_future(once()))
+                won = await first_good(tasks)
+        else: won = await first_good(tasks)
+        answer = won.result()
+        limit.times.seen.append(loop.time() - began[tasks.index(won)])
+        return answer, len(tasks) - 1
+    finally:
+        for task in tasks: task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
 # %% ../../nbs/web/03_http.ipynb #1152f382
+class Posted(NamedTuple):
+    "An answer, and what it took besides one request"
+    body: Any           # The answer's JSON
+    retries: int = 0    # Attempts before the one that worked
+    hedges: int = 0     # Second requests that were sent because the first was slow
+
 async def with_retries(
-    once: Callable[[], Awaitable[Returned]],    # One attempt; raises a `ProviderError`
-    options: WebOptions,                        # Number of retries, waits
-    limit: Limit,                               # Shared by all requests to the same server
-) -> tuple[Returned, int]:
-    "The result of the first success, and how many attempts failed before; raises the last error, with their number"
+    once: Callable[[], Awaitable[Any]],     # One attempt; raises a `ProviderError`
+    options: WebOptions,                    # Number of retries, waits, hedges
+    limit: Limit,                           # Shared by all requests to the same server
+) -> Posted:
+    "The first success, with the number of attempts before it; raises the last error, which knows their number too"
     async with limit():
-        attempt = 0
+        attempt = hedges = 0
         while True:
-            try: return await once(), attempt
+            try:
+                body, second = await hedged(once, options, limit)
+                return Posted(body, attempt, hedges + second)
             except UnusableAnswer as error:
                 error.attempts = attempt + 1
                 raise
             except ProviderError as error:
-                if not worth_it(error, attempt, options):
+                if not worth_it(error, attempt, options) or not may_try_again():
                     error.attempts = attempt + 1
                     raise
                 pause = options.wait(attempt, error.retry_after)
@@ -396,11 +465,6 @@ def error_in_200(
     )
 
 # %% ../../nbs/web/03_http.ipynb #ce2e4f76
-class Posted(NamedTuple):
-    "An answer, and the retries it took"
-    body: Any       # The answer's JSON
-    retries: int    # Attempts before the one that worked
-
 def close_client(
     client: httpx.AsyncClient,          # Whose connections to close
     loop: asyncio.AbstractEventLoop,    # Event loop in which they were opened
@@ -510,7 +574,7 @@ class Server:
                 f"{self.name}: a field of the request is nothing that JSON can hold: "
                 f"{self.key.hide(str(error))}") from None
         client = self._connected()
-        return Posted(*await with_retries(lambda: self._once(client, path, content, about), self.options, self.limit))
+        return await with_retries(lambda: self._once(client, path, content, about), self.options, self.limit)
 
     async def _exchange(self, client: httpx.AsyncClient, path: str, content: bytes) -> httpx.Response:
         "Send one request; the answer is read up to its bound and unpacked"

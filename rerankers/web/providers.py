@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .lines import checked_address
@@ -19,6 +19,7 @@ from .services import Service
 from ..errors import InputError, UnusableAnswer
 from ..rankers import check_positive
 from ..results import Usage
+if TYPE_CHECKING: from rerankers.web.http import Posted
 
 # %% auto #0
 __all__ = ['COMMON', 'REQUEST_WITH_COUNT', 'LOWEST', 'TEMPLATE_FIELD', 'TEMPLATE_FIELDS', 'TUPLE_FIELDS', 'VERSION_PATH',
@@ -276,10 +277,11 @@ def shortfall(
 # %% ../../nbs/web/05_providers.ipynb #8961408c
 def read_usage(
     provider: Provider,     # Row of the provider that answered
-    body: Any,              # The answer's JSON
-    retries: int = 0,       # Failed attempts before the successful one
+    posted: Posted,         # The answer, and how many attempts it took
 ) -> Usage:
     "What one request used, as far as the server reports it"
     def count(paths: tuple[str, ...]) -> float:
-        return next((value for p in paths if is_number(value := dig(body, p)) and value >= 0), 0)
-    return Usage(calls=1, input_tokens=int(count(provider.tokens)), units=float(count(provider.units)), retries=retries)
+        return next((value for p in paths if is_number(value := dig(posted.body, p)) and value >= 0), 0)
+    return Usage(
+        1, int(count(provider.tokens)), units=float(count(provider.units)),
+        retries=posted.retries, hedges=posted.hedges)

@@ -16,7 +16,7 @@ MUTATIONS = [
     Mutation(RANKERS, "rows = zip_longest(*pairs) if call.hurried else pairs", "rows = pairs", LATE, "the first query takes all the time"),
     Mutation(RANKERS, "return [*found, *[empty] * (n - len(found))]", "return [*[empty] * (n - len(found)), *found]", LATE, "scores at other documents"),
     Mutation(RANKERS, "status=unfinished(n - done, n),", "status=COMPLETE,", LATE, "what is missing is not said"),
-    Mutation(RANKERS, "except OutOfTime: return Ranking.unreached(len(task.documents))", "except ZeroDivisionError: return Ranking.unreached(1)", LATE,
+    Mutation(RANKERS, "except LimitReached as end: return Ranking.unreached(len(task.documents), end.why)", "except ZeroDivisionError: return Ranking.unreached(1)", LATE,
              "one late set takes the others' scores"),
     Mutation(RANKERS, "known = [[s for i in group if (s := self.scores[i]) is not None] for group in groups]",
              "known = [[s for i in group[:1] if (s := self.scores[i]) is not None] for group in groups]", WHOLE, "of a document's pieces only the first counts"),
