@@ -35,7 +35,7 @@ MUTATIONS = [
     Mutation(COMBINED, "self.cut[position] = self.cut[position] or bool(", "self.cut[position] = bool(", WHOLE, "the last stage alone says what was cut"),
     Mutation(COMBINED, "self.faults.update(ranking.faults)", "pass", WHOLE, "faults of parts are forgotten"),
     Mutation(COMBINED, "r.instructed(instruction) if r.takes_instruction else r", "r", WHOLE, "an instruction does not reach the parts"),
-    Mutation(COMBINED, "(question[2].name, question[2].top_k, question[2].seconds, question[2].failures),", "(question[2].name, id(question)),",
+    Mutation(COMBINED, "(question[2].name, question[2].top_k, question[2].seconds, question[2].purses, question[2].failures),", "(question[2].name, id(question)),",
              WHOLE, "each query is a call of its own"),
     Mutation(COMBINED, "for s in self.stages if s.status != COMPLETE)", "for s in self.stages[:0])", WHOLE, "a late stage is not said"),
     Mutation("rerankers/combine/fusion.py", "lambda place: 1 / (k + place)", "lambda place: 1 / (k - place)", TOGETHER + "rrf",
