@@ -395,6 +395,8 @@ class BaseRanker(ABC):
     requires: ClassVar[dict[str, tuple[str, ...]]] = {}
     # How much a score may change with the other items of its batch; the conformance suite checks that
     score_noise: float = 1e-4
+    # Does a document's score depend on nothing but the query and the document?
+    pointwise: bool = False
     # Does a score not depend on the documents' order? It does if a model reads all of them in one prompt
     order_free: bool = True
 
@@ -731,7 +733,7 @@ Pair = tuple[str, str]   # (query, text of a document), both readable by a token
 
 class PointwiseRanker(BaseRanker):
     "A method that judges one query and one document at a time"
-    texts_only = True
+    texts_only = pointwise = True
 
     @abstractmethod
     def score_pairs(

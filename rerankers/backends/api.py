@@ -343,7 +343,8 @@ class HostedRanker(RemoteRanker):
         if not self.model and provider.keys:
             raise InputError(f"{provider.name}: name a model; there is no default for this provider")
         self.provider = provider.for_model(self.model)
-        self.takes_instruction, self.order_free = self.provider.takes_instruction, not self.provider.listwise
+        self.takes_instruction = self.provider.takes_instruction
+        self.pointwise = self.order_free = not self.provider.listwise
         self.chunk_size = check_positive("chunk_size", chunk_size) or self.provider.limit
         self.batch_size = check_positive("batch_size", batch_size)
         self.on_error = check_on_error(on_error)

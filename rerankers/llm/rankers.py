@@ -310,7 +310,7 @@ def expected(
 # %% ../../nbs/llm/11_rankers.ipynb #0fc1e40c
 class GradingRanker(RecipeRanker):
     "A ranker whose model grades one document at a time"
-    gives, once, order_free, strategy_name = "scores", True, True, ""
+    gives, once, order_free, pointwise, strategy_name = "scores", True, True, True, ""
 
     def _plan(
         self, strategy: str | Callable[..., Strategy], size: int | None, chosen: Mapping[str, Any],

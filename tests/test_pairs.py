@@ -1,0 +1,139 @@
+"What is computed from saved scores is what running the rankers would have given"
+import json
+import random
+
+import ir_measures
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rerankers import Cascade, Document, InputError, Reranker, ServerError
+from rerankers.evaluation.beir import TestSet
+from rerankers.evaluation.pairs import Grid, QueryRow, ScoreTable, cascade_run, depth_run, score_all
+from rerankers.rankers import PointwiseRanker, Ranking
+from rerankers.results import Usage
+
+
+class Points(PointwiseRanker):
+    "Scores by chance, the same for the same pair; some equal, some not judged"
+    def __init__(self, salt=0, levels=5, unjudged=0.0): self.salt, self.levels, self.unjudged, self.seen = salt, levels, unjudged, 0
+    def score_pairs(self, pairs, call):
+        self.seen += len(pairs)
+        chance = [random.Random(f"{self.salt} {q} {text}") for q, text in pairs]
+        scores = [None if c.random() < self.unjudged else float(c.randrange(self.levels)) for c in chance]
+        return Ranking(scores, usage=Usage(calls=1), status="complete" if None not in scores else "some were not judged")
+
+
+class Broken(Points):
+    "Fails for one query"
+    def score_pairs(self, pairs, call):
+        if any(q == "query 1" for q, _ in pairs): raise ServerError("no answer")
+        return super().score_pairs(pairs, call)
+
+
+def a_set(sizes, seed=0):
+    "Queries with so many candidates each, and grades for some of them"
+    rng, docs = random.Random(seed), [f"d{i}" for i in range(40)]
+    first = {f"q{i}": rng.sample(docs, size) for i, size in enumerate(sizes)}
+    qrels = {q: {d: rng.randrange(3) for d in rng.sample(docs, 10)} for q in first}
+    return TestSet({q: f"query {q[1:]}" for q in first}, {d: Document(f"text of {d}", d) for d in docs}, qrels), first
+
+
+def ran(ranker, data, first):
+    "The run of a ranker"
+    found = ranker.rank_many([data.queries[q] for q in first], [[data.corpus[d] for d in ids] for ids in first.values()])
+    return {q: [r.doc_id for r in results] for q, results in zip(first, found)}
+
+
+SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=4)
+
+@given(SIZES, st.integers(1, 35), st.integers(0, 5), st.sampled_from([0.0, 0.3]))
+def test_another_depth_is_what_running_there_gives(sizes, depth, seed, unjudged):
+    data, first = a_set(sizes, seed)
+    table = score_all(Points(seed, unjudged=unjudged), data, first)
+    shallow = {q: ids[:depth] for q, ids in first.items()}
+    assert depth_run(table, depth) == {q: [*run, *first[q][depth:]] for q, run in ran(Points(seed, unjudged=unjudged), data, shallow).items()}
+
+
+@given(SIZES, st.integers(1, 35), st.integers(0, 5))
+def test_a_cascade_from_tables_is_the_cascade(sizes, depth, seed):
+    data, first = a_set(sizes, seed)
+    for cheap in (Points(seed), Reranker("bm25")):
+        derived = cascade_run(score_all(cheap, data, first), score_all(Points(9), data, first), depth)
+        assert derived == ran(Cascade((cheap, depth), Points(9)), data, first)
+
+
+@given(SIZES, st.integers(0, 5), st.integers(1, 12), st.sampled_from([0.0, 0.4]))
+def test_curves_are_the_measures_of_the_runs(sizes, seed, k, unjudged):
+    data, first = a_set(sizes, seed)
+    tables = {"a": score_all(Points(seed, unjudged=unjudged), data, first), "b": score_all(Points(7), data, first)}
+    grid, depths = Grid(tables, data.qrels, k), [1, 2, 5, 10, 29, 40]
+    measure = ir_measures.nDCG @ k
+    def plain(run):
+        scored = {q: {d: float(-i) for i, d in enumerate(ids)} for q, ids in run.items()}
+        return [row.value for row in sorted(ir_measures.iter_calc([measure], data.qrels, scored), key=lambda row: int(row.query_id[1:]))]
+    for depth, alone, after in zip(depths, grid.curve("a", depths), grid.curve("b", depths, first="a")):
+        assert list(alone) == pytest.approx(plain(depth_run(tables["a"], depth)), abs=1e-9)
+        assert list(after) == pytest.approx(plain(cascade_run(tables["a"], tables["b"], depth)), abs=1e-9)
+
+
+def test_what_was_scored_is_not_scored_again(tmp_path):
+    data, first = a_set([5] * 20)
+    whole = score_all(Points(), data, first, name="points")
+    for cut in range(0, 2000, 97):
+        path, ranker = tmp_path / f"{cut}.jsonl", Points()
+        full = tmp_path / "full.jsonl"
+        whole.save(full)
+        path.write_bytes(full.read_bytes()[:max(len(whole.head) + 1, cut)])
+        there = path.read_text().count("\n") - 1
+        again = score_all(ranker, data, first, name="points", path=path)
+        assert again.run() == whole.run() and ranker.seen == 5 * (20 - there) and ScoreTable.load(path).run() == whole.run()
+
+
+def test_one_query_that_fails_does_not_lose_the_others(tmp_path):
+    data, first = a_set([5] * 12)
+    path = tmp_path / "t.jsonl"
+    table = score_all(Broken(), data, first, name="p", path=path)
+    assert table.failures == {"q1": "ServerError: no answer"} and len(table.rows) == 12
+    assert table.run()["q1"] == first["q1"], "what failed keeps the order of the first stage"
+    mended = score_all(Points(), data, first, name="p", path=path) if Points().__repr__() == Broken().__repr__() else None
+    assert mended is None, "the file says which ranker it is of"
+    assert ScoreTable.load(path).failures == table.failures
+
+
+@pytest.mark.parametrize("change", ["query", "text", "order", "ranker", "fewer"])
+def test_a_file_of_something_else_is_refused(tmp_path, change):
+    data, first = a_set([5] * 3)
+    path = tmp_path / "t.jsonl"
+    score_all(Points(), data, first, name="p", path=path)
+    before = path.read_bytes()
+    if change == "query": data.queries["q0"] = "another one"
+    if change == "text": data.corpus[first["q0"][0]] = Document("another text", first["q0"][0])
+    if change == "order": first["q0"] = first["q0"][::-1]
+    if change == "fewer": first.pop("q2")
+    with pytest.raises(InputError, match="give another path"):
+        score_all(Points(), data, first, name="another" if change == "ranker" else "p", path=path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("line", ["[]", "{}", "nothing", '{"query": "q"}'])
+def test_a_broken_file_names_its_line(tmp_path, line):
+    data, first = a_set([5] * 3)
+    path = tmp_path / "t.jsonl"
+    score_all(Points(), data, first, path=path)
+    lines = path.read_text().splitlines()
+    for number in (1, 3):
+        path.write_text("\n".join([*lines[:number - 1], line, *lines[number:]]) + "\n")
+        with pytest.raises(InputError, match=f"line {number}"): ScoreTable.load(path)
+
+
+def test_rows_keep_everything():
+    row = QueryRow("q", ["a", "b"], [1, 0], [None, 0.5], [True, False], 0.25, Usage(1, 20, 3, cost=0.1), "1 of 2 …", None)
+    assert QueryRow.from_json(row.to_json()) == row and json.loads(row.to_json())["usage"]["cost"] == 0.1
+
+
+def test_methods_that_look_at_documents_together_are_refused():
+    data, first = a_set([5] * 3)
+    table = score_all(Reranker("bm25"), data, first, name="bm25")
+    for derive in (lambda: depth_run(table, 3), lambda: cascade_run(table, table, 3), lambda: Grid({"bm25": table}, data.qrels).curve("bm25", [3])):
+        with pytest.raises(InputError, match="bm25 looks at documents together"): derive()
