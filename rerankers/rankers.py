@@ -28,10 +28,10 @@ from .specs import SECRETS, Spec, Unwritable, writable
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['COMPLETE', 'MERGES', 'Pair', 'Task', 'unfinished', 'Ranking', 'check_query', 'check_positive', 'is_collection',
-           'per_query', 'make_calls', 'make_tasks', 'check_scores', 'check_order', 'to_results', 'owner', 'in_parts',
-           'naming_documents', 'remembering', 'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank', 'PointwiseRanker',
-           'SetwiseRanker']
+__all__ = ['COMPLETE', 'MERGES', 'Pair', 'Task', 'Added', 'unfinished', 'Ranking', 'check_query', 'check_positive',
+           'is_collection', 'per_query', 'make_calls', 'make_tasks', 'check_scores', 'check_order', 'to_results',
+           'owner', 'in_parts', 'naming_documents', 'remembering', 'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank',
+           'PointwiseRanker', 'SetwiseRanker']
 
 # %% ../nbs/05_rankers.ipynb #1fd95050
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ class Task:
     "One query and its candidates"
     query: str                      # Never empty
     documents: list[Document]       # Our own, in the caller's order
+
+@dataclass(frozen=True)
+class Added:
+    "A document that a method adds to the caller's"
+    document: Document
+    neighbour_of: Hashable      # Id of the document that led to it
+    position: int = -1          # Its position for the ranker that asked, see `rerankers.combine.combined.Play`
 
 COMPLETE = "complete"
 
@@ -79,6 +86,8 @@ class Ranking:
     stage: Sequence[str | None] | None = None           # For each document, the last ranker that looked at it
     # For each document, where its best passage begins and ends, if its text was split
     passages: Sequence[tuple[int, int] | None] | None = None
+    # Documents that the method adds; in everything above they follow the task's documents
+    added: Sequence[Added] = ()
 
     @classmethod
     def of(cls, found: Ranking | Mapping[str, Sequence[float]] | Sequence[float]) -> Ranking:
@@ -132,15 +141,20 @@ class Ranking:
             reverse=True,
         )
 
+    def placed(self, positions: Sequence[int]) -> list[int]:
+        "Positions in the whole list: of the documents asked about, which are given, and of those that were added"
+        return [*positions, *(a.position for a in self.added)]
+
     def above(
         self,
         positions: Sequence[int],   # Of this ranking's documents in the whole list
         rest: Ranking,              # Of the whole list
     ) -> Ranking:
         "This ranking's documents first, with its scores, then all others in the order of `rest`"
-        first = [positions[i] for i in self.best_first()]
-        there, scores = set(first), list[float | None]([None] * len(rest.best_first()))
-        for i, position in enumerate(positions if self.scores is not None else ()):
+        places = self.placed(positions)
+        first, n = [places[i] for i in self.best_first()], max(len(rest.best_first()), *(p + 1 for p in places), 0)
+        there, scores = set(first), list[float | None]([None] * n)
+        for i, position in enumerate(places if self.scores is not None else ()):
             scores[position] = self.scores[i]   # type: ignore[index]
         return Ranking(
             scores if self.scores is not None else None,
@@ -292,6 +306,8 @@ def to_results(
     top_k: int | None,      # How many results to keep; all if `None`
 ) -> RankedResults:
     "The documents in rank order, each once, with ranks from 1"
+    origins = [*[None] * len(task.documents), *(a.neighbour_of for a in ranking.added)]
+    task = replace(task, documents=[*task.documents, *(a.document for a in ranking.added)])
     whole = ranking.status == COMPLETE and ranking.order is None
     scores = None if ranking.scores is None else check_scores(ranking.scores, task, whole)
     order = check_order(replace(ranking, scores=scores).best_first(), task)
@@ -312,6 +328,7 @@ def to_results(
             partial(ranking.explain, i) if ranking.explain else None,
             None if ranking.stage is None else ranking.stage[i],
             None if ranking.passages is None else ranking.passages[i],
+            origins[i],
         )
         for rank, i in enumerate(order[:top_k], start=1)
     ]
@@ -375,7 +392,8 @@ def remembering(
     @wraps(init)
     def made(self: BaseRanker, *args: Any, **options: Any) -> None:
         def kept(value: Any) -> Any: return value.spec if isinstance(value, BaseRanker) else writable(value)
-        if "made_with" not in vars(self):
+        # a class with a `spec` of its own does not need them, and a graph of a million documents is not copied
+        if "made_with" not in vars(self) and type(self).spec is BaseRanker.spec:
             try:
                 self.made_with = (
                     tuple(map(kept, args)),
@@ -413,6 +431,7 @@ class BaseRanker(ABC):
     texts_only: ClassVar[bool] = False
     waits: bool = False                             # Does it wait for a network rather than for a processor?
     takes_instruction: bool = False                 # Does the method follow an instruction?
+    adds: bool = False                              # May results hold documents that the caller did not give?
     # What the model is told besides the query; `None` is the method's own default
     instruction: str | None = None
     # Fields of a document that the model is shown; `None` is title and text
@@ -488,10 +507,9 @@ class BaseRanker(ABC):
         doc: Any,       # One document
     ) -> float:
         "The score of one document; raises `InputError` when the method gives an order alone"
-        results = self.rank(query, [doc])
-        if results[0].score is None:
-            raise InputError(f"{type(self).__name__} gives an order, not scores: use `rank`")
-        return results[0].score
+        own = next(r for r in self.rank(query, [doc]) if r.neighbour_of is None)
+        if own.score is None: raise InputError(f"{type(self).__name__} gives an order, not scores: use `rank`")
+        return own.score
 
     async def rank_async(
         self,

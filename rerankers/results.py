@@ -41,6 +41,8 @@ class Result:
     stage: str | None = field(default=None, repr=False)
     # Where the best passage begins and ends in `document.text`, if the text was split
     passage: tuple[int, int] | None = field(default=None, repr=False)
+    # Id of the document that led to this one, if the method added it to the caller's
+    neighbour_of: Hashable | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]: return {**vars(self), "explainer": None}
 
@@ -89,6 +91,7 @@ class Result:
         if self.note is not None: extras["note"] = self.note
         if self.stage is not None: extras["stage"] = self.stage
         if self.passage is not None: extras["passage"] = self.passage
+        if self.neighbour_of is not None: extras["neighbour_of"] = self.neighbour_of
         return {
             "rank": self.rank,
             "score": self.score,
@@ -101,7 +104,7 @@ class Result:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Result:
         "The opposite of `to_dict`"
-        known = ("score", "rank", "truncated", "scores", "note", "stage", "passage")
+        known = ("score", "rank", "truncated", "scores", "note", "stage", "passage", "neighbour_of")
         own: dict[str, Any] = {k: row[k] for k in known if k in row}
         if own.get("passage") is not None: own["passage"] = tuple(own["passage"])
         return cls(Document(**{k: v for k, v in row.items() if k not in own}), **own)

@@ -101,6 +101,7 @@ Stages = Generator[list[Ask], list[Any], tuple[list[int], Ranking]]
 class Cascade(PartsRanker):
     "Each stage ranks the best documents of the one before (Matveeva et al. 2006; Wang et al. 2011; both SIGIR)"
     words = ("cascade",)
+    carries = True
 
     def __init__(
         self,
@@ -115,7 +116,12 @@ class Cascade(PartsRanker):
             raise InputError(f"{odd!r} is no stage: give a ranker, or a pair of a ranker and a depth")
         given = self.given_depths([depth for _, depth in pairs], depths)
         self.depths = list(map(Depth.of, given))
-        self.rankers = named_parts([part for part, _ in pairs], 2, "cascade")
+        self.rankers = named_parts([part for part, _ in pairs], 2, "cascade", carries=True)
+        odd = next((name for name, before in zip([*self.rankers][1:], self.depths)
+                    if before.misses is not None and self.rankers[name].adds), None)
+        if odd is not None:
+            raise InputError(f"misses= hands {odd!r} a few documents at a time, and it may add others to them: "
+                             "give a number instead")
         written = [depth.written() for depth in self.depths]
         self.options = {"depths": written if any(w is not None for w in written) else None}
 
@@ -143,7 +149,7 @@ class Cascade(PartsRanker):
             before = self.depths[k - 1] if k else Depth()
             left, said = yield from self.stage(name, left, before, self.places(k, len(left), call), call)
             whole = said.above(left, whole)
-            left = going_on(self.depths[k], left, said, name) if k + 1 < len(self.rankers) else []
+            left = going_on(self.depths[k], said.placed(left), said, name) if k + 1 < len(self.rankers) else []
             if not left: break
         return whole
 

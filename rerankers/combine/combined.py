@@ -9,18 +9,18 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..calls import Call, Stop, due_in, new_stop, under
 from ..errors import InputError, Stopped
-from ..rankers import COMPLETE, BaseRanker, Ranking, Task
+from ..rankers import COMPLETE, Added, BaseRanker, Ranking, Task
 from ..results import Stage, Usage
 from ..spending import Purse
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['PartAnswer', 'Combination', 'Question', 'Answers', 'Ask', 'Play', 'CombinedRanker', 'failed', 'may_not_fail',
-           'questions', 'by_ranker', 'entered', 'told']
+__all__ = ['PartAnswer', 'Combination', 'Question', 'Answers', 'Ask', 'Play', 'CombinedRanker', 'only_given', 'failed',
+           'may_not_fail', 'questions', 'by_ranker', 'entered', 'told']
 
 # %% ../../nbs/combine/00_combined.ipynb #25fc18a7
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Ask:
     purses: tuple[Purse, ...] = ()  # Budgets that pay for it, besides those of the call
     # Errors that count as an answer: the combination receives them and decides what to do
     failures: tuple[type[Exception], ...] = ()
+    # Documents that join the query's own with this question; their positions go on from the last one
+    added: Sequence[Added] = ()
 
     def of(self, task: Task) -> Task:
         "What the ranker is asked about a query"
@@ -59,6 +61,7 @@ class Play:
     ):
         n = len(task.documents)
         self.task, self.plan, self.asks, self.ranking = task, plan, list[Ask](), Ranking(order=range(n))
+        self.own, self.added = n, list[Added]()
         self.cut, self.last, self.notes, self.passages = (
             [False] * n, [None] * n, [None] * n, [None] * n
         )   # type: list[bool], list[Any], list[Any], list[Any]
@@ -73,6 +76,22 @@ class Play:
             self.asks, self.ranking = [], end.value
             if not isinstance(end.value, Ranking):
                 raise InputError(f"`combine` returned {end.value!r}: a combination returns a Ranking") from None
+        for ask in self.asks: self.join(ask.added)
+
+    def join(self, added: Sequence[Added]) -> None:
+        "Let documents follow those that are there; they have positions from now on"
+        if not added: return
+        self.added += added
+        self.task = replace(self.task, documents=[*self.task.documents, *(a.document for a in added)])
+        for row in (self.last, self.notes, self.passages, *self.sets.values()): row.extend([None] * len(added))
+        self.cut.extend([False] * len(added))
+
+    def positioned(self, added: Added) -> Added:
+        "The same with its position here, which a document with this id may have already"
+        ids = [d.doc_id for d in self.task.documents]
+        if added.document.doc_id not in ids: self.join([added])
+        else: return replace(added, position=ids.index(added.document.doc_id))
+        return replace(added, position=len(ids))
 
     def enter(self, ask: Ask, ranking: PartAnswer, seconds: float) -> PartAnswer:
         "Keep what an answer says about its documents"
@@ -83,7 +102,8 @@ class Play:
             return ranking
         self.stages.append(Stage(ask.name, len(ask.positions), seconds, ranking.usage, ranking.status))
         self.faults.update(ranking.faults)
-        for i, position in enumerate(ask.positions): self._said(ask.name, ranking, i, position)
+        if ranking.added: ranking = replace(ranking, added=[self.positioned(a) for a in ranking.added])
+        for i, position in enumerate(ranking.placed(ask.positions)): self._said(ask.name, ranking, i, position)
         return ranking
 
     def _said(self, name: str, ranking: Ranking, i: int, position: int) -> None:
@@ -113,7 +133,7 @@ class Play:
             own if own is not None else note
             for own, note in zip(self.ranking.notes or self.notes, self.notes)
         ]
-        return replace(
+        return self._used(replace(
             self.ranking,
             order=self.ranking.best_first(),
             truncated=self.cut,
@@ -126,6 +146,27 @@ class Play:
             usage=sum(usages, Usage()) if usages else None,
             faults=dict(self.faults),
             status=late or COMPLETE if self.ranking.status == COMPLETE else self.ranking.status,
+        ))
+
+    def _used(self, whole: Ranking) -> Ranking:
+        "The same without the documents that were added but have no place in the order"
+        if not self.added: return whole
+        order, tell = whole.best_first(), whole.explain
+        kept = [*range(self.own), *sorted(p for p in {*order} if self.own <= p < len(self.last))]
+        at = {position: i for i, position in enumerate(kept)}
+        def row(values: Sequence[Any] | None) -> Any:
+            return None if values is None else [values[p] if p < len(values) else None for p in kept]
+        return replace(
+            whole,
+            scores=row(whole.scores),
+            order=[at.get(p, p) for p in order],
+            truncated=row(whole.truncated),
+            sets={name: row(values) for name, values in whole.sets.items()},
+            explain=None if tell is None else lambda i: tell(kept[i]),
+            notes=row(whole.notes),
+            stage=row(whole.stage),
+            passages=row(whole.passages),
+            added=[self.added[p - self.own] for p in kept[self.own:]],
         )
 
     def _explained(self, i: int) -> Any:
@@ -137,6 +178,7 @@ class Play:
 class CombinedRanker(BaseRanker):
     "A ranker that asks other rankers"
     rankers: dict[str, BaseRanker]      # By the name that `Ask` uses
+    carries: ClassVar[bool] = False     # Does `combine` make use of documents that a part adds?
 
     @abstractmethod
     def combine(
@@ -148,7 +190,7 @@ class CombinedRanker(BaseRanker):
 
     def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "All queries side by side; in each round one call to each ranker"
-        plays = [Play(t, self.combine(t, call)) for t in tasks]
+        plays = self._plays(tasks, call)
         while asked := list(questions(plays)):
             parts = self._round(plays, by_ranker(asked), call)
             told(plays, {key: ranking for part in parts for key, ranking in part.items()})
@@ -157,11 +199,16 @@ class CombinedRanker(BaseRanker):
     async def answer_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "`answer`, with the rankers of a round at the same time"
         from rerankers.web.remote import gathered
-        plays = [Play(t, self.combine(t, call)) for t in tasks]
+        plays = self._plays(tasks, call)
         while asked := list(questions(plays)):
             parts = await gathered(self._one_async(plays, mine, call) for mine in by_ranker(asked))
             told(plays, {key: ranking for part in parts for key, ranking in part.items()})
         return [play.close() for play in plays]
+
+    def _plays(self, tasks: list[Task], call: Call) -> list[Play]:
+        "One combination a query, ready to go on; `InputError` for parts that it cannot use"
+        if not self.carries: only_given(self.rankers, type(self).__name__)
+        return [Play(t, self.combine(t, call)) for t in tasks]
 
     def _round(self, plays: Sequence[Play], groups: list[list[Question]], call: Call) -> list[Answers]:
         "The answers of all rankers of a round; those that wait for a network wait at the same time"
@@ -242,6 +289,11 @@ class CombinedRanker(BaseRanker):
         return any(r.takes_instruction for r in self.rankers.values())
 
     @property
+    def adds(self) -> bool:             # type: ignore[override]
+        "May one of them add documents?"
+        return any(r.adds for r in self.rankers.values())
+
+    @property
     def order_free(self) -> bool:       # type: ignore[override]
         "Is none of them influenced by the order of the documents?"
         return all(r.order_free for r in self.rankers.values())
@@ -265,6 +317,16 @@ class CombinedRanker(BaseRanker):
 # %% ../../nbs/combine/00_combined.ipynb #dad9933c
 Question = tuple[int, int, Ask]                 # (query, position among its questions, what is asked)
 Answers  = dict[tuple[int, int], PartAnswer]          # (query, position) -> what was said
+
+def only_given(
+    rankers: Mapping[str, BaseRanker],  # Parts by name
+    whole: str,                         # What they are parts of
+) -> None:
+    "Raise `InputError` where a part may add documents, which the whole would lose"
+    odd = next((name for name, r in rankers.items() if r.adds), None)
+    if odd is not None:
+        raise InputError(f"{whole} ranks the documents that it is given, and {odd!r} may add others: "
+                         f"build {whole} into {odd!r} instead, or use Cascade or Fallback, which keep them")
 
 def failed(error: Exception) -> str:
     "What went wrong, in one line"

@@ -5,6 +5,7 @@
 # %% ../../nbs/combine/04_fallbacks.ipynb #b22e24dc
 from __future__ import annotations
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -88,6 +89,7 @@ def seconds_or_none(name: str, value: Any) -> float | None:
 class Fallback(PartsRanker):
     "The first part that answers (circuit breaker: Nygard, Release It!, 2007)"
     words = ("fallback",)
+    carries = True
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class Fallback(PartsRanker):
     ):
         self.keep, self.timeout, self.on = keep, seconds_or_none("timeout", timeout), (*FALLBACK_ERRORS, *on)
         count, pause = check_positive("failures", failures) or 5, seconds_or_none("rest", rest) or 30.0
-        self.rankers = named_parts(parts, 1, "fallback")
+        self.rankers = named_parts(parts, 1, "fallback", carries=True)
         self.breakers = {name: Breaker(count, pause, clock) for name in self.rankers}
         self.options = {
             "keep": keep or None,
@@ -113,19 +115,20 @@ class Fallback(PartsRanker):
 
     def combine(self, task: Task, call: Call) -> Combination:
         "One after the other until one answers"
-        why, error, part = dict[str, str](), None, None
+        why, error, part, everything = dict[str, str](), None, None, range(len(task.documents))
         for name, breaker in self.breakers.items():
             if not breaker.allows():
                 why[name] = "left alone after its failures"
                 continue
             try:
-                [said] = yield [Ask(name, range(len(task.documents)), top_k=call.top_k,
-                                    seconds=self.timeout, failures=self.on)]
+                [said] = yield [Ask(name, everything, top_k=call.top_k, seconds=self.timeout, failures=self.on)]
             except BaseException:   # the call was cancelled, or another query failed
                 breaker.forget()
                 raise
             good = isinstance(said, Ranking) and said.status == COMPLETE
             breaker.tell(good)
+            if isinstance(said, Ranking):   # with the documents that it adds in their places
+                said = replace(said.above(everything, Ranking(order=everything)), status=said.status)
             if good: return self.answered(said, name, why)
             if isinstance(said, Ranking): part, why[name] = part or said, said.status
             else: error, why[name] = said, failed(said)

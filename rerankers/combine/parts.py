@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any
 
-from .combined import CombinedRanker
+from .combined import CombinedRanker, only_given
 from ..errors import InputError
 from ..rankers import BaseRanker
 from ..reranker import Reranker
@@ -39,6 +39,7 @@ def named_parts(
     parts: Iterable[Part],  # In their order
     least: int = 1,         # The smallest number of parts allowed
     what: str = "ranker",   # What the parts make up, for the error message
+    carries: bool = False,  # Does it make use of documents that a part adds? Otherwise such a part is refused
 ) -> dict[str, BaseRanker]:
     "Rankers by name; the second of equal names becomes `name#2`. Raises `InputError` when there are too few"
     rankers = [as_ranker(part) for part in parts]
@@ -49,6 +50,7 @@ def named_parts(
     for i, (name, ranker) in enumerate(zip(names, rankers)):
         before = names[:i].count(name)
         found[f"{name}#{before + 1}" if before else name] = ranker
+    if not carries: only_given(found, f"a {what}")
     return found
 
 # %% ../../nbs/combine/01_parts.ipynb #ef04810f

@@ -79,6 +79,10 @@ class RerankerLangChainCompressor(BaseDocumentCompressor):
         return RunnableLambda(lambda given: self.compress_documents(**pair(given)), later)
 
     def _call(self, documents: Sequence[LangChainDocument], query: str) -> dict[str, Any]:
+        "The arguments of `rank`; `InputError` for a ranker that needs the documents' own ids"
+        if getattr(self.model, "adds", False):
+            raise InputError(f"{self.model!r} looks for further documents by the ids of the given ones, "
+                             "which LangChain's documents need not have: call its `rank` instead")
         return {
             **self.kwargs,
             "query": query,
