@@ -25,7 +25,7 @@ COMMITS = {
     "orionw+rank1": "30585c2f3166b3df03e3b8f2d496d6dc5db68a9b", "8421BCD+ReasonRank": "06721fd6ef3766c0e00d59a87d2696a0b4b0c17a",
     "castorini+umbrela": "e2c4e4126bf7b568d9230008b465a58445cabc30", "gangiswag+llm-reranker": "2d7cba423ad555064bdfc719313570b5f9525887",
     "lezhang7+Rearank": "abb4bd024b1ec65567f2a86195a62c3573d90d54", "8421BCD+fullrank": "3a5327006609a5b2d7b27869e84c22d783333172",
-    "AnswerDotAI+rerankers": "7bb252179daaf1968eb9d49629c9cf48b0f9b5f2",
+    "AnswerDotAI+rerankers": "7bb252179daaf1968eb9d49629c9cf48b0f9b5f2", "Mandeep-Rathee+llmgar": "aa5c3a68b6cf1e7ad71905e8e27275ada420a123",
 }
 
 # ---------- what is asked
@@ -277,6 +277,50 @@ GITHUB = {      # name of the row -> (kind, what the authors send)
     "relevance-filter": ("filter", relevance_filter),
 }
 
+# ---------- adaptive re-ranking, which asks for no prompt but for documents
+
+def walks(n=60):
+    "Random graphs with a first list, distinct scores, a budget and sizes: what both implementations are run on"
+    for seed in range(n):
+        chance = random.Random(seed)
+        ids = [f"d{i:03}" for i in range(chance.choice([30, 90]))]
+        step = chance.randint(1, 5)
+        window = chance.randint(2 * step, 3 * step)
+        yield Some(graph={d: chance.sample(ids, chance.randint(0, 6)) for d in ids}, score=dict(zip(ids, map(float, chance.sample(range(10_000), len(ids))))),
+                   listed=chance.sample(ids, chance.randint(window, 28)), budget=window + chance.choice([i for i in range(40) if i != step]),
+                   batch=chance.randint(1, 9), window=window, step=step)
+
+class Asked:
+    "PyTerrier's scorer: keeps the ids it is shown, and puts them in the order of a table"
+    def __init__(self, score): self.score, self.batches = score, []
+    def __call__(self, frame):
+        self.batches.append(frame.docno.tolist())
+        return frame.assign(score=[self.score[d] for d in frame.docno]).sort_values("score", ascending=False)
+
+def walked(make, walk):
+    "The batches that an adaptive transformer shows its scorer, and its ranking"
+    import pandas as pd
+    scorer = Asked(walk.score)
+    first = pd.DataFrame({"docno": walk.listed, "score": [-float(i) for i in range(len(walk.listed))], "qid": "1", "query": "q"})
+    found = make(scorer, Some(neighbours=lambda d: walk.graph[d]), walk).transform(first)
+    return scorer.batches, found.docno.tolist(), found.score.tolist()
+
+def transformer(path, cls):
+    "A class of PyTerrier's, without PyTerrier"
+    import numpy as np
+    import pandas as pd
+    return getattr(pulled(path, cls, pt=Some(Transformer=object), np=np, pd=pd, print=lambda *a: None), cls)
+
+def gar():
+    "pyterrier-adaptive's GAR: a walk -> batches, ids and scores"
+    them = transformer(wheel("pyterrier-adaptive==0.2.1")/"pyterrier_adaptive/gar.py", "GAR")
+    return lambda walk: walked(lambda scorer, graph, w: them(scorer, graph, w.budget, w.batch), walk)
+
+def slide_gar(root):
+    "The SlideGAR authors' code: a walk -> batches, ids and scores"
+    them = transformer(root/"Mandeep-Rathee+llmgar/slide_gar.py", "SlideGAR")
+    return lambda walk: walked(lambda scorer, graph, w: them(scorer, graph, w.budget, w.step, w.window), walk)
+
 def said(recipe, kind, ask):
     "What the authors send for every case, given queries and texts as the recipe shows them: shortening is compared elsewhere"
     return [ask(recipe.passages.plain(query), [recipe.passages.shorten(text)[0] for text in texts]) for query, texts in cases(SIZES[kind])]
@@ -294,6 +338,7 @@ def rows():
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
+    print(f'SLIDE_GAR = "{fingerprint([run[:2] for run in map(slide_gar(root), walks())])}"')
     for name, (kind, make) in GITHUB.items():
         theirs, mine = said(rows()[name], kind, make(root)), ours(rows()[name], kind)
         print(f'    "{name}": "{fingerprint(theirs)}",' + ("" if theirs == mine else "   # OURS DIFFERS"))

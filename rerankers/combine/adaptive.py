@@ -22,8 +22,8 @@ if TYPE_CHECKING: import numpy as np
 
 # %% auto #0
 __all__ = ['COMPARED_AT_ONCE', 'PRODUCTS', 'Neighbours', 'Lookup', 'USUAL_SIZES', 'unit', 'likenesses', 'most_like', 'by_id',
-           'nearest', 'plain_id', 'whole_document', 'Neighbourhood', 'Pools', 'Walk', 'Adaptive', 'as_graph',
-           'as_lookup', 'written_graph', 'written_documents']
+           'nearest', 'plain_id', 'whole_document', 'Neighbourhood', 'Pools', 'Walk', 'unjudged', 'Adaptive',
+           'as_graph', 'as_lookup', 'written_graph', 'written_documents']
 
 # %% ../../nbs/combine/09_adaptive.ipynb #ee6d572d
 COMPARED_AT_ONCE = 256      # rows of a product of matrices
@@ -274,6 +274,16 @@ class Walk:
         return Ranking(row, order, status=status)
 
 # %% ../../nbs/combine/09_adaptive.ipynb #a375833a
+def unjudged(
+    said: Ranking,  # Of a window
+    call: Call,     # Says whether time is over
+) -> bool:
+    "Was a limit reached before the window could be judged? Then it is as it was shown, and counts for nothing"
+    if said.scores is not None and all(s is None for s in said.scores): return True
+    sent = said.usage is not None and said.usage.calls
+    as_shown = said.best_first() == list(range(len(said.best_first())))
+    return said.status != COMPLETE and (call.stop.left == 0 or as_shown and not sent)
+
 USUAL_SIZES = {"batch": 16, "k": 16, "window": 20, "step": 10}
 
 class Adaptive(PartsRanker):
@@ -307,7 +317,8 @@ class Adaptive(PartsRanker):
         self.neighbours, self.documents = as_graph(neighbours), as_lookup(documents)
         self.rankers = named_parts([ranker], 1, "ranker with neighbours")
         [part] = self.rankers.values()
-        self.method = method or ("slidegar" if isinstance(part, StrategyRanker) else None)
+        together = isinstance(part, StrategyRanker) or not part.order_free      # it reads several documents at once
+        self.method = method or ("slidegar" if together else None)
         self.options = {
             "neighbours": neighbours, "documents": documents, "budget": self.budget, "method": method,
             **{name: None if size == USUAL_SIZES[name] else size for name, size in sizes.items()}}
@@ -339,7 +350,7 @@ class Adaptive(PartsRanker):
             judged = {i: s for i, s in zip(batch, said.scores) if s is not None}
             scores.update(judged)
             left = walk.budget - len(scores)
-            if left <= 0 or len(judged) < len(batch) or call.stop.left == 0: break
+            if left <= 0 or not judged or call.stop.left == 0: break
             walk.pools.widen(judged, left)
             batch = walk.pools.take(min(self.batch, left))
             if not batch: break
@@ -350,8 +361,7 @@ class Adaptive(PartsRanker):
     def slidegar(self, walk: Walk, batch: list[int], said: Ranking, call: Call) -> Combination:
         "Window after window, each with the best so far and new ones from the two pools"
         top, behind = list[int](), list[int]()
-        # a window that nobody judged in time counts for nothing
-        while said.status == COMPLETE or call.stop.left != 0:
+        while not unjudged(said, call):
             window = [*top, *batch]
             best = [*(window[i] for i in said.best_first()), *behind]
             top, behind = best[:self.step], best[self.step:]

@@ -25,6 +25,7 @@ REQUESTS = ("calls", "tokens", "money")     # limits of what is sent; time passe
 class Budget(PartsRanker):
     "A ranker that may use so much and no more"
     words = ("budget",)
+    carries = True
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class Budget(PartsRanker):
         given = {"seconds": seconds, "calls": calls, "tokens": tokens, "money": money}
         self.limits, self.prices = amounts(Limits, given, "limits"), amounts(Prices, prices, "prices")
         self.life = Purse(amounts(Limits, life, "life"), self.prices)
-        self.rankers = named_parts([part], 1, "budget")
+        self.rankers = named_parts([part], 1, "budget", carries=True)
         self.options = {**{name: value for name, value in given.items()}, "life": life and dict(life),
                         "prices": prices and (asdict(prices) if isinstance(prices, Prices) else dict(prices))}
         self._check(prices)

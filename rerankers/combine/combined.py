@@ -88,10 +88,11 @@ class Play:
 
     def positioned(self, added: Added) -> Added:
         "The same with its position here, which a document with this id may have already"
-        ids = [d.doc_id for d in self.task.documents]
-        if added.document.doc_id not in ids: self.join([added])
-        else: return replace(added, position=ids.index(added.document.doc_id))
-        return replace(added, position=len(ids))
+        ids = [*(d.doc_id for d in self.task.documents), added.document.doc_id]
+        position = ids.index(added.document.doc_id)
+        if position == len(self.last): self.join([added])
+        elif position >= self.own: self.added[position - self.own] = added      # the latest word on where it comes from
+        return replace(added, position=position)
 
     def enter(self, ask: Ask, ranking: PartAnswer, seconds: float) -> PartAnswer:
         "Keep what an answer says about its documents"
@@ -326,7 +327,7 @@ def only_given(
     odd = next((name for name, r in rankers.items() if r.adds), None)
     if odd is not None:
         raise InputError(f"{whole} ranks the documents that it is given, and {odd!r} may add others: "
-                         f"build {whole} into {odd!r} instead, or use Cascade or Fallback, which keep them")
+                         f"build {whole} into {odd!r} instead, or use Cascade, Fallback or Budget, which keep them")
 
 def failed(error: Exception) -> str:
     "What went wrong, in one line"
