@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerankers import Cascade, Document, InputError, Reranker, ServerError
+from rerankers.combine import Adaptive
 from rerankers.evaluation.beir import TestSet
 from rerankers.evaluation.pairs import Grid, QueryRow, ScoreTable, cascade_run, depth_run, score_all
 from rerankers.rankers import PointwiseRanker, Ranking
@@ -137,3 +138,11 @@ def test_methods_that_look_at_documents_together_are_refused():
     table = score_all(Reranker("bm25"), data, first, name="bm25")
     for derive in (lambda: depth_run(table, 3), lambda: cascade_run(table, table, 3), lambda: Grid({"bm25": table}, data.qrels).curve("bm25", [3])):
         with pytest.raises(InputError, match="bm25 looks at documents together"): derive()
+
+
+def test_documents_that_a_ranker_adds_are_in_its_table():
+    data, first = a_set([5, 5])
+    graph = {d: [o for o in data.corpus if o not in first["q0"]][:3] for d in data.corpus}
+    table = score_all(Adaptive(Points(), neighbours=graph, documents=data.corpus, budget=8, batch=2), data, first)
+    assert all(len(ids) == len(set(ids)) == 8 and set(ids) > set(first[q]) for q, ids in table.run().items())
+    assert {q: row.ids[:5] for q, row in table.rows.items()} == first

@@ -37,11 +37,13 @@ class QueryRow:
 
     @classmethod
     def of(cls, query: str, ids: list[str], found: RankedResults, seconds: float) -> QueryRow:
-        "From a ranking of the documents, whose ids were their positions"
-        by_place = {r.doc_id: r for r in found}
-        scores = [by_place[i].score for i in range(len(ids))] if found.has_scores else None
-        cut = [by_place[i].truncated for i in range(len(ids))]
-        return cls(query, ids, [r.doc_id for r in found], scores, cut, seconds, found.usage, found.status)
+        "From a ranking; documents that the ranker added follow the candidates"
+        by_id = {r.doc_id: r for r in found}
+        ids = [*ids, *(d for d in by_id if d not in ids)]
+        place = {d: i for i, d in enumerate(ids)}
+        scores = [by_id[d].score for d in ids] if found.has_scores else None
+        return cls(query, ids, [place[d] for d in by_id], scores, [by_id[d].truncated for d in ids], seconds,
+                   found.usage, found.status)
 
     @classmethod
     def failed(cls, query: str, ids: list[str], error: Exception, seconds: float) -> QueryRow:
@@ -141,7 +143,7 @@ def asked(
     try:
         found = ranker.rank_many(
             [data.queries[q] for q in chosen], lists,
-            doc_ids=[list(range(len(docs))) for docs in lists], progress=False)
+            doc_ids=[list(ids) for ids in chosen.values()], progress=False)
     except RerankersError as error:
         if len(chosen) == 1:
             [(query, ids)] = chosen.items()
