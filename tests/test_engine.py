@@ -25,7 +25,7 @@ from hypothesis import strategies as st  # noqa: E402
 from closeness import near  # noqa: E402
 from rerankers import InputError, ModelLoadError, Reranker, RerankersError, UnusableAnswer  # noqa: E402
 from rerankers.engine.batching import make_batch, padded, run_rows, token_batches  # noqa: E402
-from rerankers.engine.onnx import GRAPH_FILES, find_onnx  # noqa: E402
+from rerankers.engine.onnx import GRAPH_FILES, OnnxRuntime, find_onnx  # noqa: E402
 from rerankers.engine.tokens import TextEncoder, from_folder, from_transformers, usable_length  # noqa: E402
 from rerankers.tiny_models import VOCABULARY, tiny_checkpoint, tiny_tokenizer  # noqa: E402
 
@@ -697,6 +697,20 @@ def test_a_graph_without_a_head_is_refused(tmp_path):
     graph = make.make_graph(nodes, "trunk", [ids], [out], [make.make_tensor("axis", integers, [1], [2])])
     onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=9), str(folder / "model.onnx"))
     with pytest.raises(ModelLoadError, match="head"): Reranker(str(folder), backend="onnx")
+
+
+@pytest.mark.parametrize(("said", "threads"), [("3", 3), ("1", 1), ("2,4", 2), (" 2 ", 2), ("", 0), ("0", 0), ("many", 0), ("-1", 0), (None, 0)])
+def test_onnxruntime_takes_the_threads_that_the_environment_allows(monkeypatch, said, threads):
+    "As torch does; 0 is onnxruntime's own choice"
+    if said is None: monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else: monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert load("onnx").runtime.session.get_session_options().intra_op_num_threads == threads
+
+
+def test_the_callers_threads_go_before_the_environments(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    runtime = OnnxRuntime(Path(onnx_checkpoint()) / "onnx" / "model.onnx", threads=2)
+    assert runtime.session.get_session_options().intra_op_num_threads == 2
 
 
 def test_onnx_and_torch_agree(rankers):

@@ -5,6 +5,7 @@
 # %% ../../nbs/engine/11_onnx.ipynb #96ca7aa8
 from __future__ import annotations
 import mmap
+import os
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -18,7 +19,7 @@ from ..claims import read_json
 
 # %% auto #0
 __all__ = ['GRAPH_FILES', 'QUANTISED', 'CPU', 'EXECUTION_PROVIDERS', 'find_onnx', 'listed_file', 'fetch_onnx', 'pick_providers',
-           'OnnxRuntime', 'config_of', 'session_errors', 'is_quantised']
+           'OnnxRuntime', 'config_of', 'session_errors', 'is_quantised', 'threads_wanted']
 
 # %% ../../nbs/engine/11_onnx.ipynb #7c33bc54
 GRAPH_FILES = (
@@ -113,7 +114,7 @@ class OnnxRuntime:
         *,
         device: str | None = None,              # See `pick_providers`
         providers: list[str] | None = None,     # See `pick_providers`
-        threads: int | None = None,             # Threads of one call; None leaves the choice to onnxruntime
+        threads: int | None = None,             # Threads of one call; None: OMP_NUM_THREADS, or onnxruntime's choice
         side: str = "right",                    # Padding side
     ):
         self.path, self.device, self.providers, self.threads, self.side = str(path), device, providers, threads, side
@@ -143,7 +144,7 @@ class OnnxRuntime:
         ort = need("onnxruntime", extra="onnx", purpose="An ONNX model")
         options = ort.SessionOptions()
         options.log_severity_level = 3      # Errors only: this library's own log says what matters
-        if self.threads: options.intra_op_num_threads = self.threads
+        if threads := self.threads or threads_wanted(): options.intra_op_num_threads = threads
         chosen = pick_providers(self.device, self.providers)
         try: return ort.InferenceSession(self.path, options, providers=chosen)
         except session_errors() as error:
@@ -230,3 +231,8 @@ def is_quantised(path: str) -> bool:
     "Does the graph quantise activations as it runs? Scores then depend a little on the other items of a batch"
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return any(content.find(name) >= 0 for name in QUANTISED)
+
+def threads_wanted() -> int | None:
+    "Threads that the variable OMP_NUM_THREADS allows; None if it does not say"
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()    # "4,2": more counts are for nested regions
+    return int(first) if first.isdecimal() and int(first) else None
