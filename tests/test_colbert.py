@@ -91,7 +91,7 @@ def test_sentence_transformers_does_not_strip(kits, kit):
 def test_a_folder_that_sentence_transformers_wrote(shared_dir, tmp_path, kit):
     "The same model in sentence-transformers' own format, saved and scored by itself"
     official = pytest.importorskip("sentence_transformers").MultiVectorEncoder(str(PARITY / kit / "model"), device="cpu")
-    official.save_pretrained(str(tmp_path))
+    official.save_pretrained(str(tmp_path), create_model_card=False)
     ranker = load(tmp_path)
     assert ranker.choice.backend.words[0] == "colbert"
     for case in cases(kit)[:9]:
@@ -145,7 +145,7 @@ def test_each_setting_of_a_folder_that_sentence_transformers_wrote(tmp_path, fam
     model = encoder.MultiVectorEncoder(modules=[Transformer(trunk(family, tmp_path / "trunk"), **wanted["text"]), seeded_dense(), *masks, *ends], device="cpu",
                                        **wanted["model"])
     if wanted["limit"]: model.max_seq_length = wanted["limit"]
-    model.save_pretrained(str(tmp_path / "model"))
+    model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
     expected = official_scores(tmp_path / "model", QUERY, ST_DOCS)
     assert scores(load(tmp_path / "model").rank(QUERY, ST_DOCS)) == pytest.approx(expected, rel=RELATIVE)
 
@@ -157,7 +157,7 @@ def test_lower_case_that_the_tokenizer_does_not_know_of(tmp_path):
     source = tiny_language_model("qwen3")       # its tokenizer tells capitals apart
     made(transformers.AutoModel.from_pretrained(source), transformers.AutoTokenizer.from_pretrained(source), tmp_path / "trunk")
     chain = [Transformer(str(tmp_path / "trunk")), seeded_dense(), Normalize(module_input_name="token_embeddings")]
-    model(modules=chain, device="cpu").save_pretrained(str(tmp_path / "model"))
+    model(modules=chain, device="cpu").save_pretrained(str(tmp_path / "model"), create_model_card=False)
     docs = ["HAMLET Play", "hamlet play"]
     assert len(set(scores(load(tmp_path / "model").rank(QUERY, docs)))) == 2
     changed(tmp_path / "model" / "sentence_bert_config.json", do_lower_case=True)

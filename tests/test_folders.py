@@ -147,7 +147,7 @@ def edit(file, **entries):
 
 def cross_folder(modules, folder, **more):
     model = st.CrossEncoder(modules=modules, device="cpu", **{"activation_fn": torch.nn.Identity(), **more})
-    model.save_pretrained(str(folder))
+    model.save_pretrained(str(folder), create_model_card=False)
     return str(folder)
 
 def cross_scores(folder, query=QUERY, docs=DOCS, **more):
@@ -177,7 +177,7 @@ def test_an_embedding_model_of_any_shape(shape, trunks, tmp_path):
 
 def embedding_folder(modules, folder, **more):
     model = st.SentenceTransformer(modules=modules, device="cpu", prompts={"query": "question : ", "document": "text : "}, **more)
-    model.save_pretrained(str(folder))
+    model.save_pretrained(str(folder), create_model_card=False)
     return str(folder)
 
 def embedding_scores(folder, query=QUERY, docs=DOCS, **more):
@@ -361,11 +361,12 @@ def pooled_folder(trunks, folder): return embedding_folder([Transformer(trunks["
 
 def late_folder(trunks, folder):
     parts = [Transformer(trunks["cased"]), on_tokens(32, 16, act=torch.nn.Identity()), MultiVectorMask(skiplist_words=["."]), Normalize("token_embeddings")]
-    st.MultiVectorEncoder(modules=parts, device="cpu").save_pretrained(str(folder))
+    st.MultiVectorEncoder(modules=parts, device="cpu").save_pretrained(str(folder), create_model_card=False)
     return str(folder)
 
 def sparse_folder(trunks, folder):
-    st.SparseEncoder(modules=[Transformer(trunks["masked"], transformer_task="fill-mask"), SpladePooling()], device="cpu").save_pretrained(str(folder))
+    model = st.SparseEncoder(modules=[Transformer(trunks["masked"], transformer_task="fill-mask"), SpladePooling()], device="cpu")
+    model.save_pretrained(str(folder), create_model_card=False)
     return str(folder)
 
 def late_scores(folder, query=QUERY, docs=DOCS):
