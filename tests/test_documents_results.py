@@ -1,4 +1,5 @@
 "What goes in comes out: documents of any shape, ids and metadata, and everything that a ranking can become"
+import asyncio
 import copy
 import json
 import math
@@ -16,6 +17,7 @@ from rerankers import Document, InputError, RankedResults, Reranker, Result, Unk
 from rerankers.documents import to_documents
 from rerankers.text import readable
 from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, SetwiseRanker
+from rerankers.results import Stage, Usage
 
 
 ANY_TEXT = st.text(st.characters(), max_size=40) | st.text(st.characters(categories=["Cs"]), max_size=4)     # lone surrogates too
@@ -167,11 +169,26 @@ def test_one_document_needs_no_list(make):
     assert [[r.text for r in results] for results in BM25.rank_many(["a query", "another"], make("a text"))] == [["a text"], ["a text"]]
 
 
-@pytest.mark.parametrize("make", ONE.values(), ids=ONE)
+PAIRS = {"id and text": lambda t: (t.lower(), t), "id, text, metadata": lambda t: (t.lower(), t, {"k": 1}),
+         "id and document": lambda t: (t.lower(), Document(t)), "document and score": lambda t: (Document(t), 0.5)}
+
+
+@pytest.mark.parametrize("make", [*ONE.values(), *PAIRS.values()], ids=[*ONE, *PAIRS])
 def test_rank_many_takes_a_flat_list_as_shared(make):
     "Two queries and two documents: each query gets both"
     found = BM25.rank_many(["Hamlet", "Faust"], [make("Hamlet"), make("Faust")])
     assert [[r.text for r in results] for results in found] == [["Hamlet", "Faust"], ["Faust", "Hamlet"]]
+
+
+NAMES_OF_IDS = ("doc_id", "id", "id_", "node_id", "uuid")      # as other frameworks call them, in the order in which they are believed
+
+
+@pytest.mark.parametrize("name", NAMES_OF_IDS)
+@pytest.mark.parametrize("none", [None, math.nan], ids=str)
+def test_of_several_ids_of_an_object_the_first_that_is_there_counts(name, none):
+    ids = {other: none if place < NAMES_OF_IDS.index(name) else other for place, other in enumerate(NAMES_OF_IDS)}
+    for order in (list(ids), list(ids)[::-1]):
+        assert to_documents([SimpleNamespace(text="a text", **{other: ids[other] for other in order})])[0].doc_id == name
 
 
 def test_every_key_of_a_dictionary_is_kept():
@@ -286,7 +303,7 @@ def test_what_is_no_order_is_an_unusable_answer(order):
     with pytest.raises(UnusableAnswer): GivenOrder(order).rank("a query", ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("scores", [[1.0], [1.0, 2.0, 3.0], [1.0, math.nan], []], ids=str)
+@pytest.mark.parametrize("scores", [[1.0], [1.0, 2.0, 3.0], [1.0, math.nan], [math.inf, 1.0], [1.0, -math.inf], []], ids=str)
 def test_scores_that_are_missing_or_no_number_are_an_unusable_answer(scores):
     with pytest.raises(UnusableAnswer): Given(scores).rank("a query", ["a", "b"])
 
@@ -345,13 +362,22 @@ def test_rank_many_needs_queries(queries):
 
 # ---- results
 
-def results_of(rows, query):
-    "A ranking of (text, id, metadata, title, score) in the order given"
-    return RankedResults([Result(Document(t, i, m, title=title), s, n) for n, (t, i, m, title, s) in enumerate(rows, start=1)], query)
+def results_of(rows, *whole):
+    "A ranking of (text, id, metadata, title, score, what else is known of it) in the order given"
+    found = [Result(Document(t, i, m, title=title), s, n, **more) for n, (t, i, m, title, s, more) in enumerate(rows, start=1)]
+    return RankedResults(found, *whole)
 
 
 TITLES  = st.none() | st.text(max_size=5)
-RESULTS = st.builds(results_of, st.lists(st.tuples(ANY_TEXT, IDS, METADATA, TITLES, NUMBERS), max_size=6), ANY_TEXT)
+COUNTS  = st.integers(0, 99)
+USAGES  = st.none() | st.builds(Usage, COUNTS, COUNTS, COUNTS, NUMBERS, st.none() | NUMBERS, COUNTS)
+STAGES  = st.lists(st.builds(Stage, st.text(max_size=5), COUNTS, NUMBERS, USAGES, st.text(max_size=5)), max_size=2)
+MORE    = st.fixed_dictionaries({}, optional={     # what only some methods say of a document
+    "truncated": st.booleans(), "scores": st.dictionaries(st.text(max_size=4), NUMBERS, max_size=2), "note": st.text(max_size=5),
+    "stage": st.text(max_size=5), "passage": st.tuples(COUNTS, COUNTS),
+})
+RESULTS = st.builds(results_of, st.lists(st.tuples(ANY_TEXT, IDS, METADATA, TITLES, NUMBERS, MORE), max_size=6), ANY_TEXT, st.booleans(), USAGES,
+                    st.dictionaries(st.text(max_size=5), COUNTS, max_size=2), st.sampled_from(["complete", "1 of 2 missing"]), STAGES)
 
 
 @given(results=RESULTS, part=st.slices(8), k=st.integers(0, 8))
@@ -359,7 +385,7 @@ def test_results_are_a_sequence(results, part, k):
     listed = list(results)
     assert len(results) == results.results_count() == len(listed) and bool(results) is bool(listed)
     assert list(reversed(results)) == listed[::-1] and [results[i] for i in range(-len(listed), len(listed))] == listed * 2
-    assert results[part] == RankedResults(listed[part], results.query, results.has_scores)
+    assert vars(results[part]) == {**vars(results), "results": listed[part]}
     assert results.top_k(k) == listed[:k] == list(results[:k])
     assert all(r in results and results[results.index(r)] == r and results.count(r) == listed.count(r) for r in listed)
     with pytest.raises(IndexError): results[len(listed)]
@@ -395,20 +421,21 @@ TRIPS = {
 @pytest.mark.parametrize("travel", TRIPS.values(), ids=TRIPS)
 @given(results=RESULTS)
 def test_results_survive_travel(travel, results):
-    assert travel(results) == results
+    assert vars(travel(results)) == vars(results)
 
 
 @given(results=RESULTS)
 def test_results_survive_json(results):
     "Wherever JSON can hold ids, metadata and text"
-    try: known = json.loads(json.dumps(results.to_dict())) == results.to_dict()
+    theirs = [[results.query, r.text, r.title, r.doc_id, r.metadata] for r in results]
+    try: known = json.loads(json.dumps(theirs)) == theirs
     except TypeError:
         with pytest.raises(InputError, match="default=str"): results.to_json()
         assert json.loads(results.to_json(default=str))["query"] == json.loads(json.dumps(results.query))
         return
     assume(known)       # tuples come back as lists, a surrogate pair as one character: JSON's doing
-    assert RankedResults.from_dict(json.loads(results.to_json())) == results
-    assert RankedResults.from_dict(json.loads(results.to_json(indent=1, ensure_ascii=False))) == results
+    for options in ({}, {"indent": 1, "ensure_ascii": False}):
+        assert vars(RankedResults.from_dict(json.loads(results.to_json(**options)))) == vars(results)
 
 
 def test_metadata_with_keys_that_json_has_not():
@@ -493,6 +520,14 @@ def test_no_entry_of_the_metadata_is_lost_in_a_data_frame(results):
         for key in r.metadata: assert any(str(c).endswith(str(key)) for c in frame.columns)
 
 
+@given(keys=st.permutations(["metadata." * depth + name for depth in range(3) for name in ("rank", "text", "theirs")]))
+def test_any_names_of_metadata_have_columns_of_their_own(keys):
+    "Also those that look like the names that a data frame makes up"
+    pytest.importorskip("pandas")
+    frame = BM25.rank("a query", ["a text"], metadata=[{key: f"the {key}" for key in keys}]).to_dataframe()
+    assert len(frame.columns) == len(set(frame.columns)) == 4 + len(keys) and {f"the {key}" for key in keys} < set(frame.iloc[0])
+
+
 class Seen(HTMLParser):
     "What a browser would make of a page: tags and the text between them"
     def __init__(self, page):
@@ -520,17 +555,60 @@ def test_html_shows_text_and_runs_none(results):
     assert all(readable(text) in seen.words for text in shown)
 
 
+@given(scores=st.lists(st.integers(-99, 99), min_size=2, max_size=8, unique=True))
+def test_a_better_score_has_a_longer_bar(scores):
+    "And the best fills it"
+    widths = [int(w) for w in re.findall(r"#4c78a8 (\d+)%", Given(scores).rank("a query", ["a text"] * len(scores))._repr_html_())]
+    assert len(widths) == len(scores) and widths == sorted(widths, reverse=True) and widths[0] == 100 and 0 < widths[-1] < 100
+
+
 def test_html_of_a_long_ranking_says_how_much_is_hidden():
     page = Given([0.0] * 30).rank("a query", ["text"] * 30)._repr_html_()
     assert page.count("<tr>") == 21 and "30 results, the best 20 shown" in page
 
 
-def test_what_a_pointwise_method_writes_of_a_pair_reaches_its_document():
-    class Noted(PointwiseRanker):
-        def score_pairs(self, pairs, call): return Ranking([len(text) for _, text in pairs], notes=[f"of {text}" for _, text in pairs])
+def said_of(texts):
+    "A ranking that says something else of every text"
+    return Ranking([len(t) for t in texts], truncated=[t.startswith("a") for t in texts], notes=[f"note on {t}" for t in texts],
+                   sets={"half": [len(t) / 2 for t in texts]}, explain=lambda i: f"why {texts[i]}")
 
-    results = Noted().rank("q", ["a", "ccc", "a"])
-    assert [(r.text, r.note) for r in results] == [("ccc", "of ccc"), ("a", "of a"), ("a", "of a")]
+class PairsNoted(PointwiseRanker):
+    def score_pairs(self, pairs, call): return said_of([text for _, text in pairs])
+
+class SetNoted(SetwiseRanker):
+    def score_documents(self, query, texts, call): return said_of(texts)
+
+
+@pytest.mark.parametrize("kind", [PairsNoted, SetNoted])
+@pytest.mark.parametrize("call", [{}, {"deadline": 1e6}], ids=["at once", "in parts"])
+@given(lists=st.lists(st.lists(st.text("abc", max_size=4), max_size=5), min_size=1, max_size=3))
+def test_what_a_method_says_of_a_document_reaches_that_document(kind, call, lists):
+    "Whatever the order is, and also where a text is there twice and several queries are answered together"
+    for results in kind().rank_many([f"query {n}" for n in range(len(lists))], lists, **call):
+        for r in results:
+            assert (r.score, r.truncated, r.note, r.scores) == (len(r.text), r.text.startswith("a"), f"note on {r.text}", {"half": len(r.text) / 2})
+            assert r.explain() == f"why {r.text}"
+
+
+@pytest.mark.parametrize("name, own, asked, used", [
+    ("batch_size", 4, None, 4), ("batch_size", 4, 2, 2), ("batch_size", None, 2, 2), ("progress", True, None, True), ("progress", False, None, False),
+    ("progress", True, False, False), ("progress", False, True, True), ("progress", None, False, False),
+])
+@pytest.mark.parametrize("kind", [PointwiseRanker, SetwiseRanker])
+def test_a_call_s_own_wish_comes_before_the_ranker_s(kind, name, own, asked, used):
+    class Asked(kind):
+        def score_pairs(self, pairs, call): return self.score_documents("", pairs, call)
+        def score_documents(self, query, texts, call):
+            self.wishes.append(getattr(call, name))
+            return [0.0] * len(texts)
+
+    ranker = Asked()
+    ranker.wishes = []
+    setattr(ranker, name, own)
+    ranker.rank("a query", ["a text"], **{name: asked})
+    ranker.rank_many(["a query"], [["a text"]], **{name: asked})
+    asyncio.run(ranker.rank_async("a query", ["a text"], **{name: asked}))
+    assert ranker.wishes == [used] * 3
 
 
 def test_a_run_may_be_named_by_a_number():
