@@ -10,6 +10,7 @@ import pytest
 
 import rerankers.cli
 from rerankers import RankedResults, Reranker, __version__
+from rerankers.backends.bm25 import BM25Ranker
 from rerankers.cli import main
 from rerankers.errors import logger
 from rerankers.registry import SHORTCUTS, Shortcut, load_backends
@@ -211,6 +212,18 @@ def test_verbose(cli, caplog):
     try: assert cli("rank", QUERY, "--docs", "a.txt", "-m", "bm25", "-v")[0] == 0
     finally: logger.setLevel(level)
     assert "'bm25' is a family" in caplog.text
+
+@pytest.mark.parametrize(("argv", "progress"), [([], None), (["-q"], False), (["--quiet"], False)], ids=str)
+def test_quiet_shows_no_progress(rank, monkeypatch, argv, progress):
+    asked, plain = [], BM25Ranker.score_documents
+
+    def seen(self, query, texts, call):
+        asked.append(call.progress)
+        return plain(self, query, texts, call)
+    monkeypatch.setattr(BM25Ranker, "score_documents", seen)
+    write("a.txt", "Hamlet")
+    rank("a.txt", *argv)
+    assert asked == [progress]
 
 def test_models(cli):
     code, out, err = cli("models", "--json")

@@ -2,6 +2,7 @@
 import pickle
 import random
 from functools import partial
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -100,6 +101,25 @@ def test_tournament_finds_the_top(n):
         assert order[10:] == sorted(order[10:]), "what is not in the top ten keeps its order"
         assert set(oracle.sizes) <= {5}, "groups are always whole"
         assert oracle.calls <= (0 if n < 2 else 1 if n <= 5 else 100)
+
+
+# (n, group, keep, top) -> how many groups run_listt5.py of soyoung97/ListT5 (6838938) asked about, and the checksum of their list, in order.
+# Its model was replaced by one that is always right about `random.Random(n).sample(range(n), n)`
+OFFICIAL_TOURNAMENTS = {
+    (6, 5, 2, 3): (7, 584717905), (12, 5, 2, 10): (32, 1416670816), (26, 5, 2, 10): (49, 428465823), (30, 4, 1, 5): (21, 2688129801),
+    (60, 6, 2, 8): (53, 2925445519), (100, 5, 2, 10): (97, 135806438), (100, 10, 3, 10): (42, 919637625),
+}
+
+
+@pytest.mark.parametrize(("n", "group", "keep", "top"), OFFICIAL_TOURNAMENTS)
+def test_a_tournament_asks_what_the_authors_code_asks(n, group, keep, top):
+    asked, oracle = [], Oracle(random.Random(n).sample(range(n), n))
+
+    def judge(request):
+        asked.append(tuple(request))
+        return oracle.order(request)
+    play(tournament(n, group=group, keep=keep, top=top), judge)
+    assert (len(asked), crc32(repr(asked).encode())) == OFFICIAL_TOURNAMENTS[n, group, keep, top]
 
 
 @given(st.integers(0, 40), st.randoms(use_true_random=False), st.sampled_from(["sliding", "tournament"]))

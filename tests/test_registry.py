@@ -183,6 +183,15 @@ def test_rule_5_the_longest_pattern_wins(first):
     assert word(choose("someone/special-model")) == "long" and word(choose("nobody/special-model")) == "short"
 
 
+@pytest.mark.parametrize("above", ["special-things", "special-things/v2"])
+@pytest.mark.parametrize("trailing", ["", "/", "/."])
+def test_a_known_model_in_a_folder_is_known_by_the_folders_own_name(tmp_path, above, trailing):
+    "Not by that of one above it, as in /models/rankt5-tries/plain-t5"
+    backend("Known", words=("known",), claims=Claims(models=(("*special*", "*ForSequenceClassification"),)))
+    assert word(choose(f"{folder_with(tmp_path / above / 'plain', **CLASSIFIER)}{trailing}")) == "cross-encoder"
+    assert word(choose(f"{folder_with(tmp_path / above / 'A-Special-One', **CLASSIFIER)}{trailing}")) == "known"
+
+
 def test_a_services_own_prefix_is_the_strongest_name(tmp_path, monkeypatch):
     "Before longer patterns and known models, but not for a folder that is here"
     backend("Hosted", words=("hosted",), claims=Claims(prefixes=("host/",)))

@@ -49,6 +49,6 @@ MUTATIONS = [
              LIVE + "names_of_models", "a folder is cut as the model that it is called after"),
     Mutation("rerankers/backends/biencoder.py", "settings.usual(vocabulary.limit, kind)", "settings.usual(vocabulary.limit)",
              LIVE + "'settings_of_a_folder and embeddings and lengths'", "queries and documents have one length"),
-    Mutation("rerankers/backends/colbert_files.py", "if (source, target) == (TOKENS, TOKENS): return True", "if kind == \"Dense\": return True",
+    Mutation("rerankers/backends/colbert_files.py", "if (source, target) == (TOKENS, TOKENS): return True", "if kind == \"Dense\" or (source, target) == (TOKENS, TOKENS): return True",
              LIVE + "between_other_names", "a layer that is not on the way of the tokens is put there"),
 ]

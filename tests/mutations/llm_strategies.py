@@ -6,7 +6,7 @@ STRATEGIES, COMPARISONS, TOURNAMENTS, CONSENSUS, PLANS, PASSAGES, PROMPTS, KINDS
         "strategies/basics", "strategies/comparisons", "strategies/tournaments", "strategies/consensus", "strategies/plans", "llm/passages", "llm/prompts",
         "strategies/kinds"))
 BEIR, TESTS, COMPARE = "rerankers/evaluation/beir.py", "tests/test_strategies.py", "tests/test_comparisons_llm.py"
-LISTWISE = "tests/test_listwise_t5.py tests/test_strategies.py"
+LISTT5, LISTWISE = "tests/test_listwise_t5.py", "tests/test_listwise_t5.py tests/test_strategies.py"
 RANKERS = "tests/test_strategies.py tests/test_listwise_t5.py tests/test_rankers_llm.py"
 
 MUTATIONS = [
@@ -20,8 +20,8 @@ MUTATIONS = [
     Mutation(STRATEGIES, "return tuple(sorted([*members, *islice(cycle(others), group - len(members))]))",
              "return tuple([*members, *islice(cycle(others), group - len(members))])", LISTWISE,
              "a group in another order than that of the documents"),
-    Mutation(STRATEGIES, "STAND_IN = 21\n", "STAND_IN = 1\n", LISTWISE, "another tournament than the authors'"),
-    Mutation(STRATEGIES, "for i in reversed(best[:keep])]", "for i in best[:keep]]", LISTWISE, "another tournament than the authors'"),
+    Mutation(STRATEGIES, "STAND_IN = 21\n", "STAND_IN = 1\n", LISTT5 + " -k authors", "another tournament than the authors'"),
+    Mutation(STRATEGIES, "for i in reversed(best[:keep])]", "for i in best[:keep]]", LISTT5 + " -k authors", "another tournament than the authors'"),
     Mutation(STRATEGIES, "return made(n, top=max(top.default, wanted))", "return made(n, top=wanted)", RANKERS,
              "top_k=1 finds one place and no more"),
     Mutation(STRATEGIES, "return Ranking(order=list(dict.fromkeys([*won, *range(n)])))",
