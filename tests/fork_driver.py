@@ -1,5 +1,6 @@
 "Loads rankers, forks in several ways, and prints as JSON what became of the children; a program that test_fork.py starts"
 import asyncio
+import gc
 import json
 import multiprocessing
 import os
@@ -150,6 +151,9 @@ def single(sources):
 
 if __name__ == "__main__":
     if find_spec("torch"):
+        import torch  # noqa: F401
+        import transformers.generation  # noqa: F401
         from rerankers.engine import pytorch
         pytorch.PACKED_FROM = 1     # so that tiny models start torch's threads at load, as large ones do
+        gc.freeze()     # what is imported, not what is loaded: each child that ends as programs end would search all of it, for two seconds
     print(json.dumps(globals()[sys.argv[1]](json.loads(sys.argv[2]))))
