@@ -1,6 +1,7 @@
 "Run one notebook in this process as `nbdev_test` would: `python tests/nb_exec.py NOTEBOOK [--flags 'slow net'] [--write]`; or many, see `serve`"
 import argparse
 import atexit
+import gc
 import json
 import os
 import re
@@ -83,6 +84,7 @@ def serve():
     for module in SHARED:
         with suppress(ImportError): import_module(module)
     with suppress(ImportError): read_once.gguf()
+    gc.freeze()     # else each fork searches all of that for garbage, and copies the pages that it touches
     for line in sys.stdin:
         print(json.dumps(run_forked(**json.loads(line))), flush=True)
 
