@@ -1,4 +1,5 @@
 "A pytest plug-in: every notebook under nbs/ is one test, run in a process of its own as a reader would run it"
+import gc
 import json
 import os
 import signal
@@ -30,6 +31,15 @@ def pytest_cmdline_main(config):
     if config.option.dist == "no": config.option.dist = "worksteal"
     n_threads = max(1, (os.cpu_count() or 1) // workers) if isinstance(workers, int) else 1
     os.environ.setdefault("OMP_NUM_THREADS", str(n_threads))
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    "Python's search for garbage pauses, and passes over what collecting has made ever after: thirteen thousand tests, torch and the like, none of it garbage"
+    gc.disable()
+    try: return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 def pytest_collect_file(file_path, parent):
     "Take the notebooks under nbs/, none of those that tools leave there"
