@@ -21,7 +21,7 @@ from ..results import Usage
 from ..spending import Prices
 
 # %% auto #0
-__all__ = ['Question', 'percentile', 'Cost', 'resident', 'machine', 'begun', 'measure_costs']
+__all__ = ['Question', 'percentile', 'Cost', 'resident', 'machine', 'begun', 'take_turns', 'measure_costs']
 
 # %% ../../nbs/evaluation/04_costs.ipynb #9c971825
 def percentile(
@@ -98,6 +98,25 @@ def begun(
     if before is not None and after is not None: cost.memory = max(after - before, 0)
     return ranker, cost
 
+def take_turns(
+    loaded: Mapping[str, tuple[BaseRanker, Cost]],  # By name, as `begun` returns them; the costs are filled in
+    questions: Sequence[Question],                  # Queries with as many documents as users will have
+    repeats: int = 5,                               # How often each query is asked
+    clock: Callable[[], float] = perf_counter,      # Seconds
+) -> None:
+    "Time single queries, the rankers in turns, and then all queries together"
+    for query, docs in [*questions] * repeats:
+        for ranker, cost in loaded.values():
+            start = clock()
+            ranker.rank(query, docs, progress=False)
+            cost.single.append(clock() - start)
+    for ranker, cost in loaded.values():
+        start = clock()
+        found = ranker.rank_many([q for q, _ in questions], [list(docs) for _, docs in questions], progress=False)
+        cost.many, cost.pairs, cost.queries = clock() - start, sum(len(docs) for _, docs in questions), len(questions)
+        usages = [results.usage for results in found if results.usage is not None]
+        cost.usage = sum(usages, Usage()) if usages else None
+
 def measure_costs(
     rankers: Mapping[str, Part],    # By name
     questions: Sequence[Question],  # Queries with as many documents as users will have
@@ -109,16 +128,5 @@ def measure_costs(
     times = check_positive("repeats", repeats) or 5
     if not questions: raise InputError("costs need at least one query with documents")
     loaded = {name: begun(part, questions[0], clock) for name, part in rankers.items()}
-    for _ in range(times):
-        for query, docs in questions:
-            for ranker, cost in loaded.values():
-                start = clock()
-                ranker.rank(query, docs, progress=False)
-                cost.single.append(clock() - start)
-    for ranker, cost in loaded.values():
-        start = clock()
-        found = ranker.rank_many([q for q, _ in questions], [list(docs) for _, docs in questions], progress=False)
-        cost.many, cost.pairs, cost.queries = clock() - start, sum(len(docs) for _, docs in questions), len(questions)
-        usages = [results.usage for results in found if results.usage is not None]
-        cost.usage = sum(usages, Usage()) if usages else None
+    take_turns(loaded, questions, times, clock)
     return {name: cost for name, (_, cost) in loaded.items()}
