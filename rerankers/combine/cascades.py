@@ -38,6 +38,8 @@ class Depth:
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if value is not None and not number: raise InputError(f"{name}={value!r}: give a number")
+            if number and name != "above" and not 0 <= value <= 1:
+                raise InputError(f"{name}={value!r}: give a number from 0 to 1")
 
     @classmethod
     def of(
@@ -56,6 +58,11 @@ class Depth:
         "The same as plain data, as short as can be"
         found = {name: value for name, value in asdict(self).items() if value != getattr(Depth, name)}
         return found.get("most") if set(found) <= {"most"} else found
+
+    @property
+    def rule(self) -> str | None:
+        "The name of the rule that depends on scores, if there is one"
+        return next((name for name in ("above", "margin", "entropy", "misses") if getattr(self, name) is not None), None)
 
     def count(self, n: int) -> int:
         "How many of `n` documents may go on"
@@ -116,6 +123,9 @@ class Cascade(PartsRanker):
             raise InputError(f"{odd!r} is no stage: give a ranker, or a pair of a ranker and a depth")
         given = self.given_depths([depth for _, depth in pairs], depths)
         self.depths = list(map(Depth.of, given))
+        if self.depths and self.depths[-1].rule:
+            raise InputError(f"{self.depths[-1].rule}= at the last stage, which passes nothing on: "
+                             "write it at the stage before")
         self.rankers = named_parts([part for part, _ in pairs], 2, "cascade", carries=True)
         odd = next((name for name, before in zip([*self.rankers][1:], self.depths)
                     if before.misses is not None and self.rankers[name].adds), None)

@@ -4,20 +4,24 @@
 
 # %% ../../nbs/combine/06_diversity.ipynb #91df08e2
 from __future__ import annotations
-import re
-from collections.abc import Callable, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
-from ..calls import Call
+from ..backends.bm25 import tokenize
+from ..calls import Call, while_wanted
 from .combined import Ask, Combination
 from .fusion import min_max, values_of
 from .parts import Part, PartsRanker, as_ranker, named_parts
 from ..errors import InputError
-from ..rankers import BaseRanker, Ranking, Task
+from ..rankers import COMPLETE, BaseRanker, Ranking, Task, check_query, is_collection
+from ..text import readable
 
 # %% auto #0
-__all__ = ['Similar', 'COPY_RUN', 'shingles', 'jaccard', 'by_function', 'by_meaning', 'similarity_of', 'mmr', 'xquad',
-           'copies_of', 'Diverse']
+__all__ = ['Similar', 'COPY_RUN', 'shingles', 'jaccard', 'by_function', 'by_meaning', 'similarity_of', 'mmr', 'xquad', 'rarest',
+           'copies_of', 'share_most', 'Diverse']
 
 # %% ../../nbs/combine/06_diversity.ipynb #1eb2fd02
 Similar = Callable[[Sequence[str]], list[list[float]]]      # Texts -> how alike each two are, from 0 to 1
@@ -26,8 +30,8 @@ def shingles(
     text: str,      # Of a document
     n: int,         # Words in a row
 ) -> frozenset[tuple[str, ...]]:
-    "All runs of `n` words in lower case; for a shorter text, the whole text"
-    words = re.findall(r"\w+", text.lower())
+    "All runs of `n` words, as BM25 counts words; for a shorter text, the whole text"
+    words = tokenize(readable(text))
     return frozenset(tuple(words[i:i + n]) for i in range(max(len(words) - n + 1, 1)))
 
 def jaccard(
@@ -36,14 +40,22 @@ def jaccard(
 ) -> list[list[float]]:
     "For each two texts, the part of their runs of words that they share (Broder, 1997)"
     sets = [shingles(text, n) for text in texts]
-    return [[len(a & b) / (len(a | b) or 1) for b in sets] for a in sets]
+    place = {run: i for i, run in enumerate({run for runs in sets for run in runs})}
+    # each set as the bits of one number: what two sets share is then counted ten times faster
+    whole = [(sum(1 << place[run] for run in runs), len(runs)) for runs in sets]
+    return [[(shared := (a & b).bit_count()) / (m + n - shared) for b, n in whole] for a, m in while_wanted(whole)]
 
 def by_function(
     function: Callable[[str, str], float],  # How alike two texts are
 ) -> Similar:
-    "Applies a caller's function to each two texts"
-    return lambda texts: [[1.0 if i == j else float(function(a, b)) for j, b in enumerate(texts)]
-                          for i, a in enumerate(texts)]
+    "Applies a caller's function to each two texts; `InputError` for a value that is no number from 0 to 1"
+    def value(a: str, b: str) -> float:
+        found = function(a, b)
+        if isinstance(found, bool) or not isinstance(found, Real) or not 0 <= found <= 1:
+            raise InputError(f"similarity= gave {found!r} for {a[:40]!r} and {b[:40]!r}: give a number from 0 to 1")
+        return float(found)
+    return lambda texts: [[1.0 if i == j else value(a, b) for j, b in enumerate(texts)]
+                          for i, a in enumerate(while_wanted(texts))]
 
 def by_meaning(
     ranker: Any,    # Has `embed`
@@ -60,7 +72,7 @@ def similarity_of(
     wanted: Any,    # "words", a function of two texts, or a bi-encoder (a word, a spec or a ranker)
 ) -> Similar:
     "How alike texts are, as the caller wants it; raises `InputError`"
-    if wanted == "words": return jaccard
+    if isinstance(wanted, str) and wanted == "words": return jaccard
     if callable(wanted) and not isinstance(wanted, BaseRanker): return by_function(wanted)
     ranker = as_ranker(wanted)
     if not hasattr(ranker, "embed"):
@@ -108,18 +120,35 @@ def xquad(
 # %% ../../nbs/combine/06_diversity.ipynb #6607e8d3
 COPY_RUN = 3     # words in a row: two texts about one thing share words, copies share sentences
 
+def rarest(
+    runs: frozenset[tuple[str, ...]],           # Of a document
+    common: Mapping[tuple[str, ...], int],      # In how many documents each run is
+    least: float,                               # Part of the runs that copies share
+) -> list[tuple[str, ...]]:
+    "So many of the rarest runs that two copies have one of them in common"
+    return sorted(runs, key=lambda run: (common[run], run))[:len(runs) - math.ceil(least * len(runs) - 1e-9) + 1]
+
 def copies_of(
     texts: Sequence[str],       # Of documents
     order: Sequence[int],       # Their positions, best first
     least: float,               # Part of the runs of words that copies share
 ) -> dict[int, int]:
     "Position of a copy -> that of the better-ranked document that it repeats"
-    sets, kept, found = [shingles(t, COPY_RUN) for t in texts], list[int](), dict[int, int]()
-    for i in order:
-        same = next((k for k in kept if len(sets[i] & sets[k]) >= least * len(sets[i] | sets[k])), None)
-        if same is None: kept.append(i)
-        else: found[i] = same
+    sets, found = [shingles(t, COPY_RUN) for t in texts], dict[int, int]()
+    common = Counter(run for runs in sets for run in runs)
+    place, kept = {i: k for k, i in enumerate(order)}, dict[tuple[str, ...], list[int]]()
+    for i in while_wanted(order):
+        rare = rarest(sets[i], common, least)
+        near = sorted({k for run in rare for k in kept.get(run, ())}, key=place.__getitem__)
+        same = next((k for k in near if share_most(sets[i], sets[k], least)), None)
+        if same is not None: found[i] = same
+        else:
+            for run in rare: kept.setdefault(run, []).append(i)
     return found
+
+def share_most(a: frozenset[Any], b: frozenset[Any], least: float) -> bool:
+    "Do two sets share at least this part of all that is in either?"
+    return len(a & b) >= least * len(a | b)
 
 # %% ../../nbs/combine/06_diversity.ipynb #073e4dec
 class Diverse(PartsRanker):
@@ -153,15 +182,30 @@ class Diverse(PartsRanker):
     def combine(self, task: Task, call: Call) -> Combination:
         "Judge, then choose one document after the other, copies last"
         [name], everything = self.rankers, range(len(task.documents))
-        meanings = [] if self.aspects is None else list(self.aspects(task.query))
+        meanings = self.meanings(task.query)
         said, *about = yield [
             Ask(name, everything),
             *(Ask(name, everything, Task(q, task.documents)) for q in meanings)]
+        if call.stop.left == 0: return self.hurried(name, said)
         relevance, texts = min_max(values_of(said)), [self.view(d) for d in task.documents]
         if len(relevance) < 2 or self.weight == 1: order = said.best_first()
         elif meanings: order = xquad(relevance, [min_max(values_of(row)) for row in about], self.weight)
         else: order = mmr(relevance, self.similar(texts), self.weight)
         return self.demoted(task, said, order, texts)
+
+    def meanings(self, query: str) -> list[str]:
+        "The aspects of a query, none without `aspects=`; raises `InputError` for what is no query"
+        found = [] if self.aspects is None else self.aspects(query)
+        if isinstance(found, str) or not is_collection(found):
+            raise InputError(f"aspects= gave {found!r} for {query!r}: give a list of queries")
+        try: return [check_query(q) for q in found]
+        except InputError as error: raise InputError(f"aspects= for {query!r}: {error}") from None
+
+    def hurried(self, name: str, said: Ranking) -> Ranking:
+        "Relevance alone, as there is no time left to compare documents"
+        late = [f"{name}: {said.status}"] if said.status != COMPLETE else []
+        return Ranking(said.scores, said.order,
+                       status="; ".join([*late, "documents were not compared: the deadline passed"]))
 
     def demoted(self, task: Task, said: Ranking, order: list[int], texts: Sequence[str]) -> Ranking:
         "The order with copies last, each with a note; scores are kept only where they fall along this order"

@@ -11,13 +11,13 @@ from time import monotonic
 from typing import Any
 
 from ..calls import Call
-from .combined import Ask, Combination, failed
+from .combined import Ask, Combination, PartAnswer, failed
 from .parts import Part, PartsRanker, named_parts
 from ..errors import InputError, ProviderError, UnusableAnswer, installed, logger
 from ..rankers import COMPLETE, Ranking, Task, check_positive
 
 # %% auto #0
-__all__ = ['FALLBACK_ERRORS', 'Breaker', 'note_on_span', 'seconds_or_none', 'Fallback']
+__all__ = ['FALLBACK_ERRORS', 'Breaker', 'note_on_span', 'seconds_or_none', 'error_kinds', 'has_begun', 'Fallback']
 
 # %% ../../nbs/combine/04_fallbacks.ipynb #b3f3211f
 class Breaker:
@@ -30,11 +30,11 @@ class Breaker:
         clock: Callable[[], float] = monotonic,     # Tells the time, in seconds
     ):
         self.failures, self.rest, self.clock = failures, rest, clock
-        self.failed, self.since, self.trying, self.lock = 0, 0.0, False, Lock()
+        self.failed, self.since, self.tried, self.lock = 0, 0.0, None, Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         # another process learns of failures by itself
-        return {**vars(self), "lock": None, "failed": 0, "trying": False}
+        return {**vars(self), "lock": None, "failed": 0, "tried": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None: vars(self).update(state, lock=Lock())
 
@@ -45,11 +45,14 @@ class Breaker:
         return "half-open" if self.clock() - self.since >= self.rest else "open"
 
     def allows(self) -> bool:
-        "May it be asked now? While half open, only one call may, until its outcome is told"
+        "May it be asked now? While half open, one call may; the next one after its outcome, or after another rest"
         with self.lock:
-            state = self.state
-            if state == "half-open" and not self.trying: self.trying = True
-            elif state != "closed": return False
+            state, now = self.state, self.clock()
+            # a call that never tells its outcome, such as one that was interrupted, must not keep others away for ever
+            resting = self.tried is not None and now - self.tried < self.rest
+            if state == "closed": return True
+            if state == "open" or resting: return False
+            self.tried = now
             return True
 
     def tell(
@@ -58,13 +61,15 @@ class Breaker:
     ) -> None:
         "Record whether a call succeeded"
         with self.lock:
-            self.trying = False
+            self.tried = None
             self.failed = 0 if good else self.failed + 1
             if not good: self.since = self.clock()
 
     def forget(self) -> None:
         "Record that a call was cancelled, which says nothing about the part"
-        with self.lock: self.trying = False
+        with self.lock: self.tried = None
+
+    tried: float | None     # When the call began that tries while half open
 
 # %% ../../nbs/combine/04_fallbacks.ipynb #4decdcdf
 # errors after which the next part is asked
@@ -72,11 +77,14 @@ FALLBACK_ERRORS: tuple[type[Exception], ...] = (ProviderError, UnusableAnswer)
 
 def note_on_span(status: str, name: str | None) -> None:
     "Record on the running OpenTelemetry span who answered, where that package is installed"
-    if not installed("opentelemetry"): return
+    # other packages may bring the namespace without the tracing interface
+    if not (installed("opentelemetry") and installed("opentelemetry.trace")): return
     from opentelemetry import trace     # type: ignore[import-not-found]
-    span = trace.get_current_span()
-    span.set_attribute("rerankers.fallback.status", status)
-    span.set_attribute("rerankers.fallback.answered_by", name or "nobody")
+    span, said = trace.get_current_span(), {
+        "rerankers.fallback.status": status, "rerankers.fallback.answered_by": name or "nobody"}
+    # a span has one value of an attribute, and a call may have many queries: each is an event too
+    span.set_attributes(said)
+    span.add_event("rerankers.fallback", said)
 
 def seconds_or_none(name: str, value: Any) -> float | None:
     "A number of seconds above zero or None, or `InputError`"
@@ -85,7 +93,20 @@ def seconds_or_none(name: str, value: Any) -> float | None:
         raise InputError(f"{name}={value!r}: give seconds, such as 2.5, or None")
     return value
 
+def error_kinds(on: Any) -> tuple[type[Exception], ...]:
+    "The kinds of errors of `on=`, or `InputError`"
+    kinds = tuple(on) if isinstance(on, (list, tuple, set, frozenset)) else (on,)
+    odd = next((k for k in kinds if not (isinstance(k, type) and issubclass(k, Exception))), None)
+    if odd is not None or on is None:
+        raise InputError(f"on={on!r}: give kinds of exceptions, as (ConnectionError, KeyError)")
+    return kinds
+
 # %% ../../nbs/combine/04_fallbacks.ipynb #6bddec93
+def has_begun(said: PartAnswer) -> bool:
+    "Did a part judge some of the documents?"
+    if not isinstance(said, Ranking): return False
+    return any(s is not None for s in said.scores or ()) or bool(said.usage and said.usage.calls)
+
 class Fallback(PartsRanker):
     "The first part that answers (circuit breaker: Nygard, Release It!, 2007)"
     words = ("fallback",)
@@ -101,7 +122,8 @@ class Fallback(PartsRanker):
         on: Sequence[type[Exception]] = (), # Further kinds of errors after which the next part is asked
         clock: Callable[[], float] = monotonic,     # Tells the time for the breakers
     ):
-        self.keep, self.timeout, self.on = keep, seconds_or_none("timeout", timeout), (*FALLBACK_ERRORS, *on)
+        self.keep, self.timeout = keep, seconds_or_none("timeout", timeout)
+        self.on = (*FALLBACK_ERRORS, *error_kinds(on))
         count, pause = check_positive("failures", failures) or 5, seconds_or_none("rest", rest) or 30.0
         self.rankers = named_parts(parts, 1, "fallback", carries=True)
         self.breakers = {name: Breaker(count, pause, clock) for name in self.rankers}
@@ -117,6 +139,9 @@ class Fallback(PartsRanker):
         "One after the other until one answers"
         why, error, part, everything = dict[str, str](), None, None, range(len(task.documents))
         for name, breaker in self.breakers.items():
+            if call.stop.left == 0:
+                part, why[name] = part or Ranking.unreached(len(task.documents)), "not asked: the deadline passed"
+                break
             if not breaker.allows():
                 why[name] = "left alone after its failures"
                 continue
@@ -126,14 +151,14 @@ class Fallback(PartsRanker):
                 breaker.forget()
                 raise
             good = isinstance(said, Ranking) and said.status == COMPLETE
-            breaker.tell(good)
+            # what came in part before the caller's own deadline came from a part that works
+            breaker.forget() if call.stop.left == 0 and has_begun(said) else breaker.tell(good)
             if isinstance(said, Ranking):   # with the documents that it adds in their places
                 said = replace(said.above(everything, Ranking(order=everything)), status=said.status)
             if good: return self.answered(said, name, why)
             if isinstance(said, Ranking): part, why[name] = part or said, said.status
             else: error, why[name] = said, failed(said)
             logger.warning("%s: %s did not answer: %s", self, name, why[name])
-            if call.stop.left == 0: break
         return self.unanswered(task, part, error, why)
 
     def answered(self, said: Ranking, name: str, why: dict[str, str]) -> Ranking:

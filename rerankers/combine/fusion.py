@@ -7,18 +7,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from ..calls import Call
 from .combined import Ask, Combination
-from .parts import Part, PartsRanker, named_parts
+from .parts import Part, PartsRanker, known_word, named_parts
 from ..errors import InputError, did_you_mean, need
-from ..rankers import Ranking, Task, check_positive
+from ..rankers import Ranking, Task, check_positive, make_tasks
 
 # %% auto #0
 __all__ = ['ScoreRow', 'NORMALISERS', 'FUSIONS', 'WEIGHT_STEPS', 'places_of', 'values_of', 'min_max', 'z_score', 'by_rank',
            'Values', 'reciprocal_rank', 'comb_sum', 'comb_mnz', 'borda_count', 'checked_weights', 'Fusion', 'fitted',
-           'with_weights', 'judged_by']
+           'with_weights', 'grades_of', 'measure_of', 'judged_by']
 
 # %% ../../nbs/combine/03_fusion.ipynb #b1325352
 ScoreRow = list[float | None]    # One value a document; None: the ranking does not judge it
@@ -117,9 +118,8 @@ def checked_weights(
         weights = [weights.get(name, 1.0) for name in names]
     if isinstance(weights, str) or not isinstance(weights, Sequence) or len(weights) != len(names):
         raise InputError(f"weights={weights!r}: give one number for each of {', '.join(names)}")
-    bad = next((w for w in weights
-                if isinstance(w, bool) or not isinstance(w, (int, float)) or not math.isfinite(w)), None)
-    if bad is not None: raise InputError(f"weights={list(weights)!r}: {bad!r} is no finite number")
+    bad = next((w for w in weights if isinstance(w, bool) or not isinstance(w, Real) or not math.isfinite(w)), ...)
+    if bad is not ...: raise InputError(f"weights={list(weights)!r}: {bad!r} is no finite number")
     return [float(w) for w in weights]
 
 # %% ../../nbs/combine/03_fusion.ipynb #ed850986
@@ -135,12 +135,12 @@ class Fusion(PartsRanker):
         normalise: str | None = None,       # A word of `NORMALISERS` for methods that add scores; else "minmax"
         weights: Sequence[float] | Mapping[str, float] | None = None,   # One a part; all 1 by default
     ):
-        if method not in FUSIONS: raise InputError(f"method={method!r}. {did_you_mean(str(method), FUSIONS)}")
-        if normalise is not None and normalise not in NORMALISERS:
-            raise InputError(f"normalise={normalise!r}. {did_you_mean(str(normalise), NORMALISERS)}")
-        self.method, self.k, self.normalise = method, check_positive("k", k) or 60, normalise or "minmax"
+        self.method, self.k = known_word("method", method, FUSIONS), check_positive("k", k) or 60
+        self.normalise = "minmax" if normalise is None else known_word("normalise", normalise, NORMALISERS)
         self.rankers = named_parts(parts, 1, "fusion")
         self.weights = checked_weights(weights, list(self.rankers))
+        if min(self.weights) < 0 or not any(self.weights):
+            raise InputError(f"weights={weights!r}: give numbers of at least 0, and one above 0")
         self.options = {
             "method": None if method == "rrf" else method,
             "k": None if self.k == 60 else self.k,
@@ -178,14 +178,12 @@ def fitted(
     doc_ids: Any = None,                            # As `rank_many` takes them
 ) -> Fusion:
     "The fusion with the best weights for judged queries; raises `MissingDependency` without ir-measures"
-    from rerankers.rankers import make_tasks
     tasks = make_tasks(queries, docs, doc_ids)
-    if len(judged) != len(tasks):
-        raise InputError(f"judged= has {len(judged)} entries for {len(tasks)} queries: give one for each")
+    wanted, grades = measure_of(measure), grades_of(judged, tasks)
     said = [dict(zip(fusion.rankers, row))
             for row in zip(*(r.rankings(tasks, Call()) for r in fusion.rankers.values()))]
     def quality(weights: Sequence[float]) -> float:
-        return judged_by(measure, tasks, [fusion.fused(found, weights) for found in said], judged)
+        return judged_by(wanted, tasks, [fusion.fused(found, weights) for found in said], grades)
     weights, best = list(fusion.weights), quality(fusion.weights)
     while True:
         before = best
@@ -193,23 +191,51 @@ def fitted(
             tried = [[*weights[:i], step, *weights[i + 1:]] for step in WEIGHT_STEPS]
             best, weights = max([(best, weights), *((quality(w), w) for w in tried if any(w))],
                                 key=lambda t: t[0])
-        if best <= before: return with_weights(fusion, weights)
+        if not best > before: return with_weights(fusion, weights)
 
 def with_weights(fusion: Fusion, weights: Sequence[float]) -> Fusion:
     "The same rankers with other weights"
     return Fusion(*fusion.rankers.values(), method=fusion.method, k=fusion.k,
                   normalise=fusion.options["normalise"], weights=weights)
 
+def grades_of(
+    judged: Sequence[Mapping[Any, int]],    # One a query: document id -> relevance; those not named have 0
+    tasks: Sequence[Task],                  # Queries and their documents
+) -> list[dict[str, int]]:
+    "Grades by the ids' text; raises `InputError` for what is no grade, and where nothing can be learned"
+    if len(judged) != len(tasks):
+        raise InputError(f"judged= has {len(judged)} entries for {len(tasks)} queries: give one for each")
+    for task, row in zip(tasks, judged):
+        if not isinstance(row, Mapping):
+            raise InputError(f"judged= for {task.query!r} is {row!r}: give a dictionary of document id and grade")
+        odd = next((d for d, grade in row.items() if isinstance(grade, bool) or not isinstance(grade, Integral)), ...)
+        if odd is not ...:
+            raise InputError(f"judged= for {task.query!r}, document {odd!r}: {row[odd]!r} is no whole number")
+    found = [{str(d): int(grade) for d, grade in row.items()} for row in judged]
+    if not any(len({row.get(str(d.doc_id), 0) > 0 for d in t.documents}) > 1 for t, row in zip(tasks, found)):
+        raise InputError("all judged documents are alike: there must be a query with relevant and irrelevant ones "
+                         "among its documents")
+    return found
+
+def measure_of(
+    measure: str,   # As ir_measures writes it
+) -> Any:
+    "The measure; raises `MissingDependency`, or `InputError` for one that ir-measures does not know"
+    ir = need("ir_measures", extra="evaluation", purpose="Fitting weights")
+    try: return ir.parse_measure(measure)
+    except (ValueError, NameError, SyntaxError, TypeError, AttributeError) as error:
+        raise InputError(f"measure={measure!r}: ir-measures knows no such measure; "
+                         "'nDCG@10' is one, and its documentation lists all") from error
+
 def judged_by(
-    measure: str,                           # As ir_measures writes it
+    measure: Any,                           # From `measure_of`
     tasks: Sequence[Task],                  # Queries and their documents
     rankings: Sequence[Ranking],            # One a query
-    judged: Sequence[Mapping[Any, int]],    # One a query: document id -> relevance
+    grades: Sequence[Mapping[str, int]],    # One a query: document id -> relevance
 ) -> float:
     "The mean of a measure over queries"
     ir = need("ir_measures", extra="evaluation", purpose="Fitting weights")
     run = {str(q): {str(t.documents[i].doc_id): float(-place) for place, i in enumerate(r.best_first())}
            for q, (t, r) in enumerate(zip(tasks, rankings))}
-    qrels = {str(q): {str(d): int(grade) for d, grade in row.items()} for q, row in enumerate(judged)}
-    wanted = ir.parse_measure(measure)
-    return float(ir.calc_aggregate([wanted], qrels, run)[wanted])
+    qrels = {str(q): dict(row) for q, row in enumerate(grades)}
+    return float(ir.calc_aggregate([measure], qrels, run)[measure])

@@ -6,22 +6,25 @@
 from __future__ import annotations
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from operator import attrgetter
 from typing import Any
 
 from ..calls import Call
 from .combined import Ask, Combination
 from .fusion import values_of
-from .parts import Part, PartsRanker, named_parts
+from .parts import Part, PartsRanker, known_word, named_parts
 from ..documents import Document
-from ..errors import InputError, did_you_mean
-from ..rankers import BaseRanker, Ranking, Task, check_positive
+from ..errors import InputError
+from ..rankers import COMPLETE, BaseRanker, Ranking, Task, check_positive, unfinished
+from ..text import SCRIPTS
 
 # %% auto #0
-__all__ = ['Span', 'UNITS', 'SIGNS', 'WORD', 'PASSAGE_AGGREGATES', 'TOKENIZERS', 'units', 'word_spans', 'grouped', 'split_spans',
-           'token_spans', 'own_spans', 'kmax', 'by_document', 'tokenizer_of', 'LongDocuments']
+__all__ = ['Span', 'UNITS', 'SIGNS', 'RIDERS', 'WORD', 'PASSAGE_AGGREGATES', 'TOKENIZERS', 'units', 'word_spans', 'grouped',
+           'split_spans', 'token_spans', 'checked_span', 'own_spans', 'kmax', 'by_document', 'tokenizer_of',
+           'LongDocuments']
 
 # %% ../../nbs/combine/05_long_documents.ipynb #03c12a61
 Span = tuple[int, int]      # From where to where, in characters of the text
@@ -31,9 +34,12 @@ UNITS: dict[str, re.Pattern[str]] = {   # what ends a unit, with the blanks afte
     "sentences":  re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])\s*|\n\s*\n"),
     "paragraphs": re.compile(r"\n[ \t]*\n\s*"),
     "headings":   re.compile(r"\n+(?=#{1,6} )")}
-# Chinese and Japanese are written without blanks, so each of their characters and marks counts as a word
-SIGNS = r"\u3001-\u30ff\u3400-\u9fff\uff00-\uffef"
-WORD = re.compile(rf"[{SIGNS}]|[^\s{SIGNS}]+")
+# Chinese, Japanese, Thai, Lao, Burmese and Khmer are written without blanks between words, so each of their
+# characters and marks counts as a word, together with the vowels and tones that stand on it
+SIGNS = rf"{SCRIPTS}\u3001-\u303f\uff00-\uffef\U00020000-\U0003ffff"
+RIDERS = (r"\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece"
+          r"\u102b-\u103e\u17b4-\u17d3\u3099\u309a")
+WORD = re.compile(rf"[{SIGNS}][{RIDERS}]*|[^\s{SIGNS}]+")
 
 def units(
     text: str,                  # Of a document
@@ -100,23 +106,34 @@ def token_spans(
     if len(offsets) <= size: return [(0, len(text))]
     return grouped(offsets, [1] * len(offsets), size, overlap)
 
+def checked_span(
+    given: Any,     # From a caller's function
+    text: str,      # Where it should be
+) -> Span:
+    "Two offsets into the text, or `InputError`"
+    pair = isinstance(given, Sequence) and len(given) == 2 and all(isinstance(at, Integral) for at in given)
+    if not pair: raise InputError(f"split= gave {given!r}: give a text, or where it begins and ends, as (0, 120)")
+    start, end = map(int, given)
+    if not 0 <= start <= end <= len(text):
+        raise InputError(f"split= gave the span {given!r} for a text of {len(text)} characters")
+    return start, end
+
 def own_spans(
     text: str,                                          # Of a document
     *,
     split: Callable[[str], Iterable[str | Span]],       # The caller's
 ) -> list[Span]:
     "Spans from a caller's function; raises `InputError` for none, and for a passage that is not in the text"
-    found, at = list[Span](), 0
-    for piece in split(text):
+    found, at, pieces = list[Span](), 0, split(text)
+    if isinstance(pieces, (str, bytes, Mapping)) or not isinstance(pieces, Iterable):
+        raise InputError(f"split= gave {str(pieces)[:80]!r}: give a list of passages, or of their offsets")
+    for piece in pieces:
         if isinstance(piece, str):
             start = text.find(piece, at)
             if start < 0:
                 raise InputError(f"split= gave a passage that does not stand in the text: {piece[:80]!r}")
-            at, piece = start + 1, (start, start + len(piece))
-        start, end = piece
-        if not 0 <= start <= end <= len(text):
-            raise InputError(f"split= gave the span {piece!r} for a text of {len(text)} characters")
-        found.append((start, end))
+            at, piece = start + (len(piece) > 0), (start, start + len(piece))
+        found.append(checked_span(piece, text))
     if not found and text.strip():
         raise InputError(f"split= gave no passage for a text of {len(text)} characters: {text[:80]!r}")
     return found or [(0, len(text))]
@@ -148,9 +165,12 @@ def by_document(
     best = [max(group, key=lambda i: (values[i], -i)) if group else None for group in known]
     scores = [PASSAGE_AGGREGATES[how]([float(values[i]) for i in group])  # type: ignore[arg-type]
               if group else None for group in known]
-    whole = Ranking(scores, status=said.status)
+    # the status of the ranker would count passages as documents
+    late = said.status != COMPLETE and None in values
+    status = unfinished(values.count(None), len(values), "passages were not judged") if late else said.status
+    whole = Ranking(scores, status=status)
     return (whole if said.scores is not None or how == "ranks"
-            else Ranking(order=whole.best_first(), status=said.status)), best
+            else Ranking(order=whole.best_first(), status=status)), best
 
 # %% ../../nbs/combine/05_long_documents.ipynb #dbe5f855
 # where rankers that run in this process keep their tokenizer
@@ -181,13 +201,12 @@ class LongDocuments(PartsRanker):
         aggregate: str = "max",         # A word of `PASSAGE_AGGREGATES`: how passages make a document's score
         titles: bool = True,            # Does each passage have its document's title?
     ):
-        if check_positive("size", size) is None or not isinstance(overlap, int) or not 0 <= overlap < size:
+        whole = isinstance(overlap, Integral) and not isinstance(overlap, bool)
+        if check_positive("size", size) is None or not whole or not 0 <= overlap < size:
             raise InputError(f"size={size!r}, overlap={overlap!r}: give whole numbers, "
                              "an overlap from 0 to below the size")
-        if aggregate not in PASSAGE_AGGREGATES:
-            raise InputError(f"aggregate={aggregate!r}. {did_you_mean(str(aggregate), PASSAGE_AGGREGATES)}")
-        if not callable(split) and split not in (*UNITS, "tokens"):
-            raise InputError(f"split={split!r}. {did_you_mean(str(split), [*UNITS, 'tokens'])}")
+        known_word("aggregate", aggregate, PASSAGE_AGGREGATES)
+        if not callable(split): known_word("split", split, [*UNITS, "tokens"])
         self.rankers = named_parts([ranker])
         self.size, self.overlap, self.aggregate, self.titles, self.split = (
             size, overlap, aggregate, titles, split)

@@ -9,13 +9,13 @@ from os import PathLike
 from typing import Any
 
 from .combined import CombinedRanker, only_given
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..rankers import BaseRanker
 from ..reranker import Reranker
 from ..specs import Spec
 
 # %% auto #0
-__all__ = ['Part', 'as_ranker', 'name_of', 'named_parts', 'PartsRanker']
+__all__ = ['Part', 'as_ranker', 'name_of', 'named_parts', 'known_word', 'PartsRanker']
 
 # %% ../../nbs/combine/01_parts.ipynb #2eb768dc
 Part = BaseRanker | Spec | str | PathLike | Mapping[str, Any]   # What may stand for a ranker
@@ -54,6 +54,17 @@ def named_parts(
     return found
 
 # %% ../../nbs/combine/01_parts.ipynb #ef04810f
+def known_word(
+    name: str,              # Of the option, for the error message
+    value: Any,             # What the caller gave
+    known: Iterable[str],   # What there is
+) -> str:
+    "The value, if it is one of the known words, else `InputError`"
+    words = list(known)
+    if not isinstance(value, str) or value not in words:
+        raise InputError(f"{name}={value!r}. {did_you_mean(str(value), words)}")
+    return value
+
 class PartsRanker(CombinedRanker):
     "A ranker made of rankers, which can be written down"
     options: dict[str, Any]     # Its own keyword arguments as plain data; those that are None are left out

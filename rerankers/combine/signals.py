@@ -5,16 +5,17 @@
 # %% ../../nbs/combine/07_signals.ipynb #3e6a46e5
 from __future__ import annotations
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import date, datetime, timezone
+from numbers import Real
 from typing import Any
 
 from ..calls import Call
 from .combined import Ask, Combination
-from .fusion import NORMALISERS, ScoreRow, checked_weights, min_max, values_of
-from .parts import Part, PartsRanker, named_parts
+from .fusion import NORMALISERS, ScoreRow, checked_weights, grades_of, min_max, values_of
+from .parts import Part, PartsRanker, known_word, named_parts
 from ..documents import Document
-from ..errors import InputError, did_you_mean, need
+from ..errors import InputError, need
 from ..rankers import Ranking, Task, make_tasks
 
 # %% auto #0
@@ -78,7 +79,8 @@ class Recency(PartsRanker):
         weight: float = 0.15,       # How much recency counts, from 0 to 1
         now: Any = None,            # The time that counts as now; that of each call by default
     ):
-        if kind not in RECENCIES: raise InputError(f"kind={kind!r}. {did_you_mean(str(kind), RECENCIES)}")
+        known_word("kind", kind, RECENCIES)
+        if not isinstance(field, str) or not field: raise InputError(f"field={field!r}: give a name in the metadata")
         if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 < days < math.inf:
             raise InputError(f"days={days!r}: give days above 0")
         self.rankers, self.field, self.kind, self.days, self.weight = (
@@ -92,8 +94,10 @@ class Recency(PartsRanker):
     def combine(self, task: Task, call: Call) -> Combination:
         "Judge, then weigh by age"
         [name], now = self.rankers, self.now or datetime.now(timezone.utc)
+        # read first, so that a wrong date is reported before anything is paid for
+        ages = [days_old(self.date_of(d), now) for d in task.documents]
         [said] = yield [Ask(name, range(len(task.documents)))]
-        relevance, ages = min_max(values_of(said)), [days_old(self.date_of(d), now) for d in task.documents]
+        relevance = min_max(values_of(said))
         scores: ScoreRow = [None if r is None else self.weighed(r, age) for r, age in zip(relevance, ages)]
         return Ranking(scores, sets={"relevance": relevance, "age in days": ages})
 
@@ -139,7 +143,8 @@ class Fields(PartsRanker):
         "Judge, then multiply"
         [name] = self.rankers
         # computed first, so that a wrong factor is reported before anything is paid for
-        factors = [math.prod(self.factor(d, field) for field in self.boosts) for d in task.documents]
+        factors = [checked_factor(math.prod(self.factor(d, field) for field in self.boosts), "all fields", d.doc_id)
+                   for d in task.documents]
         [said] = yield [Ask(name, range(len(task.documents)))]
         relevance = min_max(values_of(said))
         return Ranking([None if r is None else r * f for r, f in zip(relevance, factors)],
@@ -148,7 +153,11 @@ class Fields(PartsRanker):
     def factor(self, document: Document, field: str) -> float:
         "The factor for a field of a document"
         boost, value = self.boosts[field], document.metadata.get(field)
-        return checked_factor(boost(value) if callable(boost) else boost.get(value, 1.0), field, value)
+        if callable(boost): return checked_factor(boost(value), field, value)
+        if not isinstance(value, Hashable):
+            raise InputError(f"document {document.doc_id!r}: {field}={value!r} is no single value: "
+                             "give a function of the value in boosts=")
+        return checked_factor(boost.get(value, 1.0), field, value)
 
 def checked_factor(factor: Any, field: str, value: Any) -> float:
     "A number of at least 0, or `InputError`"
@@ -169,8 +178,9 @@ class Blend(PartsRanker):
         normalise: str = "zscore",                  # A word of `NORMALISERS`, for the scores of each part
         model: Any = None,                          # Has `predict_proba` or `predict`; instead of weights
     ):
-        if normalise not in NORMALISERS:
-            raise InputError(f"normalise={normalise!r}. {did_you_mean(str(normalise), NORMALISERS)}")
+        known_word("normalise", normalise, NORMALISERS)
+        if isinstance(bias, bool) or not isinstance(bias, Real) or not math.isfinite(bias):
+            raise InputError(f"bias={bias!r}: give a finite number")
         if model is not None and not hasattr(model, "predict"):
             raise InputError(f"model= is a {type(model).__name__}, which has no predict")
         self.rankers = named_parts(parts, 1, "blend")
@@ -211,18 +221,16 @@ def learned(
     queries: Sequence[str],                     # Judged queries
     docs: Any,                                  # Their candidates, as `rank_many` takes them
     judged: Sequence[Mapping[Any, int]],        # One a query: document id -> relevance; above 0 is relevant
+    *,
+    doc_ids: Any = None,                        # As `rank_many` takes them
 ) -> Blend:
     "The parts with weights by logistic regression; raises `MissingDependency`, or `InputError` if all are alike"
     linear = need("sklearn.linear_model", extra="evaluation", purpose="Learning a blend")
-    tasks = make_tasks(queries, docs)
-    if len(judged) != len(tasks):
-        raise InputError(f"judged= has {len(judged)} entries for {len(tasks)} queries: give one for each")
+    tasks = make_tasks(queries, docs, doc_ids)
+    grades = grades_of(judged, tasks)
     said = zip(*(r.rankings(tasks, Call()) for r in blend.rankers.values()))
     rows = [row for found in said for row in blend.features(found)]
-    labels = [int(grades.get(d.doc_id, 0) > 0) for t, grades in zip(tasks, judged) for d in t.documents]
-    if len(set(labels)) < 2:
-        raise InputError("all judged documents are alike: "
-                         "a blend is learned from relevant and irrelevant ones")
+    labels = [int(row.get(str(d.doc_id), 0) > 0) for t, row in zip(tasks, grades) for d in t.documents]
     fitted = linear.LogisticRegression().fit(rows, labels)
     return Blend(*blend.rankers.values(), weights=fitted.coef_[0].tolist(),
                  bias=float(fitted.intercept_[0]), normalise=blend.normalise)
