@@ -9,11 +9,13 @@ import pickle
 import random
 import re
 import signal
+import sys
 import threading
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import given
@@ -609,3 +611,51 @@ def test_what_is_good_enough_keeps_its_weights():
     pytest.importorskip("ir_measures")
     given = Fusion(Says(**KNOWS), Says(**KNOWS), weights=[3, 2])
     assert fitted(given, ["q"], LETTERS, [{0: 1}]).weights == [3.0, 2.0]
+
+
+# ---------- OpenTelemetry
+
+@pytest.fixture
+def spans():
+    "What is recorded with OpenTelemetry's own SDK, and a tracer"
+    if os.environ.get("CI") != "true": pytest.importorskip("opentelemetry.sdk")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    yield exporter, provider.get_tracer("test")
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_span_says_who_answered_each_query(how, spans):
+    exporter, tracer = spans
+    def fate(service, query): return refusal(503) if (service == "one" and query != "fine") or query == "bad" else None
+    with services(fate) as (_, hosted):
+        ranker = Fallback(hosted("one"), hosted("two"), keep=True, failures=10)
+        with tracer.start_as_current_span("search"):
+            found = ranker.rank_many(["fine", "poor", "bad"], DOCS) if how == "sync" else asyncio.run(ranker.rank_many_async(["fine", "poor", "bad"], DOCS))
+    [span] = exporter.get_finished_spans()
+    events = [dict(event.attributes) for event in span.events]
+    assert {event.name for event in span.events} == {"rerankers.fallback"}
+    assert sorted(e["rerankers.fallback.status"] for e in events) == sorted(r.status for r in found)
+    assert sorted(e["rerankers.fallback.answered_by"] for e in events) == ["nobody", "tei", "tei#2"] and dict(span.attributes) in events
+
+
+def test_a_span_of_a_thread_of_a_fusion(spans):
+    "Parts that wait side by side write to the span of their caller"
+    exporter, tracer = spans
+    with services() as (_, hosted):
+        with tracer.start_as_current_span("search"): Fusion(Fallback(hosted("one")), Fallback(hosted("two"))).rank(QUERY, DOCS)
+    [span] = exporter.get_finished_spans()
+    assert [e.attributes["rerankers.fallback.status"] for e in span.events] == ["complete"] * 2
+
+
+def test_the_namespace_without_the_interface(tmp_path, monkeypatch):
+    "Packages such as opentelemetry-proto bring a folder of that name and no tracing"
+    (tmp_path / "opentelemetry" / "proto").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "opentelemetry", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
+    assert find_spec("opentelemetry") and Fallback("bm25").rank(QUERY, DOCS).status == "complete"

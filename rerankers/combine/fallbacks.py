@@ -152,7 +152,8 @@ class Fallback(PartsRanker):
                 raise
             good = isinstance(said, Ranking) and said.status == COMPLETE
             # what came in part before the caller's own deadline came from a part that works
-            breaker.forget() if call.stop.left == 0 and has_begun(said) else breaker.tell(good)
+            late = call.stop.left == 0 and has_begun(said) and not good
+            breaker.forget() if late else breaker.tell(good)
             if isinstance(said, Ranking):   # with the documents that it adds in their places
                 said = replace(said.above(everything, Ranking(order=everything)), status=said.status)
             if good: return self.answered(said, name, why)
