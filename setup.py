@@ -33,7 +33,7 @@ setuptools.setup(
     keywords=cfg["keywords"].split(),
     python_requires=f">={cfg['min_python']}",
     packages=setuptools.find_packages(include=[cfg["lib_path"], f"{cfg['lib_path']}.*"]),
-    package_data={cfg["lib_path"]: ["py.typed"]},
+    package_data={cfg["lib_path"]: ["py.typed", "evaluation/facts/*.csv"]},
     zip_safe=False,
     install_requires=requirements("requirements"),
     extras_require=extras(),
