@@ -14,7 +14,8 @@ import sys
 import textwrap
 import unicodedata
 import warnings
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import (ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace,
+                      RawDescriptionHelpFormatter)
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
@@ -31,11 +32,11 @@ from .reranker import Reranker
 from .results import RankedResults, as_json
 
 # %% auto #0
-__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'EXAMPLE_COMMANDS', 'flat', 'char_width', 'text_width', 'cut', 'wrap', 'padded_cell',
-           'row_lines', 'table', 'results_table', 'default_word', 'named_value', 'positive', 'load', 'ranked_by',
-           'rank_command', 'family_row', 'shortcut_row', 'model_cells', 'models_command', 'add_source', 'add_model',
-           'add_output', 'add_rank', 'add_models', 'make_parser', 'emit', 'discard_output', 'complain', 'show_warning',
-           'warnings_in_a_line', 'run', 'main']
+__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'EXAMPLE_COMMANDS', 'flat', 'char_width', 'text_width', 'cut',
+           'wrap', 'padded_cell', 'row_lines', 'table', 'results_table', 'default_word', 'named_value', 'positive',
+           'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row', 'model_cells', 'models_command',
+           'recommend_command', 'add_recommend', 'add_source', 'add_model', 'add_output', 'add_rank', 'add_models',
+           'make_parser', 'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -199,6 +200,42 @@ def models_command(args: Namespace) -> str:
     if args.output == "json": return as_json(rows, indent=2) + "\n"
     return table(("word", "ready", "what it is"), list(map(model_cells, rows)), fit=wrap)
 
+# %% ../nbs/cli.ipynb #b6acd817
+NEED_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--languages", {"metavar": "CODES", "help": "codes of all languages to read, such as de or de,en"}),
+    ("--licence", {"metavar": "WORD", "help": "commercial, non-commercial, or a licence such as mit"}),
+    ("--max-parameters", {"metavar": "N", "help": "at most so many, such as 600M"}),
+    ("--context", {"metavar": "N", "help": "at least so many tokens for query and document"}),
+    ("--images", {"action": BooleanOptionalAction, "help": "must it read pictures?"}),
+    ("--instructions", {"action": BooleanOptionalAction, "help": "must it follow instructions?"}),
+    ("--hardware", {"metavar": "WORD", "help": "cpu, gpu, or graphics memory such as 8GB"}),
+    ("--hosted", {"action": BooleanOptionalAction, "help": "an API, or on your own machine?"}),
+    ("--latency", {"type": float, "metavar": "SECONDS", "help": "for a query with 100 candidates"}),
+    ("--by", {"metavar": "KEY", "help": "the measurement to sort by (chosen from the needs)"}),
+    ("--top", {"type": positive, "metavar": "N", "default": 5, "help": "how many (5)"}),
+)
+LEFT_OUT = ("command", "run", "output")     # of the command line, what is no argument of `recommend`
+
+def recommend_command(args: Namespace) -> str:
+    "What `rerankers recommend` prints"
+    from rerankers.evaluation.recommend import recommend, short_number
+    found = recommend(**{name: value for name, value in vars(args).items() if name not in LEFT_OUT})
+    if args.output == "json": return as_json(found.to_dict(), indent=2) + "\n"
+    rows = [(p.name, short_number(p.model.parameters) if p.model.parameters else "",
+             "" if p.figure is None else f"{p.figure.value:g}",
+             "; ".join(p.reasons or (p.model.licence,))) for p in found]
+    shown = table(("name", "size", found.evidence.key if found.evidence else "figure", "why"), rows, fit=wrap)
+    room = shutil.get_terminal_size().columns
+    return shown + "".join(f"\n{line}" for note in found.notes for line in wrap(note, room)) + "\n"
+
+def add_recommend(commands: Any) -> None:
+    "The command `recommend`"
+    parser = commands.add_parser("recommend", help="which model to begin with", allow_abbrev=False,
+                                 description="A short list of models that meet some needs, with reasons.")
+    for name, settings in NEED_OPTIONS: parser.add_argument(name, **settings)
+    parser.add_argument("--json", dest="output", action="store_const", const="json", help="as one JSON object")
+    parser.set_defaults(run=recommend_command)
+
 # %% ../nbs/cli.ipynb #7048fe04
 EXAMPLE_COMMANDS = """\
 examples:
@@ -275,6 +312,7 @@ def make_parser() -> ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_rank(commands)
     add_models(commands)
+    add_recommend(commands)
     return parser
 
 # %% ../nbs/cli.ipynb #9ff544fb
