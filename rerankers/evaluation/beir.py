@@ -4,58 +4,19 @@
 
 # %% ../../nbs/evaluation/beir.ipynb #7b269e3b
 from __future__ import annotations
-import csv
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from ..documents import Document, to_document
-from ..errors import InputError, need
+from ..errors import need
+from .data import (Candidates as Candidates, TestSet as TestSet,
+                                       read_beir as read_beir, read_lines as read_lines)
+from .runs import read_qrels as read_qrels
 from ..rankers import BaseRanker
 from ..results import RankedResults
 
 # %% auto #0
-__all__ = ['Candidates', 'TestSet', 'read_lines', 'read_qrels', 'read_beir', 'rerank', 'measure']
-
-# %% ../../nbs/evaluation/beir.ipynb #b3de59a1
-@dataclass(frozen=True)
-class TestSet:
-    "Queries, documents and judgements"
-    queries: dict[str, str]                 # Query id -> query
-    corpus: dict[str, Document]             # Document id -> document
-    qrels: dict[str, dict[str, int]]        # Query id -> document id -> relevance
-    __test__ = False                        # not a test, whatever pytest makes of the name
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    "The objects of a JSON-lines file; raises `InputError` if there is no such file"
-    if not path.is_file():
-        raise InputError(f"{path} is not there: a data set in the layout of BEIR "
-                         "has corpus.jsonl, queries.jsonl and qrels/test.tsv")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    "Judgements from a tab-separated file with a header"
-    qrels: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            qrels.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
-    return qrels
-
-def read_beir(
-    folder: str | Path,     # Has corpus.jsonl, queries.jsonl and qrels/
-    split: str = "test",    # Which judgements: the name of a file in qrels/
-) -> TestSet:
-    "A data set in the layout of BEIR; raises `InputError`"
-    folder = Path(folder)
-    corpus = [to_document(row) for row in read_lines(folder / "corpus.jsonl")]
-    queries = {q["_id"]: q["text"] for q in read_lines(folder / "queries.jsonl")}
-    return TestSet(queries, {str(d.doc_id): d for d in corpus}, read_qrels(folder / "qrels" / f"{split}.tsv"))
+__all__ = ['rerank', 'measure']
 
 # %% ../../nbs/evaluation/beir.ipynb #260735c8
-Candidates = dict[str, list[str]]   # query id -> ids of the documents to rank
-
 def rerank(
     ranker: BaseRanker,                     # Any ranker
     data: TestSet,                          # Queries and documents
