@@ -132,6 +132,23 @@ def test_objects_with_scores_are_ordered_by_them(order, key, random):
     for text in (json.dumps(objects), lines): assert parse_order(text, len(order)).values == [i - 1 for i in order], text
 
 
+SAID = {"": None, "Yes.": 1, "No.": 0}
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("around", ["{}? {}", "Answer {}: {}", "The answer is {}? {}", "{}\n{}"])
+@pytest.mark.parametrize("question", ["yes or no", "Yes/No", "yes, or no", "YES - or NO", "true or false", "True, or false"])
+def test_a_question_that_is_repeated_answers_nothing(question, around, said): assert parse_yes_no(around.format(question, said)) == SAID[said]
+
+
+@pytest.mark.parametrize("denial", ["I can't give it a {}", "I cannot give it a {}", "It does not deserve a {}", "I would never rate it {}",
+                                    "I am unable to assign it a {}", "It isn’t a {}"])
+@given(st.integers(0, 10), st.integers(0, 10))
+def test_a_score_that_is_denied_is_none(denial, denied, given):
+    assert parse_score(denial.format(denied) + ".") is None
+    assert parse_score(f"I'd give it a {given}. {denial.format(denied)}.") == parse_score(f"{denial.format(denied)}; I'd give it a {given}.") == given
+
+
 # ---------- whatever is no ranking
 
 WORDS = st.text(st.characters(categories=["Ll", "Lu", "Lo"]), min_size=2, max_size=9).filter(lambda word: not NOUNS.search(word))

@@ -707,9 +707,14 @@ def test_without_a_special_token_at_the_end_the_whole_prompt_is_left_out(tmp_pat
     assert worst(ours, official.encode(texts, prompt="who wrote ", batch_size=1)) < 1e-5
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["with a token at the end", "without"])
 @pytest.mark.parametrize("mode", sorted(POOLINGS))
-def test_a_text_that_is_all_prompt_has_a_finite_score(tmp_path, mode):
+def test_a_text_that_is_all_prompt_has_a_finite_score(tmp_path, mode, ends):
+    "Where no special token stands at the end, no token at all is left to pool"
     folder = pooling_folder(tmp_path, mode, include_prompt=False, prompts={"query": "who wrote " * 40, "document": ""})
+    if not ends:
+        transformers.AutoModel.from_pretrained(decoder(tmp_path / "c", "gpt2")).save_pretrained(tmp_path)
+        wordy_tokenizer(pad_token="!").save_pretrained(tmp_path)
     (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
     assert all(map(math.isfinite, by_position(Reranker(folder, model_type="biencoder", **CPU).rank("hamlet", DOCS))))
 

@@ -27,6 +27,14 @@ def test_text_without_blanks_is_cut_whatever_the_language_setting(name):
     assert PassageText(300).shorten(SENTENCES[name]) == (SENTENCES[name], False)
 
 
+@pytest.mark.parametrize("passages", [PassageText(), PassageText(None), PassageText(4), PassageText(16, by="characters")], ids=str)
+def test_an_empty_title_is_left_out_and_takes_no_room(passages):
+    "As the authors' data sets write it"
+    for text in ("Hamlet is a play", "Hamlet is a play about a prince"):
+        assert passages.shorten(f"Title: Content: {text}") == passages.shorten(text)
+    assert passages.shorten("Title: Content: Hamlet is a play") == ("Hamlet is a play", False)
+
+
 def test_a_foreign_name_is_one_word():
     text = " ".join(["word"] * 299 + ["《哈姆雷特》", "more"])
     assert PassageText(300).shorten(text) == (text.removesuffix(" more"), True)

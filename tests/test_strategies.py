@@ -9,21 +9,23 @@ import math
 import random
 import sys
 import types
-from itertools import chain, permutations, repeat
+from fractions import Fraction
+from functools import partial
+from itertools import accumulate, chain, pairwise, permutations, repeat
 from statistics import mean
 from types import SimpleNamespace as Some
 
 import pytest
 from official import pulled, wheel
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rerankers.errors import InputError
 from rerankers.strategies.comparisons import levels, pairwise_sliding, pairwise_sorting, setwise_bubble, setwise_heap
-from rerankers.strategies.consensus import EXACT, borda, count_pairs, disagreement, improve, kemeny, rrf, self_consistency, undisputed
+from rerankers.strategies.consensus import EXACT, borda, count_pairs, disagreement, improve, kemeny, rrf, self_consistency, solve, undisputed, votes
 from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
 from rerankers.strategies.plans import PLANS, adapt, as_order, as_shares, best_first, plan, rehearse
-from rerankers.strategies.basics import Answer, Oracle, Request, all_pairs, lockstep, play, repair, spans, started
+from rerankers.strategies.basics import Answer, Oracle, Request, all_pairs, lockstep, play, repair, sliding_window, spans, started
 from rerankers.strategies.tournaments import Standings, blitz, next_window, partition, stages, tourrank
 from rerankers.rankers import Ranking
 from rerankers.testing import check_ranker
@@ -87,6 +89,20 @@ def test_partition_is_exact_down_to_its_cutoff(options):
     for n in range(60):
         _, order, truth = rehearsed("partition", n, n, **options)
         assert order[:options["cutoff"]] == truth[:options["cutoff"]]
+
+
+@given(st.integers(2, 12), st.integers(1, 60), st.data())
+def test_the_pivot_of_a_partition_is_on_the_place_that_cutoff_names(window, more, data):
+    "And begins each of the windows that follow the first"
+    cutoff, asked, oracle = data.draw(st.integers(1, window - 1)), [], Oracle(worth_of(window + more))
+
+    def judge(request):
+        asked.append(tuple(request))
+        return oracle.order(request)
+    play(partition(window + more, window=window, cutoff=cutoff), judge)
+    pivot, chunks = sorted(asked[0], key=lambda i: -oracle.grades[i])[cutoff - 1], -(-more // (window - 1))
+    assert asked[0] == tuple(range(window)) and {request[0] for request in asked[1:1 + chunks]} == {pivot}
+    assert sorted(i for request in asked[1:1 + chunks] for i in request[1:]) == list(range(window, window + more))
 
 
 # ---------- whatever is answered
@@ -359,6 +375,17 @@ def test_tourrank_gives_points_to_those_who_are_named():
     assert play(tourrank(20), silence).scores == [3.0] * 2 + [2.0] * 3 + [1.0] * 5 + [0.0] * 10      # no answer at all: as the first stage had it
 
 
+@given(st.permutations(range(7)), st.lists(st.permutations(range(7)), min_size=1, max_size=4), st.data())
+def test_votes_keep_whom_nobody_names_as_they_stood(line, shuffles, data):
+    "Not in the order of the first stage, from which earlier windows have moved them"
+    answers = [Answer(data.draw(st.permutations(range(7))), named=data.draw(st.integers(1, 7))) for _ in shuffles]
+    asking = votes(shuffles, line)
+    next(asking)
+    with pytest.raises(StopIteration) as end: asking.send(answers)
+    named = [[shuffle[place] for place in answer[:answer.named]] for shuffle, answer in zip(shuffles, answers)]
+    assert end.value.value == [[*some, *(i for i in line if i not in some)] for some in named]
+
+
 @given(st.integers(2, 12), st.integers(1, 6), st.integers(0, 99))
 def test_votes_name_some_and_keep_the_others_in_line(n, some, seed):
     "What follows the named ones in an answer is the shuffle's order, and so chance"
@@ -416,6 +443,27 @@ def test_partition_finds_what_its_window_allows(window):
     for top in (10, 50):
         oracle = Oracle(worth_of(50))
         assert play(partition(50, window=window, top=top), oracle.order).order[:min(top, window - 1)] == oracle.ranking()[:min(top, window - 1)]
+
+
+class CutsSometimes(ListwiseRanker):
+    "Windows of four that move up by two; whether it cuts a document may differ from window to window"
+    strategy = staticmethod(partial(sliding_window, window=4, stride=2))
+
+    def __init__(self, chance): self.chance, self.seen = chance, {}
+
+    def order_windows(self, windows, call):
+        return [Answer(range(len(window.texts)), cut=[self.cuts(text) for text in window.texts]) for window in windows]
+
+    def cuts(self, text):
+        self.seen.setdefault(text, []).append(self.chance.random() < 0.3)
+        return self.seen[text][-1]
+
+
+@given(st.integers(0, 12), st.randoms(use_true_random=False))
+def test_a_document_that_was_cut_in_any_window_is_marked(n, chance):
+    ranker = CutsSometimes(chance)
+    results = ranker.rank("a query", [f"text {i}" for i in range(n)])
+    assert {r.text: r.truncated for r in results} == {f"text {i}": any(ranker.seen.get(f"text {i}", ())) for i in range(n)}
 
 
 # ---------- strategies that end in something else
@@ -664,6 +712,47 @@ def test_borda_and_rrf_by_hand():
     assert rrf(orders) == sorted("abcd", key=lambda d: -sum(1 / (60 + p) for p in at[d]))
     assert rrf(orders, k=1) == sorted("abcd", key=lambda d: -sum(1 / (1 + p) for p in at[d]))
     assert borda([]) == rrf([]) == kemeny([]) == []
+
+
+BY_MEAN_PLACE = (borda, lambda places: -Fraction(sum(places), len(places)))
+FUSED = {k: (partial(rrf, k=k), lambda places, k=k: sum(Fraction(1, k + place) for place in places)) for k in (0, 1, 2, 60)}
+
+
+@pytest.mark.parametrize("aggregate, worth", [BY_MEAN_PLACE, *FUSED.values()], ids=["borda", *(f"rrf {k}" for k in FUSED)])
+@given(st.lists(st.lists(st.integers(0, 5), unique=True), max_size=6))
+@example([[0], *[[1, 2, 3, 4]] * 3]).via("the last of three answers against the first of one")
+@example([[0, 1], [1], [1], [1, 0]]).via("one is named more often")
+def test_borda_and_rrf_are_their_formulas_where_orders_are_partial(aggregate, worth, orders):
+    "With fractions, and places from 1; what differs by less than floats can tell may stand either way"
+    places = {d: [order.index(d) + 1 for order in orders if d in order] for order in orders for d in order}
+    found = [worth(places[d]) for d in aggregate(orders)]
+    assert len(found) == len(places) and all(a > b - Fraction(1, 10 ** 12) for a, b in pairwise(found))
+
+
+@given(some_orders)
+def test_of_the_best_orders_the_one_whose_later_documents_stay_last(orders):
+    n = len(orders[0])
+    against = ranked(orders, range(n))
+    least = min(disagreement(p, against) for p in permutations(range(n)))
+    assert solve(range(n), against) == list(max((p for p in permutations(range(n)) if disagreement(p, against) == least), key=lambda p: p[::-1]))
+
+
+@given(some_orders)
+@example([list(range(14)), list(range(14))[::-1]]).via("nothing but ties, which are no dispute")
+def test_disputed_parts_are_as_small_as_can_be(orders):
+    "Whoever is before a cut beats or ties whoever is after it, and no such cut is left out"
+    n = len(orders[0])
+    against, groups = ranked(orders, range(n)), undisputed(range(n), ranked(orders, range(n)))
+    line = [i for group in groups for i in group]
+    fair = {c for c in range(1, n) if all(against[i][j] >= against[j][i] for i in line[:c] for j in line[c:])}
+    assert sorted(line) == list(range(n)) and set(accumulate(map(len, groups))) - {n} == fair
+
+
+def test_answers_are_made_one_by_kemenys_rule_unless_another_is_named():
+    def chance(request): return random.Random(str(list(request))).sample(range(len(request)), len(request))
+    found = {name: [play(self_consistency(7, seed=seed, **({"aggregate": name} if name else {})), chance).order for seed in range(20)]
+             for name in ("", "kemeny", "borda", "rrf")}
+    assert found[""] == found["kemeny"] and found["borda"] != found["kemeny"] != found["rrf"] != found["borda"]
 
 
 def test_equals_keep_the_first_order():
