@@ -82,7 +82,8 @@ def test_the_lists_and_calls_of_the_slidegar_authors():
 ONES = {"no neighbours": lambda: Adaptive(Table(), neighbours={}), "small batches": lambda: Adaptive(Table(), neighbours={}, batch=2),
         "a graph of candidates": lambda: Adaptive(Table(), neighbours={"doc-10": ["doc-11", ("tuple", 12)], "doc-11": ["doc-10", "doc-8"]}, batch=3),
         "a function": lambda: Adaptive("bm25", neighbours=by_letter), "an order": lambda: Adaptive(Order(), neighbours={}, window=6, step=2),
-        "slidegar": lambda: Adaptive("bm25", neighbours={}, method="slidegar", window=8, step=3), "first": lambda: Cascade(Adaptive("bm25", neighbours={}), "bm25"),
+        "slidegar": lambda: Adaptive("bm25", neighbours={}, method="slidegar", window=8, step=3),
+        "first": lambda: Cascade(Adaptive("bm25", neighbours={}), "bm25"),
         "last": lambda: Cascade(("bm25", 5), Adaptive("bm25", neighbours={})), "spare": lambda: Fallback(Adaptive("bm25", neighbours={}), "bm25")}
 
 
@@ -259,7 +260,8 @@ BAD = {"not known": ({"a": ["nowhere"]}, {}, "'nowhere', a neighbour of 'a', is 
        "of the last candidate": ({"b": ["nowhere"]}, {}, "'nowhere', a neighbour of 'b'"),
        "not known to the function": (lambda d: ["nowhere"], {}, "'nowhere', a neighbour of 'a'"),
        "nothing": (lambda d: None, {}, "gives None for the document 'a'"), "a number": ({"a": 7}, {}, "gives 7 for the document 'a'"),
-       "a string": ({"a": "xyz"}, {}, "gives 'xyz' for the document 'a': give a list of ids"), "one document": ({"a": {"text": "x"}}, {}, "for the document 'a'"),
+       "a string": ({"a": "xyz"}, {}, "gives 'xyz' for the document 'a': give a list of ids"),
+       "one document": ({"a": {"text": "x"}}, {}, "for the document 'a'"),
        "a spent iterator": ({"a": iter("x")}, OTHERS, "for the document 'a'"), "no ids": ({"a": [None]}, {}, "neighbour of 'a', which is no id"),
        "lists": ({"a": [["x"]]}, OTHERS, r"\['x'\] as a neighbour of 'a'"), "not a number": ({"a": [float("nan")]}, {}, "nan as a neighbour of 'a'"),
        "documents without ids": ({"a": [{"text": "x"}]}, {}, "has no id")}
@@ -277,7 +279,8 @@ def test_what_is_wrong_with_a_graph_is_said_before_the_part_is_asked(case, metho
 
 
 @pytest.mark.parametrize(("documents", "said"), [({"b": None}, "'b', a neighbour, is neither"), (lambda d: None, "'b', a neighbour, is neither"),
-                                                 ({}.__getitem__, "'b', a neighbour, is neither"), ({"b": 7}, "documents= for 'b'"), ({"b": {"x": 1}}, "documents= for 'b'")])
+                                                 ({}.__getitem__, "'b', a neighbour, is neither"), ({"b": 7}, "documents= for 'b'"),
+                                                 ({"b": {"x": 1}}, "documents= for 'b'")])
 def test_what_is_wrong_with_a_document(documents, said):
     with pytest.raises(InputError, match=said): Adaptive(Table(), neighbours={"a": ["b"]}, documents=documents, batch=1, budget=9).rank("q", ["a"], ["a"])
 
@@ -425,7 +428,8 @@ def test_langchain_is_told_that_ids_are_needed():
 
 @pytest.mark.parametrize("options", [{"neighbours": {}}, {"neighbours": {"a": ["b"], "b": []}, "documents": {"b": "text", "c": {"text": "t", "year": 1}}},
                                      {"neighbours": {0: [1, 2], 1: ["x"]}, "documents": {1: "one", 2: {"text": "two", "title": "T"}, "x": "three"}},
-                                     {"neighbours": {"a": ("b",)}, "documents": ["zero", "one"], "budget": 7, "batch": 2, "k": 3, "window": 9, "step": 4, "method": "slidegar"}])
+                                     {"neighbours": {"a": ("b",)}, "documents": ["zero", "one"], "budget": 7, "batch": 2, "k": 3, "window": 9, "step": 4,
+                                      "method": "slidegar"}])
 def test_written_down_and_made_again(options):
     ranker = Adaptive("bm25", **options)
     docs = [["a", "zero"], ["a", 0]]
@@ -438,7 +442,8 @@ def test_written_down_and_made_again(options):
 
 
 @pytest.mark.parametrize("options", [{"neighbours": by_letter}, {"neighbours": {}, "documents": by_letter}, {"neighbours": {("a", 1): ["b"]}},
-                                     {"neighbours": {"a": [("b", 1)]}}, {"neighbours": {"a": (i for i in "ab")}}, {"neighbours": {}, "documents": {"a": Document("a")}}])
+                                     {"neighbours": {"a": [("b", 1)]}}, {"neighbours": {"a": (i for i in "ab")}},
+                                     {"neighbours": {}, "documents": {"a": Document("a")}}])
 def test_what_cannot_be_written_down(options):
     with pytest.raises(InputError, match="cannot be written down"): _ = Adaptive("bm25", **options).spec
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from rerankers import (AuthenticationError, BadRequestError, Cascade, Document, Fallback, Fusion, InputError, ProviderError, ProviderTimeoutError,
                        RateLimitError, Reranker, ServerError, Spec, UnusableAnswer)
+from rerankers.combine.adaptive import Adaptive
+from rerankers.combine.budgets import Budget
 from rerankers.combine.cascades import Depth, entropy_of, margin_of
 from rerankers.combine.diversity import Diverse, mmr, xquad
 from rerankers.combine.fallbacks import Breaker
@@ -69,7 +71,8 @@ WHOLE = {"cascade": lambda: Cascade("bm25", Reranker("bm25", k1=0.5)), "cut casc
          "diverse": lambda: Diverse("bm25", weight=0.5), "only diverse": lambda: Diverse("bm25", weight=0, copies=0.5),
          "recency": lambda: Recency("bm25", now="2026-11-27"),
          "fields": lambda: Fields("bm25", boosts={"source": {"wiki": 2.0}}),
-         "blend": lambda: Blend("bm25", "bm25"),
+         "blend": lambda: Blend("bm25", "bm25"), "adaptive": lambda: Adaptive("bm25", neighbours={}),
+         "budget of adaptive": lambda: Budget(Adaptive("bm25", neighbours={}, method="slidegar"), seconds=600),
          "nested": lambda: Fallback(Cascade(("bm25", 4), Fusion("bm25", "bm25")), "bm25")}
 
 

@@ -127,10 +127,10 @@ class Cascade(PartsRanker):
             raise InputError(f"{self.depths[-1].rule}= at the last stage, which passes nothing on: "
                              "write it at the stage before")
         self.rankers = named_parts([part for part, _ in pairs], 2, "cascade", carries=True)
-        odd = next((name for name, before in zip([*self.rankers][1:], self.depths)
-                    if before.misses is not None and self.rankers[name].adds), None)
-        if odd is not None:
-            raise InputError(f"misses= hands {odd!r} a few documents at a time, and it may add others to them: "
+        adding = next((name for name, before in zip([*self.rankers][1:], self.depths)
+                       if before.misses is not None and self.rankers[name].adds), None)
+        if adding is not None:
+            raise InputError(f"misses= hands {adding!r} a few documents at a time, and it may add others to them: "
                              "give a number instead")
         written = [depth.written() for depth in self.depths]
         self.options = {"depths": written if any(w is not None for w in written) else None}

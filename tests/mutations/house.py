@@ -6,6 +6,7 @@ COMBINED, REMOTE, CHAT, DOCUMENTS = "rerankers/combine/combined.py", "rerankers/
 LATE, WHOLE, LINE, VIEW = "tests/test_deadline.py", "tests/test_combined.py", "tests/test_specs.py", "tests/test_view.py"
 
 TOGETHER = "tests/test_combinations.py -k "
+WALK = "tests/test_adaptive.py -k "
 
 MUTATIONS = [
     Mutation(CALLS, "if stop.left == 0: raise OutOfTime", "if False: raise OutOfTime", LATE, "work goes on after the deadline"),
@@ -44,4 +45,12 @@ MUTATIONS = [
              "one document fewer goes on"),
     Mutation("rerankers/combine/diversity.py", "(1 - weight) * nearest[i]", "weight * nearest[i]", TOGETHER + "formula",
              "the weight of relevance is that of difference too"),
+    Mutation("rerankers/combine/adaptive.py", "self.bring(parent, 1 / place)", "self.bring(parent, place)", WALK + "slidegar_authors",
+             "SlideGAR prefers the neighbours of the worst of the best"),
+    Mutation("rerankers/combine/adaptive.py", "if 2 * self.step > self.window", "if 3 * self.step > self.window", WALK + "slidegar_authors",
+             "windows that are large enough are refused"),
+    Mutation("rerankers/combine/adaptive.py", "take(min(self.batch, left))", "take(self.batch)", WALK + "never_more_than_the_budget",
+             "the last batch of GAR exceeds the budget"),
+    Mutation("rerankers/combine/combined.py", "self.added[position - self.own] = added ", "pass ", WALK + "incomplete_part",
+             "a document comes from where a part that failed found it"),
 ]
