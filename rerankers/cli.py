@@ -16,14 +16,19 @@ import unicodedata
 import warnings
 from argparse import (ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace,
                       RawDescriptionHelpFormatter)
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .documents import ID_KEYS, TEXT_KEYS, Document
 from .text import readable
-from .errors import InputError, MissingDependency, RerankersError, logger
+from .errors import InputError, MissingDependency, RerankersError, logger, need
+from .evaluation.data import read_trec
+from .evaluation.first_stage import retrieve
+from .evaluation.runs import Qrels, Scores, read_qrels, read_run, run_text
 from .files import READERS, read_documents
 from .rankers import BaseRanker, check_query
 from .claims import FAMILIES
@@ -32,11 +37,13 @@ from .reranker import Reranker
 from .results import RankedResults, as_json
 
 # %% auto #0
-__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'EXAMPLE_COMMANDS', 'flat', 'char_width', 'text_width', 'cut',
-           'wrap', 'padded_cell', 'row_lines', 'table', 'results_table', 'default_word', 'named_value', 'positive',
-           'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row', 'model_cells', 'models_command',
-           'recommend_command', 'add_recommend', 'add_source', 'add_model', 'add_output', 'add_rank', 'add_models',
-           'make_parser', 'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
+__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 'EXAMPLE_COMMANDS', 'flat', 'char_width',
+           'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table', 'default_word',
+           'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row', 'model_cells',
+           'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command', 'parse_measures',
+           'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'add_rank', 'add_models',
+           'add_retrieve', 'add_evaluate', 'make_parser', 'emit', 'discard_output', 'complain', 'show_warning',
+           'warnings_in_a_line', 'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -236,6 +243,61 @@ def add_recommend(commands: Any) -> None:
     parser.add_argument("--json", dest="output", action="store_const", const="json", help="as one JSON object")
     parser.set_defaults(run=recommend_command)
 
+# %% ../nbs/cli.ipynb #3af554e1
+def tell(notes: Mapping[str, int]) -> None:
+    "What was counted, as warnings"
+    for what, n in notes.items():
+        if n: warnings.warn(f"{what}: {n}", stacklevel=2)
+
+def retrieve_command(args: Namespace) -> str:
+    "What `rerankers retrieve` prints"
+    data = read_trec(corpus=args.corpus, queries=args.queries, encoding=args.encoding)
+    found = retrieve(data, args.depth, progress=False if args.quiet else None)
+    facts = {"method": {"retrieval": [{"name": "bm25"}]}, "data": {"test collection": {"name": Path(args.corpus).name}}}
+    text = run_text(found, tag=args.tag, header=facts if args.header else False)
+    unjudged = "queries without judgements"     # of course: there were none to read
+    tell({**{what: n for what, n in data.notes.items() if what != unjudged},
+          "queries that found nothing": sum(not hits for hits in found.values())})
+    return text
+
+# %% ../nbs/cli.ipynb #4a391731
+MEASURES = ("nDCG@10", "RR@10", "R@100", "Judged@10")
+
+def parse_measures(ir: Any, names: Sequence[str]) -> list[Any]:
+    "Measures by their names in ir_measures; raises `InputError`"
+    try: found = [ir.parse_measure(name) for name in names]
+    except (NameError, ValueError) as error:
+        raise InputError(f"--measures: {error}; measures are written as in {', '.join(MEASURES)}") from None
+    odd = next((name for name, m in zip(names, found) if m.params.get("cutoff", 1) < 1), None)
+    if odd: raise InputError(f"--measures: {odd} looks at no document; a cutoff is at least 1")
+    return found
+
+def measured(run: Scores, qrels: Qrels, names: Sequence[str]) -> dict[str, float]:
+    "The mean of each measure over the judged queries; a query that is not in the run counts as 0"
+    ir = need("ir_measures", extra="evaluation", purpose="Judging a run")
+    measures = parse_measures(ir, names)
+    # by places: a tie would otherwise be decided by the names of documents
+    placed = {q: {d: float(-place) for place, d in enumerate(scores)} for q, scores in run.items()}
+    try: found = ir.calc_aggregate(measures, qrels, placed)
+    except (KeyError, ValueError) as error: raise InputError(f"--measures: {error} cannot be computed") from None
+    return {name: float(found[m]) for name, m in zip(names, measures)}
+
+def evaluate_command(args: Namespace) -> str:
+    "What `rerankers evaluate` prints"
+    notes: Counter[str] = Counter()
+    run = read_run(args.run_file, notes=notes, encoding=args.encoding)
+    qrels = read_qrels(args.qrels, notes=notes, encoding=args.encoding)
+    if not run.keys() & qrels.keys():
+        raise InputError(f"no query of {args.run_file} is judged in {args.qrels}: "
+                         f"the first have ids like {list(run)[:2]}, the others like {list(qrels)[:2]}")
+    notes["queries of the run that nobody judged, left out"] = len(run.keys() - qrels.keys())
+    notes["judged queries that are not in the run, counted as 0"] = len(qrels.keys() - run.keys())
+    found = measured(run, qrels, args.measures)
+    tell(notes)
+    if args.output == "json": return as_json({"queries": len(qrels), "measures": found, "notes": +notes}, indent=2) + "\n"
+    rows = [(f"{value:.4f}", name) for name, value in found.items()]
+    return table(("mean", f"measure, {len(qrels)} queries"), rows, fit=cut, numbers=1)
+
 # %% ../nbs/cli.ipynb #7048fe04
 EXAMPLE_COMMANDS = """\
 examples:
@@ -303,6 +365,33 @@ def add_models(commands: Any) -> None:
     parser.add_argument("--json", dest="output", action="store_const", const="json", help="as a JSON list")
     parser.set_defaults(run=models_command)
 
+def add_retrieve(commands: Any) -> None:
+    "The command `retrieve`"
+    parser = commands.add_parser("retrieve", help="search a collection by BM25", allow_abbrev=False,
+                                 description="Search a collection by BM25 and print a TREC run.")
+    add = parser.add_argument
+    add("corpus", metavar="CORPUS", help="JSON Lines, CSV, lines of an id, a tab and a text, or a folder of text files")
+    add("queries", metavar="QUERIES", help="JSON Lines, CSV, or lines of an id, a tab and a text")
+    add("--depth", type=positive, default=100, metavar="N", help="documents for each query (100)")
+    add("--tag", default="bm25", help="the name of the run (bm25)")
+    add("--header", action="store_true", help="begin with an ir_metadata header, which trec_eval cannot read")
+    add("--encoding", default="utf-8", help="of the files (utf-8)")
+    add("-q", "--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=retrieve_command)
+
+def add_evaluate(commands: Any) -> None:
+    "The command `evaluate`"
+    parser = commands.add_parser("evaluate", help="compare a run with judgements", allow_abbrev=False,
+                                 description="Compare a TREC run with judgements (qrels).")
+    add = parser.add_argument
+    add("run_file", metavar="RUN", help="a TREC run, or - for standard input")
+    add("qrels", metavar="QRELS", help="judgements as TREC or BEIR write them")
+    add("--measures", nargs="+", default=list(MEASURES), metavar="M",
+        help=f"as ir_measures writes them ({' '.join(MEASURES)})")
+    add("--json", dest="output", action="store_const", const="json", help="as a JSON object")
+    add("--encoding", default="utf-8", help="of the files (utf-8)")
+    parser.set_defaults(run=evaluate_command)
+
 def make_parser() -> ArgumentParser:
     "The whole command line"
     parser = ArgumentParser(
@@ -310,9 +399,7 @@ def make_parser() -> ArgumentParser:
         epilog=EXAMPLE_COMMANDS, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rerankers {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_rank(commands)
-    add_models(commands)
-    add_recommend(commands)
+    for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate): add(commands)
     return parser
 
 # %% ../nbs/cli.ipynb #9ff544fb

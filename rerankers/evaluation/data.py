@@ -17,7 +17,7 @@ from typing import Any
 from ..documents import (TEXT_KEYS, Document, as_row, first_key, listed, missing, to_document,
                                  to_documents)
 from ..errors import InputError, MissingDependency, did_you_mean, installed
-from .runs import (Notes, Qrels, Ranking, Source, file_text, grade_of, id_text, ids_and_scores,
+from .runs import (Notes, Qrels, Ranking, Source, counted, file_text, grade_of, id_text, ids_and_scores,
                                        keep, naming, parse_qrels, parse_run)
 from ..files import READERS, FileRow, guess_format, jsonl_rows, lines, read_documents
 
@@ -194,11 +194,11 @@ QUERY_TEXTS = ("query", "text", "question", "query_text", "title")              
 def bare_rows(text: str) -> Iterator[FileRow]:
     "Lines of an id, a tab and a text, perhaps with a title between them"
     for n, line in lines(text):
-        ident, *parts = line.split("\t")
-        if len(parts) not in (1, 2):
-            raise InputError(f"line {n} has {len(parts) + 1} columns: an id, a tab and a text belong there, "
+        columns = line.split("\t")
+        if len(columns) not in (2, 3):
+            raise InputError(f"line {n} has {counted(columns)}: an id, a tab and a text belong there, "
                              "perhaps with a title between them")
-        yield f"line {n}", {"_id": ident, "text": parts[-1], **({"title": parts[0]} if len(parts) == 2 else {})}
+        yield f"line {n}", {"_id": columns[0], "text": columns[-1], **({"title": columns[1]} if len(columns) == 3 else {})}
 
 def rows_of(text: str, source: Source, names: Sequence[str]) -> Iterator[FileRow]:
     "The rows of a file; a table whose first line has none of the names has no header"
@@ -336,7 +336,7 @@ def from_ir_datasets(
 ) -> TestSet:
     "A data set of ir_datasets; raises `InputError` and `MissingDependency`"
     data = loaded(name)
-    builder = Builder(name if isinstance(name, str) else str(data.dataset_id() or ""))
+    builder = Builder(name if isinstance(name, str) else "")
     for query in data.queries_iter(): builder.query(query.query_id, own_text(query))
     for row in data.qrels_iter() if data.has_qrels() else (): builder.judge(row.query_id, row.doc_id, row.relevance)
     proposed = first_stage_of(data)

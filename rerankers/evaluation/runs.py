@@ -31,11 +31,11 @@ from ..text import readable
 # %% auto #0
 __all__ = ['Source', 'Notes', 'Qrels', 'QUERY_IDS', 'DOCUMENT_IDS', 'GRADES', 'COLUMN', 'Scores', 'START', 'END', 'Ranking',
            'PACKAGES', 'UNPRINTABLE', 'YAML_WORDS', 'naming', 'unpacked', 'file_text', 'id_text', 'grade_of', 'keep',
-           'counting', 'header_names', 'trec_judgements', 'judged_pair', 'parse_qrels', 'read_qrels', 'RunLine',
-           'run_line', 'run_lines', 'ordered', 'parse_run', 'read_run', 'single', 'step_below', 'strictly_falling',
-           'ids_and_scores', 'by_places', 'trec_id', 'check_finite', 'query_lines', 'versions', 'run_facts',
-           'yaml_scalar', 'yaml_key', 'yaml_lines', 'header_lines', 'run_text', 'write_text', 'write_run',
-           'write_qrels']
+           'counting', 'counted', 'header_names', 'trec_judgements', 'judged_pair', 'parse_qrels', 'read_qrels',
+           'RunLine', 'run_line', 'run_lines', 'ordered', 'parse_run', 'read_run', 'single', 'step_below',
+           'strictly_falling', 'ids_and_scores', 'by_places', 'trec_id', 'check_finite', 'query_lines', 'versions',
+           'run_facts', 'yaml_scalar', 'yaml_key', 'yaml_lines', 'header_lines', 'merged', 'run_text', 'write_text',
+           'write_run', 'write_qrels']
 
 # %% ../../nbs/evaluation/runs.ipynb #4995ec17
 Source = str | Path     # A file, or "-" for standard input
@@ -111,6 +111,10 @@ DOCUMENT_IDS = ("corpus-id", "corpus_id", "doc_id", "docid", "docno", "document_
 GRADES = ("score", "relevance", "label", "grade", "rel")
 COLUMN = re.compile(r"[^ \t\v\f]+")     # As for the tools of TREC, a no-break space may be part of an id
 
+def counted(columns: Sequence[str]) -> str:
+    "How many columns a line has, in words"
+    return f"{len(columns)} column{'s' * (len(columns) != 1)}"
+
 def header_names(text: str) -> list[str]:
     "The columns for query, document and grade if the first line names all of them, else nothing"
     first = next((line for _, line in lines(text)), "")
@@ -123,7 +127,7 @@ def trec_judgements(text: str) -> Iterator[tuple[str, ...]]:
     for n, line in lines(text):
         columns = COLUMN.findall(line)
         if len(columns) != 4:
-            raise InputError(f"line {n} has {len(columns)} columns, a judgement has four: query, 0, document, relevance")
+            raise InputError(f"line {n} has {counted(columns)}, a judgement has four: query, 0, document, relevance")
         yield f"line {n}", columns[0], columns[2], columns[3]
 
 def judged_pair(query: Any, document: Any, relevance: Any) -> tuple[str, str, int]:
@@ -170,7 +174,7 @@ def run_line(line: str) -> RunLine:
     "The columns of one line; raises `InputError`"
     columns = COLUMN.findall(line)
     if len(columns) != 6:
-        raise InputError(f"has {len(columns)} columns, a run has six: query, Q0, document, place, score, name")
+        raise InputError(f"has {counted(columns)}, a run has six: query, Q0, document, place, score, name")
     query, _, document, place, score, _ = columns
     try: found = RunLine(query, document, int(place), float(score))
     except ValueError: raise InputError(f"has the place {place!r} and the score {score!r}; both are numbers") from None
@@ -337,14 +341,20 @@ def header_lines(facts: Mapping[str, Any]) -> str:
     return "".join(f"{line}\n" for line in (START, *(f"# {line}" for line in yaml_lines(facts)), END))
 
 # %% ../../nbs/evaluation/runs.ipynb #6833c8e1
+def merged(facts: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    "The facts with others added or put in their place, at every level"
+    both = {key: merged(facts[key], part) for key, part in more.items()
+            if isinstance(part, Mapping) and isinstance(facts.get(key), Mapping)}
+    return {**facts, **more, **both}
+
 def run_text(
     run: Mapping[Any, Ranking],     # Query id -> results, scores, or ids best first
     *,
     tag: str = "rerankers",         # The name of the run
-    header: Mapping[str, Any] | bool = True,   # More facts for the header; False leaves it out
+    header: Mapping[str, Any] | bool = True,    # More facts for the header; False, for trec_eval: no header
 ) -> str:
     "A run as text; raises `InputError` for ids that it cannot hold"
-    facts = {**run_facts(tag), **(header if isinstance(header, Mapping) else {})}
+    facts = merged(run_facts(tag), header if isinstance(header, Mapping) else {})
     body = "".join(query_lines(query, ranking, tag) for query, ranking in run.items())
     return (header_lines(facts) if header is not False else "") + body
 
@@ -358,7 +368,7 @@ def write_run(
     path: str | Path,               # Where to
     *,
     tag: str = "rerankers",         # The name of the run
-    header: Mapping[str, Any] | bool = True,   # More facts for the header; False leaves it out
+    header: Mapping[str, Any] | bool = True,    # More facts for the header; False, for trec_eval: no header
 ) -> None:
     "Write a run in the form of TREC; raises `InputError`"
     write_text(path, run_text(run, tag=tag, header=header))
