@@ -95,5 +95,4 @@ MUTATIONS = [
     Mutation(KINDS, "cut[i][p] = cut[i][p] or bool(lost)", "cut[i][p] = bool(lost)", TESTS + " -k cut_in_any_window", "the last window alone says what was cut"),
     Mutation(KINDS, "zip(request, answer.cut or ()): cut", "enumerate(answer.cut or ()): cut", TESTS + " -k cut_in_any_window", "other documents are marked as cut"),
     Mutation(BEIR, "float(len(ranked) - (r.rank or 0))", "float(r.rank or 0)", "nbs/evaluation/beir.ipynb", "the measure is turned round"),
-    Mutation(BEIR, 'int(row["score"])', 'int(row["score"] > "0")', "nbs/evaluation/beir.ipynb", "grades become yes and no"),
 ]
