@@ -41,9 +41,9 @@ __all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 
            'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table', 'default_word',
            'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row', 'model_cells',
            'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command', 'parse_measures',
-           'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'add_rank', 'add_models',
-           'add_retrieve', 'add_evaluate', 'make_parser', 'emit', 'discard_output', 'complain', 'show_warning',
-           'warnings_in_a_line', 'run', 'main']
+           'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'compare_command',
+           'comparison_table', 'add_compare', 'add_rank', 'add_models', 'add_retrieve', 'add_evaluate', 'make_parser',
+           'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -225,7 +225,7 @@ LEFT_OUT = ("command", "run", "output")     # of the command line, what is no ar
 
 def recommend_command(args: Namespace) -> str:
     "What `rerankers recommend` prints"
-    from rerankers.evaluation.recommend import recommend, short_number
+    from rerankers.evaluation.choosing import recommend, short_number
     found = recommend(**{name: value for name, value in vars(args).items() if name not in LEFT_OUT})
     if args.output == "json": return as_json(found.to_dict(), indent=2) + "\n"
     rows = [(p.name, short_number(p.model.parameters) if p.model.parameters else "",
@@ -348,6 +348,48 @@ def add_output(parser: ArgumentParser) -> None:
     said.add_argument("-v", "--verbose", action="store_true",
                       help="say on standard error what is chosen and why")
 
+# %% ../nbs/cli.ipynb #1a843f32
+def compare_command(args: Namespace) -> str:
+    "What `rerankers compare` prints"
+    from rerankers.evaluation.comparison import compare
+    from rerankers.evaluation.data import read_beir
+    from rerankers.evaluation.first_stage import with_candidates
+    data = with_candidates(read_beir(args.data, args.split, encoding=args.encoding), args.candidates,
+                           depth=args.depth, progress=False if args.quiet else None)
+    found = compare(args.models, data, measures=args.measures, folder=args.folder, timed=args.timed)
+    tell(data.notes)
+    for warning in found.warnings: warnings.warn(warning, stacklevel=1)
+    if args.report: logger.info("the report is in %s", found.save(args.report))
+    if args.output == "json": return found.to_json(indent=2) + "\n"
+    return f"{found.verdict}\n\n{comparison_table(found)}"
+
+def comparison_table(found: Any) -> str:
+    "The columns of a comparison that fit a terminal"
+    rows = [(name, f"{row[found.measure]:.1f}", "" if "low" not in row else f"{row['difference']:+.1f}",
+             "" if "low" not in row else f"{row['low']:+.1f} to {row['high']:+.1f}",
+             "" if row.get("median, ms") is None else f"{row['median, ms']:.0f}")
+            for name, row in found.rows().items()]
+    return table(("ranker", found.measure, "gain", "95 % interval", "ms a query"), rows, fit=cut)
+
+def add_compare(commands: Any) -> None:
+    "The command `compare`"
+    parser = commands.add_parser("compare", help="which ranker is best on your data", allow_abbrev=False,
+                                 description="Compare rankers on judged queries, with intervals and times.")
+    add = parser.add_argument
+    add("data", metavar="DATA", help="a folder with corpus.jsonl, queries.jsonl and qrels/")
+    add("--models", nargs="+", required=True, metavar="MODEL", help='words or lines, such as offline "bm25:50 > offline"')
+    add("--split", default="test", help="which judgements (test)")
+    add("--candidates", default="bm25", metavar="RUN", help="a TREC run, 'judged', or 'bm25' (the default)")
+    add("--depth", type=positive, metavar="N", help="candidates for each query (100 of BM25, else all)")
+    add("--measures", nargs="+", default=["nDCG@10", "RR", "R@100"], metavar="M", help="the first one decides")
+    add("--timed", type=int, default=10, metavar="N", help="queries to measure times with (10; 0 measures none)")
+    add("--folder", metavar="FOLDER", help="where to keep scores, so that an interrupted comparison can go on")
+    add("--report", metavar="FILE", help="write a page, such as report.html")
+    add("--json", dest="output", action="store_const", const="json", help="as a JSON object")
+    add("--encoding", default="utf-8", help="of the files (utf-8)")
+    add("-q", "--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=compare_command)
+
 # %% ../nbs/cli.ipynb #901a153e
 def add_rank(commands: Any) -> None:
     "The command `rank`"
@@ -399,7 +441,7 @@ def make_parser() -> ArgumentParser:
         epilog=EXAMPLE_COMMANDS, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rerankers {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate): add(commands)
+    for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate, add_compare): add(commands)
     return parser
 
 # %% ../nbs/cli.ipynb #9ff544fb

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from rerankers.cli import main
-from rerankers.evaluation.recommend import recommend
+from rerankers.evaluation.choosing import recommend
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerankers import InputError, Reranker
-from rerankers.evaluation.recommend import disagreement, facts, recommend
+from rerankers.evaluation.choosing import disagreement, facts, recommend
 from rerankers.registry import SHORTCUTS, choose, load_backends
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,7 +114,7 @@ def test_the_tables_are_installed(tmp_path):
 
 
 def test_the_module_needs_nothing_that_is_not_in_python():
-    code = "import rerankers.evaluation.recommend as r, sys; r.recommend(); print(' '.join(sys.modules))"
+    code = "import rerankers.evaluation.choosing as r, sys; r.recommend(); print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout.split()
     assert not {"numpy", "pandas", "ir_measures", "torch", "rerankers.backends"} & set(loaded)
 

@@ -174,7 +174,7 @@ class Blend(PartsRanker):
         self,
         *parts: Part,                               # Words, specs or rankers
         weights: Sequence[float] | Mapping[str, float] | None = None,   # One a part; all 1 by default
-        bias: float = 0.0,                          # Added to the weighted sum
+        bias: float | Real = 0.0,                   # Added to the weighted sum
         normalise: str = "zscore",                  # A word of `NORMALISERS`, for the scores of each part
         model: Any = None,                          # Has `predict_proba` or `predict`; instead of weights
     ):

@@ -59,7 +59,7 @@ class TestSet:
         "SHA-256 of queries, judgements and pool, by which a report says what it was made from"
         pool = [[q, [[d, self.corpus[d].title, self.corpus[d].text] for d in ids]] for q, ids in self.pool.items()]
         qrels = [[q, sorted(judged.items())] for q, judged in self.qrels.items()]
-        parts = {"queries": list(self.queries.items()), "qrels": qrels, "pool": pool}
+        parts: dict[str, list[Any]] = {"queries": list(self.queries.items()), "qrels": qrels, "pool": pool}
         return {name: sha256(sorted(part)) for name, part in parts.items()}
 
 def sha256(part: Any) -> str:

@@ -75,7 +75,7 @@ def entries_of(row: Mapping[str, Any], roles: Mapping[str, str]) -> list[Entry]:
     if "document" not in roles: return found
     documents = as_items(row.get(roles["document"]))
     def column(role: str) -> list[Any]:
-        cell = row.get(roles[role]) if role in roles else None
+        cell: Any = row.get(roles[role]) if role in roles else None
         return [None] * len(documents) if missing(cell) else as_list(cell, roles[role], len(documents))
     return found + list(map(Entry, column("doc_id"), documents, column("title"), column("label"), column("rank")))
 
