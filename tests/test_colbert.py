@@ -286,6 +286,16 @@ def test_blocks_change_nothing(lengths, words, block, seed):
     assert maxsim(query, store.pick(order), block=block).tolist() == pytest.approx([plain[i] for i in order], rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@given(lengths=st.lists(st.integers(0, 6), min_size=1, max_size=8), seed=st.integers(0, 99), data=st.data())
+def test_picked_texts_are_those_texts(precision, lengths, seed, data):
+    "In any order, neighbours or not"
+    store = TokenVectors.of(random_vectors(lengths, seed=seed), precision, 8)
+    chosen = data.draw(st.lists(st.integers(0, len(lengths) - 1)) | st.slices(len(lengths)).map(lambda part: list(range(len(lengths)))[part]))
+    picked = store.pick(chosen)
+    assert len(picked) == len(chosen) and all(np.array_equal(picked[n], store[i]) for n, i in enumerate(chosen))
+
+
 @given(lengths=st.lists(st.integers(0, 20), min_size=2, max_size=8), block=st.integers(1, 60), seed=st.integers(0, 99), data=st.data())
 def test_texts_of_several_stores(lengths, block, seed, data):
     texts, query = random_vectors(lengths, seed=seed), random_vectors([5], seed=seed + 1)[0]
@@ -448,6 +458,15 @@ def test_what_was_cut_is_remembered(tmp_path):
     for docs in (["hamlet", "hamlet " * 200], long, EncodedDocuments.load(tmp_path), long[0:2], [long[0], "hamlet " * 200], ["hamlet", long[1]]):
         found = ranker.rank(QUERY, docs, doc_ids=[0, 1])
         assert {r.doc_id: r.truncated for r in found} == {0: False, 1: True}
+
+
+@pytest.mark.parametrize("part", [slice(1, 3), slice(None, None, -1), slice(0, None, 2), slice(3, None), slice(0, 0)], ids=str)
+def test_a_slice_knows_which_of_its_documents_were_cut(part):
+    docs = ["hamlet", "hamlet " * 200, "faust", "who " * 200, "london"]
+    sliced = load(tiny_late("stanford")).encode(docs)[part]
+    assert [document.text for document in sliced] == docs[part] and list(sliced.cut) == [len(text) > 99 for text in docs[part]]
+    found = load(tiny_late("stanford")).rank(QUERY, sliced)
+    assert {r.text: r.truncated for r in found} == {text: len(text) > 99 for text in docs[part]}
 
 
 def test_nothing_of_a_document_is_lost(tmp_path):

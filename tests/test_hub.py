@@ -1,6 +1,7 @@
 "Loading from a hub: a small one on this machine's loopback speaks the protocol that huggingface_hub documents"
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import test_bge_m3  # noqa: E402
 import test_layerwise  # noqa: E402
 from closeness import near  # noqa: E402
 from rerankers import Reranker  # noqa: E402
+from rerankers.engine.hub import first_line  # noqa: E402
 from rerankers.tiny_models import tiny_checkpoint  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,6 +126,29 @@ def there(hub, tmp_path_factory):
 def test_a_repository_ranks_as_its_folder_does(there, name, place):
     local = Reranker(folder_of(name), device="cpu", **CHECKPOINTS[name][1]).rank(QUERY, DOCS)
     assert there[place][0][name] == [[r.doc_id, near(r.score)] for r in local]
+
+
+def test_the_revision_that_was_asked_for_is_loaded(tmp_path):
+    "Two states of one repository in the cache"
+    home = tmp_path / "models--someone--plain-reranker"
+    states = {"main": ("a" * 40, tiny_checkpoint("bert")), "v2": ("b" * 40, tiny_checkpoint("bert", labels=2))}
+    (home / "refs").mkdir(parents=True)
+    for name, (commit, folder) in states.items():
+        shutil.copytree(folder, home / "snapshots" / commit)
+        (home / "refs" / name).write_text(commit)
+
+    def ranked(name, **options):
+        ranker = Reranker(str(name), model_type="cross-encoder", device="cpu", **options)
+        return [(r.doc_id, r.score) for r in ranker.rank(QUERY, DOCS)]
+    alone = {name: ranked(folder) for name, (_, folder) in states.items()}
+    for options, name in (({}, "main"), ({"revision": "main"}, "main"), ({"revision": "v2"}, "v2"), ({"revision": "b" * 40}, "v2")):
+        assert ranked("someone/plain-reranker", cache_dir=str(tmp_path), **options) == alone[name]
+    assert alone["main"] != alone["v2"]
+
+
+@pytest.mark.parametrize(("said", "line"), [("the reason\nwhere\nwhat else", "the reason."), ("\n  the reason.\n\nmore", "the reason."), ("", "OSError."),
+                                            ("x" * 900, "x" * 300 + ".")])
+def test_of_a_long_message_the_first_line_is_said(said, line): assert first_line(OSError(said)) == line
 
 
 def fetched(there, name): return {asked.partition(":")[2] for asked in there["hub"][1] if asked.startswith(f"{name}:")}

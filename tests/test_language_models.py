@@ -1,6 +1,8 @@
 "Scoring with language models: recipes, padding, instructions, truncation, memory of the head, and what is refused"
-import warnings
 import json
+import math
+import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 import torch  # noqa: E402
-from hypothesis import given  # noqa: E402
+import transformers  # noqa: E402
+from hypothesis import example, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from closeness import near  # noqa: E402
@@ -17,7 +20,7 @@ from rerankers.engine.prompts import COUNTS, Prompt, PromptEncoder, fill  # noqa
 from rerankers.testing import QUERY, candidates  # noqa: E402
 from rerankers.tiny_models import tiny_checkpoint, tiny_language_model, tiny_pieces  # noqa: E402
 
-CPU = {"device": "cpu"}
+CPU, PIECES = {"device": "cpu"}, tiny_pieces()
 DOCS = ["faust was written by goethe", "hamlet was written by william shakespeare", "the play was first in london", "", "hamlet " * 30]
 
 # word -> architecture of its checkpoints
@@ -48,6 +51,91 @@ def test_padding_changes_nothing(word, side):
     old = ranker.runtime
     ranker.runtime = type("Padded", (type(old),), {"padding": True, "max_tokens": 100_000})(old.model, old.read, ask=old.ask)
     for one, many in zip(alone, ranker.rank_many(["who wrote hamlet ?", "who ?"], DOCS)): assert scores(many) == pytest.approx(one, rel=1e-5, abs=2e-5)
+
+
+# word -> where its authors' code pads
+AUTHORS_SIDES = {"qwen3-reranker": "left", "mxbaiv2": "left", "zerank": "right", "ctxl": "left", "followir": "left", "llm-pointwise": "left"}
+
+
+@pytest.mark.parametrize(("word", "side"), AUTHORS_SIDES.items())
+def test_a_batch_is_padded_where_the_authors_pad(word, side):
+    ranker, masks = load(word, share_prefix=False), []
+    old = ranker.runtime
+    ranker.runtime = type("Padded", (type(old),), {"padding": True, "max_tokens": 100_000})(old.model, old.read, ask=old.ask)
+    old.model.register_forward_pre_hook(lambda model, args, given: masks.append(given["attention_mask"]), with_kwargs=True)
+    ranker.rank("who ?", DOCS)
+    [mask] = masks
+    ends = {"left": mask[:, 0], "right": mask[:, -1]}
+    assert not ends.pop(side).all() and ends.popitem()[1].all()
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_learned_positions_count_no_padding(tmp_path, share):
+    "Where a position is a vector of its own, and not a rotation"
+    size = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "attention_types": [[["global"], 1]], "max_position_embeddings": 512, "initializer_range": 0.4}
+    transformers.GPTNeoForCausalLM(transformers.GPTNeoConfig(vocab_size=len(PIECES), bos_token_id=3, eos_token_id=1, **size)).save_pretrained(tmp_path)
+    PIECES.save_pretrained(tmp_path)
+    ranker = Reranker(str(tmp_path), model_type="llm-pointwise", activation="identity", share_prefix=share, **CPU)
+    alone = scores(ranker.rank("who wrote hamlet ?", DOCS, batch_size=1))
+    old = ranker.runtime
+    ranker.runtime = type("Padded", (type(old),), {"padding": True, "max_tokens": 100_000})(old.model, old.read, ask=old.ask)
+    assert ranker.side == "left" and scores(ranker.rank("who wrote hamlet ?", DOCS)) == pytest.approx(alone, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("word", ["llm-pointwise", "qwen3-reranker", "t5"])
+def test_a_score_is_an_answers_logit_without_its_rivals(word):
+    "And an answer that the caller names has no rival but the one that he names"
+    def of(**tokens): return scores(load(word, activation="identity", **tokens).rank(QUERY, DOCS))
+    recipe = load(word).recipe
+    both, true, false = of(), of(true_token=recipe.true), of(true_token=recipe.false)
+    assert of(true_token=recipe.true, false_token=recipe.false) == near(both)
+    assert [a - b for a, b in zip(true, false)] == pytest.approx(both, rel=1e-4, abs=1e-4) and true != pytest.approx(both, abs=1e-2)
+
+
+SHIFTED = [("mxbai-rerank-base-v2", "qwen2", 4.5, 1.0), ("mxbai-rerank-large-v2", "qwen2", 6.0, 1.0), ("zerank-1", "qwen3", 0.0, 5.0),
+           ("Qwen3-Reranker-0.6B", "qwen3", 0.0, 1.0)]
+
+
+@pytest.mark.parametrize(("name", "architecture", "shift", "temperature"), SHIFTED)
+def test_a_probability_is_that_of_the_checkpoints_authors(tmp_path, name, architecture, shift, temperature):
+    folder = tmp_path / name
+    folder.symlink_to(tiny_language_model(architecture))
+    logits, chances = (scores(Reranker(str(folder), activation=activation, **CPU).rank(QUERY, DOCS)) for activation in ("identity", "sigmoid"))
+    assert chances == pytest.approx([1 / (1 + math.exp((shift - x) / temperature)) for x in logits], rel=1e-5)
+
+
+@given(st.lists(st.lists(st.integers(-1, 6), min_size=3, max_size=3), min_size=1, max_size=4), st.integers(0, 99))
+def test_log_probabilities_count_every_label_but_padding(labels, seed):
+    "The first word of the vocabulary too"
+    from rerankers.backends.query_likelihood import label_logprobs
+    logits = torch.randn(len(labels), 3, 7, generator=torch.Generator().manual_seed(seed))
+    found = label_logprobs(logits, torch.tensor(labels)).tolist()
+    plain = logits.log_softmax(-1).tolist()
+    expected = [[sum(row[at][i] for at, i in enumerate(wanted) if i >= 0), sum(i >= 0 for i in wanted)] for row, wanted in zip(plain, labels)]
+    assert found == [pytest.approx(row, rel=1e-5, abs=1e-5) for row in expected]
+
+
+@pytest.mark.parametrize("family", ["phi", "llama"])
+def test_a_small_head_gives_the_logits_of_the_whole(family):
+    "Its bias too, where it has one"
+    from rerankers.engine.answers import keep_answers
+    size = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(family, **size)).eval()
+    head = model.get_output_embeddings()
+    assert (head.bias is not None) is (family == "phi")
+    if head.bias is not None: torch.nn.init.normal_(head.bias)
+    ids, wanted = torch.tensor([[5, 9, 31]]), [17, 3, 29]
+    with torch.inference_mode(): whole = model(ids).logits[..., wanted]
+    keep_answers(model, wanted)
+    with torch.inference_mode(): assert torch.allclose(model(ids).logits, whole, atol=1e-5)
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), max_size=5), st.lists(st.integers(0, 2), max_size=6))
+def test_what_all_prompts_begin_with_leaves_each_of_them_something(rows, beginning):
+    from rerankers.engine.answers import SHARED_FROM, shared_length
+    rows = [beginning + row for row in rows] + [beginning] * bool(beginning)
+    common = min(len(os.path.commonprefix(rows)), min(map(len, rows), default=1) - 1)
+    assert shared_length(rows) == (common if len(rows) > 1 and common * (len(rows) - 1) >= SHARED_FROM * sum(map(len, rows)) else 0)
 
 
 @pytest.mark.parametrize("word", ["qwen3-reranker", "mxbaiv2", "ctxl", "followir", "llm-pointwise"])
@@ -166,7 +254,7 @@ TEXT = st.text(st.sampled_from("ab {}%\n<|>"), max_size=40) | st.sampled_from(["
 PROMPTS = [Prompt("{query} {document}"), Prompt("doc {document} q {query} end ?"), Prompt("b {document}", query="a {query}", between="\n", query_share=0.75),
            Prompt("{document}", query="{query}", head=("who", "wrote"), tail=("\n", "is it ?"), bos=True, counts="flag", query_share=0.75, keep_end=False),
            Prompt("{document}", query="{query}", head=("who",), tail=("is it ?",), counts="texts", query_share=0.5), Prompt("{document} {query}", eos=True)]
-PIECES = tiny_pieces()
+
 
 
 @given(query=TEXT, document=TEXT)
@@ -184,6 +272,37 @@ def test_no_prompt_is_longer_than_it_may_be(prompt, length, texts):
         assert len(ids) <= most and was_cut == (ids != all_ids)
         assert ids[:len(short.head)] == short.head and ids[len(ids) - len(short.tail):] == short.tail
     assert not any(full.cut)
+
+
+@pytest.mark.parametrize(("given", "told"), [(None, "usual"), ("", None), ("another", "another")])
+def test_an_empty_instruction_switches_the_usual_one_off(given, told):
+    assert Prompt("{document}", instruction="Do: {instruction}", default="usual").with_instruction(given) == (f"Do: {told}" if told else "")
+    rankers = [load("qwen3-reranker", **({} if each is None else {"instruction": each})) for each in (given, None)]
+    usual = rankers[1].encoder.prompt.default
+    assert ("retrieve relevant passages" in rankers[0].encoder.prompt.with_instruction(rankers[0].instruction)) is (given is None) and usual
+    assert (scores(rankers[0].rank(QUERY, DOCS)) == scores(rankers[1].rank(QUERY, DOCS))) is (given is None)
+
+
+LETTERS = st.text("abcd", min_size=1, max_size=90)
+
+
+@given(pairs=st.lists(st.tuples(LETTERS, LETTERS), min_size=1, max_size=3))
+@example(pairs=[("a" * 21, "b"), ("a", "b" * 51), ("a" * 20, "b" * 50)]).via("on either side of the bounds")
+def test_texts_that_are_cut_by_characters_are_cut_and_marked(pairs):
+    "As zerank's are"
+    bounded, plain = (PromptEncoder(PIECES, Prompt("{query} {document}", strip=True, characters=most), None) for most in ((20, 50), (None, None)))
+    found = bounded.pairs([(f" {q} ", f"\n{d}") for q, d in pairs])
+    assert found.ids == plain.pairs([(q[:20], d[:50]) for q, d in pairs]).ids
+    assert all(cut for cut, (q, d) in zip(found.cut, pairs) if len(q) > 20 or len(d) > 50)
+    assert not any(bounded.pairs([(q[:20], d[:50]) for q, d in pairs]).cut)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=range(len(PROMPTS)))
+@pytest.mark.parametrize(("wanted", "positions"), [(None, 100), (50, 100), (1000, 100), (1000, None), (50, None)])
+def test_no_prompt_is_longer_than_the_model_has_positions_for(prompt, wanted, positions):
+    found = PromptEncoder(PIECES, prompt, wanted, positions).pairs([("who wrote", "hamlet " * 2000)])
+    most = min(n for n in (wanted and wanted + 20, positions) if n is not None)     # head and tail may come to what was wanted
+    assert 20 < len(found["input_ids"][0]) <= most and found.cut == [True]
 
 
 @given(document=st.integers(0, 80), query=st.integers(1, 5))

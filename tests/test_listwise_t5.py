@@ -265,6 +265,105 @@ def test_as_many_tokens_as_asked_for(load):
         for most in (1, 2, 18, 19, 20, 21): assert write(fusion.model, fused, most)[0] == longest[:most]
 
 
+def alone_and_together(fusion, windows, most):
+    "What is written about each window on its own, and in one batch"
+    from rerankers.calls import Call
+    texts = [[f"{QUERY} {text}" for text in window] for window in windows]
+    apart = [fusion.answers([window], [n], Call())[0].text for window, n in zip(texts, most)]
+    return apart, [written.text for written in fusion.answers(texts, most, Call(batch_size=len(texts)))]
+
+
+@pytest.mark.parametrize("most", [[1, 12, 5], [12, 1, 1], [3, 3, 3]], ids=str)
+def test_a_neighbour_lets_no_window_write_more(load, most):
+    apart, together = alone_and_together(load("lit5").fusion, [DOCS[:2], DOCS[2:], DOCS[:1]], most)
+    assert together == apart and len(set(apart)) > 1
+
+
+def test_states_of_padding_are_not_read(load, monkeypatch):
+    "On an accelerator passages of different lengths share a batch"
+    from rerankers.engine import fusion
+    torch, model = pytest.importorskip("torch"), load("lit5").fusion.model
+    rows, plain = [[5, 6, 7, 8, 9, 1], [8, 1], [9, 9, 5, 1]], fusion.token_batches
+    with torch.inference_mode(): alone = [fusion.encode_apart(model, [row])[0] for row in rows]
+    monkeypatch.setattr(fusion, "token_batches", lambda lengths, **options: plain(lengths, **{**options, "padding": True}))
+    with torch.inference_mode(): together = fusion.encode_apart(model, rows)
+    assert [len(states) for states in together] == list(map(len, rows))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(alone, together))
+
+
+def test_what_is_written_ends_with_the_end_token(load):
+    "Which counts as written: LiT5-Score listens to what was attended to when it was chosen"
+    from copy import deepcopy
+    from rerankers.engine.fusion import fuse, write
+    torch, fusion = pytest.importorskip("torch"), load("lit5").fusion
+    rows, _ = fusion.tokens([[f"{QUERY} {text}" for text in DOCS], [QUERY]])
+    model = deepcopy(fusion.model)
+    with torch.inference_mode():
+        fused = fuse(model, rows)
+        longest = write(model, fused, 10)
+        model.config.eos_token_id = end = longest[0][4]
+        assert [row[-1] == end for row in write(model, fused, 10)] == [True, end in longest[1]]
+        assert write(model, fused, 10) == [row[:row.index(end) + 1] if end in row else row for row in longest]
+
+
+@pytest.mark.parametrize(("name", "shown"), [("LiT5-Distill-base-v2", 100), ("lit5-distill-xl-v2", 100), ("LiT5-Distill-base", 20),
+                                             ("lit5-distill-v2-mine", 20)])
+def test_lit5_shows_as_many_passages_as_in_training(tmp_path, monkeypatch, name, shown):
+    from rerankers import Reranker
+    from rerankers.engine.fusion import FusionInDecoder, Written
+    (tmp_path / name).symlink_to(tiny_language_model("t5"))
+    ranker, sizes = Reranker(str(tmp_path / name), model_type="lit5", device="cpu"), []
+
+    def answers(self, windows, most, call): return [sizes.append(len(texts)) or Written("[1]", [False] * len(texts)) for texts in windows]
+    monkeypatch.setattr(FusionInDecoder, "answers", answers)
+    ranker.rank(QUERY, ["the play"] * 100)
+    assert set(sizes) == {shown}
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, unique=True), st.sampled_from(["", "Of 20 passages: ", "1. ", "In 1602, "]))
+def test_numbers_in_brackets_are_names_and_others_are_not(named, before):
+    from rerankers.backends.lit5 import read_brackets
+    assert read_brackets(before + " > ".join(f"[{i}]" for i in named)) == [i - 1 for i in named]
+    assert read_brackets(" > ".join(map(str, named))) == [i - 1 for i in named]
+
+
+def test_lit5_score_is_attention_to_the_passage_in_all_layers(load):
+    "Against the attentions that transformers itself gives out: attention x norm of the value, without the question's tokens"
+    import transformers
+    torch, ranker = pytest.importorskip("torch"), load("lit5-score")
+    from rerankers.engine.fusion import fuse, write
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(ranker.model, attn_implementation="eager").eval()
+    [rows], _ = ranker.fusion.tokens([[f"question: {QUERY} context: {text}" for text in DOCS]])
+    asked = len(ranker.fusion.tokenizer(f"question: {QUERY}", add_special_tokens=False)["input_ids"])
+    with torch.inference_mode():
+        fused = fuse(model, [rows])
+        written, read = write(model, fused, 19)[0], transformers.modeling_outputs.BaseModelOutput(last_hidden_state=fused.states)
+        found = model(encoder_outputs=read, decoder_input_ids=torch.tensor([[0, *written[:-1]]]), output_attentions=True, use_cache=False).cross_attentions
+        mass = torch.zeros(fused.states.shape[1])
+        for block, attended in zip(model.get_decoder().block, found, strict=True):
+            values = block.layer[1].EncDecAttention.v(fused.states)[0].unflatten(-1, (attended.shape[1], -1)).norm(dim=-1)      # (tokens, heads)
+            mass += (attended[0].sum(1) * values.T).mean(0)
+    expected = [part[asked:].sum().item() / (256 * len(found)) for part in mass.split(list(map(len, rows)))]
+    assert len(found) > 1 and summary(ranker.rank(QUERY, DOCS)) == {i: (pytest.approx(s, rel=1e-3), False) for i, s in enumerate(expected)}
+
+
+@pytest.mark.parametrize("room", [120, 200, 301, 512])
+def test_halves_of_duot5_have_the_room_that_rank_llm_gives_them(room):
+    "What is left of max_length without the words around them and 64 tokens, halved, less one for an end token"
+    pytest.importorskip("transformers")
+    from rerankers.backends.duot5 import DuoEncoder
+    from rerankers.tiny_models import tiny_pieces
+    from rerankers.strategies.kinds import Window
+    tokenizer = tiny_pieces("$A </s>")
+    around = len(tokenizer("Query: who Document0:  Document1:  Relevant:")["input_ids"])
+    left = max((room - around - 64) // 2 - 1, 0)
+    encoder = DuoEncoder(tokenizer, room, True)
+    for words in (left - 1, left, left + 1):
+        if words < 0: continue
+        for texts, cut in ((("hamlet " * words, "faust"), [words > left, left < 1]), (("faust", "hamlet " * words), [left < 1, words > left])):
+            assert encoder.sets([Window("who", tuple(t.strip() for t in texts))])[1] == [cut]
+
+
 def test_duot5_asks_each_pair_of_texts_once(load):
     ranker, runs = load("duot5"), []
     original = ranker.run

@@ -15,7 +15,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 import test_bge_m3  # noqa: E402
 import test_jina_v3  # noqa: E402
-from rerankers import InputError, Reranker  # noqa: E402
+from rerankers import InputError, ModelLoadError, Reranker  # noqa: E402
 from rerankers.backends.duot5 import DuoEncoder  # noqa: E402
 from rerankers.engine import reading  # noqa: E402
 from rerankers.engine.prompts import Prompt, PromptEncoder  # noqa: E402
@@ -477,6 +477,49 @@ def test_dear_reads_228_tokens_of_a_pair(name, length, tmp_path):
         (tmp_path / file).write_text(json.dumps({**json.loads((tmp_path / file).read_text()), **more}))
     ranker = Reranker(str(tmp_path), model_type="cross-encoder", **CPU)
     assert ranker.max_length == length and len(ranker.encode([(QUERY, "hamlet " * 900)])["input_ids"][0]) == length
+
+
+# word -> (architecture, more options, a pair that is too long, what is counted, tokens by default as in the authors' code)
+LONG_PAIR = ("who", "hamlet " * 900)
+OWN_LENGTHS = {
+    "t5": ("t5", {}, LONG_PAIR, "input_ids", 512), "twolar": ("t5", {}, LONG_PAIR, "input_ids", 500), "flan-t5": ("t5", {}, LONG_PAIR, "input_ids", 512),
+    "rankt5": ("t5", {"true_token": "▁yes"}, LONG_PAIR, "input_ids", 512), "upr": ("t5", {}, LONG_PAIR, "input_ids", 512),
+    "upr, its query": ("t5", {}, ("hamlet " * 900, "who"), "labels", 128),
+    "query-likelihood, its query": ("llama", {}, ("hamlet " * 900, "who"), "labels", 128),
+    "rankllama": ("llama", {}, LONG_PAIR, "input_ids", 196),
+}
+
+
+@pytest.mark.parametrize("name", OWN_LENGTHS)
+def test_each_method_reads_as_much_as_its_authors_code(name):
+    architecture, options, pair, counted, length = OWN_LENGTHS[name]
+    word, labels = name.partition(",")[0], {"labels": 1} if name == "rankllama" else {}
+    made = tiny_language_model(architecture, max_position_embeddings=2048, **labels) if architecture == "llama" else tiny_language_model(architecture)
+    tokens = Reranker(made, model_type=word, **options, **CPU).encode([pair, ("who", "hamlet")])
+    assert len(tokens.ids[counted][0]) == length and tokens.cut == [True, False]
+
+
+TRAINED_ANSWERS = {"unicamp-dl/mt5-base-en-msmarco": ("▁yes", "▁no"), "unicamp-dl/mt5-base-en-pt-msmarco-v1": ("▁yes", "▁no"),
+                   "unicamp-dl/mt5-base-mmarco-v2": ("▁yes", "▁no"), "unicamp-dl/ptt5-base-pt-msmarco-100k-v2": ("▁sim", "▁não"),
+                   "unicamp-dl/ptt5-base-en-pt-msmarco-10k-v1": ("▁sim", "▁não"), "unicamp-dl/monoptt5-large": ("▁Sim", "▁Não"),
+                   "unicamp-dl/mt5-3B-mmarco-en-pt": ("▁true", "▁"), "unicamp-dl/mt5-13b-mmarco-100k": ("▁true", "▁"),
+                   "castorini/monot5-base-msmarco": ("▁true", "▁false"), "unicamp-dl/InRanker-base": ("▁true", "▁false")}
+
+
+@pytest.mark.parametrize("name", TRAINED_ANSWERS)
+def test_a_t5_is_scored_by_the_words_that_it_was_trained_to_answer(name, tmp_path):
+    "The first of the two says that a document is relevant; a word that the tokenizer lacks is named"
+    true, false = TRAINED_ANSWERS[name]
+    made, folder = tiny_language_model("t5"), tmp_path / name.partition("/")[2]
+    folder.symlink_to(made)
+
+    def ranked(model, **options):
+        ranker = Reranker(str(model), model_type="t5", **options, **CPU)
+        return [(r.doc_id, r.score) for r in ranker.rank(QUERY, ["hamlet", "faust", "who"])]
+    known = tiny_pieces().get_vocab()
+    if true in known and false in known: assert ranked(folder) == ranked(made, true_token=true, false_token=false)
+    else:
+        with pytest.raises(ModelLoadError, match=f"cannot answer {next(w for w in (true, false) if w not in known)!r}"): ranked(folder)
 
 
 def test_rankllama_cuts_one_string_too():

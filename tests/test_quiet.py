@@ -1,4 +1,5 @@
 "The library phones nobody: no look-ups, no files, whatever ranks; and the user's own settings stand"
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import every_kind
+from rerankers.engine.progress import progress_bar, somebody_watches
 from rerankers.errors import SILENCE, TELEMETRY_OFF, need
 from rerankers.llm.litellm import BUNDLED
 from servers import Say, Scripted, chat
@@ -19,6 +21,30 @@ GROUPS = {"graphs": every_kind.GRAPHS, "torch": every_kind.TORCH | every_kind.LI
 NEEDS = {"graphs": ("onnxruntime", "torch", "transformers"), "torch": ("torch", "transformers"), "plain": ("safetensors", "tokenizers")}
 FOR_TESTS = ("TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS", "XDG_CACHE_HOME", "HF_HOME", "DO_NOT_TRACK", "DISABLE_TELEMETRY",
              *TELEMETRY_OFF)
+
+
+class Stream(io.StringIO):
+    "Standard output or error, on a terminal or not"
+    def __init__(self, terminal):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self): return self.terminal
+
+
+@pytest.mark.parametrize(("progress", "watched", "delay"), [(True, True, 0), (True, False, 0), (None, True, 2), (None, False, None), (False, True, None),
+                                                            (False, False, None)])
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["stdout on a terminal", "stdout in a file"])
+def test_a_bar_is_shown_to_whoever_asks_or_watches(monkeypatch, progress, watched, delay, elsewhere):
+    "Watching is a terminal as the error stream, where bars go"
+    tqdm = pytest.importorskip("tqdm")
+    made, plain = [], tqdm.tqdm
+    monkeypatch.setattr(tqdm, "tqdm", lambda **options: made.append(options["delay"]) or plain(**options))
+    monkeypatch.setattr(sys, "stderr", Stream(watched))
+    monkeypatch.setattr(sys, "stdout", Stream(elsewhere))
+    with progress_bar(3, progress) as done: done(3)
+    assert made == ([] if delay is None else [delay]) and somebody_watches() is watched
+    assert sys.stdout.getvalue() == "" and bool(sys.stderr.getvalue()) is (delay == 0)
 
 
 def driven(home, what, given, **settings):

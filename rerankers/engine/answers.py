@@ -82,7 +82,7 @@ def shared_length(
     "Tokens that all rows begin with, leaving at least one to each; 0 if sharing them would not pay"
     if len(rows) < 2: return 0
     low, high = min(rows), max(rows)    # What the first and last in lexical order share, all rows share
-    most = min(len(low), len(high), *map(len, rows)) - 1
+    most = min(len(low), len(high)) - 1
     shared = next((i for i in range(most) if low[i] != high[i]), max(most, 0))
     return shared if shared * (len(rows) - 1) >= SHARED_FROM * sum(map(len, rows)) else 0
 
