@@ -13,7 +13,7 @@ import entries  # noqa: E402
 
 @pytest.mark.parametrize("module, name, line", [
     ("web.providers", "Provider", "    base_url: str = '',  # '' where each account has its own"),                   # a field
-    ("web.http", "Posted", "    retries: int,  # Attempts before the one that worked"),                              # of a named tuple
+    ("web.http", "Posted", "    retries: int = 0,  # Attempts before the one that worked"),                              # of a named tuple
     ("strategies.plans", "plan", "    **options: Any,  # Of that strategy"),                                                   # on the line before the value
     ("engine.batching", "run_rows", "    *,"),                                                                          # what must be named
     ("backends.t5", "T5Ranker", "    revision: str | None = None,  # Branch, tag or commit of a hub repository"),       # delegated to a dataclass
