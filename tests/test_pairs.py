@@ -146,3 +146,43 @@ def test_documents_that_a_ranker_adds_are_in_its_table():
     table = score_all(Adaptive(Points(), neighbours=graph, documents=data.corpus, budget=8, batch=2), data, first)
     assert all(len(ids) == len(set(ids)) == 8 and set(ids) > set(first[q]) for q, ids in table.run().items())
     assert {q: row.ids[:5] for q, row in table.rows.items()} == first
+
+
+# ---------- odd files, candidates and depths
+
+def few():
+    corpus = {f"é{i}": Document(f"text {i % 3}", f"é{i}") for i in range(6)}
+    return TestSet({"q0": "first", "q1": "second"}, corpus, {q: {d: i % 3 for i, d in enumerate(corpus)} for q in ("q0", "q1")})
+
+def test_a_file_that_ends_within_a_letter_is_gone_on_with(tmp_path):
+    whole = score_all(Reranker("bm25"), few(), path=tmp_path / "t.jsonl").run()
+    written = (tmp_path / "t.jsonl").read_bytes()
+    (tmp_path / "t.jsonl").write_bytes(written[:written.rindex("é".encode()) + 1])
+    assert list(ScoreTable.load(tmp_path / "t.jsonl").rows) == ["q0"]
+    assert score_all(Reranker("bm25"), few(), path=tmp_path / "t.jsonl").run() == whole
+    (tmp_path / "t.jsonl").write_bytes(written.replace("é".encode(), b"\xff"))
+    with pytest.raises(InputError, match="line 2"): ScoreTable.load(tmp_path / "t.jsonl")
+
+@pytest.mark.parametrize(("candidates", "word"), [
+    ({"q0": ["é0", "é1", "é0"]}, "'é0' of query 'q0' is there twice"), ({"q0": ["nowhere"]}, "'nowhere' of query 'q0' is not in"),
+    ({"q9": ["é0"]}, "'q9', which is not in the queries")])
+def test_odd_candidates(candidates, word):
+    with pytest.raises(InputError, match=word): score_all(Reranker("bm25"), few(), candidates)
+
+def test_a_judged_query_without_its_text_is_left_out():
+    data = few()
+    data.qrels["gone"] = {"é0": 1}
+    assert list(score_all(Reranker("bm25"), data).rows) == ["q0", "q1"]
+
+@pytest.mark.parametrize("depth", [-1, 2.5, True, "3", None])
+def test_odd_depths(depth):
+    rows = {"q0": QueryRow("q0", ["a", "b"], [1, 0], [0.0, 1.0], [False] * 2, 0.0)}
+    table = ScoreTable("t", True, True, "", rows)
+    for wrong in (lambda: depth_run(table, depth), lambda: cascade_run(table, table, depth), lambda: Grid({"t": table}, {"q0": {"b": 1}}).curve("t", [depth])):
+        with pytest.raises(InputError, match="depth="): wrong()
+    with pytest.raises(InputError, match="no depths"): Grid({"t": table}, {"q0": {"b": 1}}).curve("t", [])
+
+def test_a_cascade_needs_the_same_documents_in_both():
+    def table(ids): return ScoreTable("t", True, True, "", {"q0": QueryRow("q0", ids, [*range(len(ids))], [0.0] * len(ids), [False] * len(ids), 0.0)})
+    for first in (table(["a", "b", "added"]), table(["b", "a"]), ScoreTable("t", True, True, "", {})):
+        with pytest.raises(InputError, match="did not score the same documents of query 'q0'"): cascade_run(first, table(["a", "b"]), 1)

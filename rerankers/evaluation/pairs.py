@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ from ..results import RankedResults, Usage
 if TYPE_CHECKING: import numpy as np
 
 # %% auto #0
-__all__ = ['Candidates', 'AT_ONCE', 'QueryRow', 'fingerprint', 'ScoreTable', 'asked', 'score_all', 'resumed', 'check_pointwise',
-           'best_of', 'depth_run', 'cascade_run', 'Grid']
+__all__ = ['Candidates', 'AT_ONCE', 'QueryRow', 'check_candidates', 'fingerprint', 'ScoreTable', 'asked', 'score_all', 'resumed',
+           'check_pointwise', 'check_depth', 'best_of', 'depth_run', 'cascade_run', 'Grid']
 
 # %% ../../nbs/evaluation/01_pairs.ipynb #d8f37734
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class QueryRow:
                    error=f"{type(error).__name__}: {error}")
 
     @classmethod
-    def from_json(cls, line: str) -> QueryRow:
+    def from_json(cls, line: str | bytes) -> QueryRow:
         "From a line of a saved table"
         row = json.loads(line)
         return cls(**{**row, "usage": Usage(**row["usage"]) if row["usage"] else None})
@@ -67,6 +68,19 @@ class QueryRow:
 
 # %% ../../nbs/evaluation/01_pairs.ipynb #a89044f1
 Candidates = Mapping[str, Sequence[str]]    # query id -> ids of its documents, in the order of the first stage
+
+def check_candidates(
+    data: Any,                  # A `TestSet`
+    candidates: Candidates,     # What is to be ranked for each query
+) -> None:
+    "Raise `InputError` for a query or document that the data does not have, and a document that is there twice"
+    for query, ids in candidates.items():
+        if query not in data.queries: raise InputError(f"there are candidates for the query {query!r}, which is not in the queries")
+        odd = next((doc for doc in ids if doc not in data.corpus), None)
+        if odd is not None: raise InputError(f"the candidate {odd!r} of query {query!r} is not in the corpus")
+        if len(set(ids)) < len(ids):
+            twice = next(doc for at, doc in enumerate(ids) if doc in ids[:at])
+            raise InputError(f"the candidate {twice!r} of query {query!r} is there twice: leave one out")
 
 def fingerprint(
     data: Any,                  # A `TestSet`
@@ -119,7 +133,7 @@ class ScoreTable:
     @classmethod
     def load(cls, path: str | Path) -> ScoreTable:
         "A saved table; a last line that was not written to its end is left out. Raises `InputError`"
-        first, *rest = Path(path).read_text(encoding="utf-8").split("\n")
+        first, *rest = Path(path).read_bytes().split(b"\n")     # the last one may end within a letter
         try: table = cls(**{"rows": {}, **json.loads(first)})
         except (ValueError, TypeError) as error: raise InputError(f"{path}, line 1: no table of scores: {error}") from None
         for number, line in enumerate(rest[:-1], start=2):
@@ -163,7 +177,8 @@ def score_all(
     progress: Any = None,                   # Called with a number of pairs after each part
 ) -> ScoreTable:
     "Every candidate of every query, scored once; raises `InputError` if the file is of another ranker or other data"
-    chosen = candidates or {q: list(judged) for q, judged in data.qrels.items()}
+    chosen = candidates or {q: list(judged) for q, judged in data.qrels.items() if q in data.queries}
+    check_candidates(data, chosen)
     table = ScoreTable(
         name or repr(ranker), ranker.pointwise, ranker.order_free, fingerprint(data, chosen), {}, repr(ranker))
     if path is not None: table.rows = resumed(table, Path(path))
@@ -202,6 +217,11 @@ def check_pointwise(table: ScoreTable) -> None:
         raise InputError(f"{table.name} looks at documents together, so what it would say of fewer is not in the table: "
                          "run it at that depth")
 
+def check_depth(depth: Any) -> int:
+    "The same, or `InputError` for what is no number of candidates"
+    if isinstance(depth, Integral) and not isinstance(depth, bool) and depth >= 0: return int(depth)
+    raise InputError(f"depth={depth!r}: give a whole number of at least 0")
+
 def best_of(
     row: QueryRow,              # A ranker's scores
     shown: Sequence[int],       # Positions of the candidates that it sees, in the order in which it sees them
@@ -217,6 +237,7 @@ def depth_run(
 ) -> dict[str, list[str]]:
     "The run at another depth; raises `InputError` for a method that looks at documents together"
     check_pointwise(table)
+    depth = check_depth(depth)
     return {q: [row.ids[i] for i in (*best_of(row, range(min(depth, len(row.ids)))), *range(depth, len(row.ids)))]
             for q, row in table.rows.items()}
 
@@ -227,8 +248,11 @@ def cascade_run(
 ) -> dict[str, list[str]]:
     "The run of `Cascade((first, depth), second)`; raises `InputError` as `depth_run`"
     check_pointwise(second)
-    found = {}
+    found, depth = {}, check_depth(depth)
     for query, row in second.rows.items():
+        if query not in first.rows or first.rows[query].ids != row.ids:     # one that adds documents has more
+            raise InputError(f"{first.name} and {second.name} did not score the same documents of query {query!r}: "
+                             "score the same candidates with both, and run a cascade whose first ranker adds some")
         order = first.rows[query].order or list(range(len(row.ids)))
         shown = sorted(order[:depth]) if second.order_free else order[:depth]
         found[query] = [row.ids[i] for i in (*best_of(row, shown), *order[depth:])]
@@ -293,13 +317,15 @@ class Grid:
     ) -> np.ndarray:                # (depths, queries)
         "nDCG of each query at each depth; raises `InputError` for a method that looks at documents together"
         check_pointwise(self.tables[second])
+        chosen = [check_depth(depth) for depth in depths]
+        if not chosen: raise InputError("no depths: give one at least")
         np, k = self.np, self.k
         order = np.arange(self.width)[None].repeat(len(self.queries), 0) if first is None else self.order(first)
         if first is None: order = np.where(order < self.sizes[:, None], order, self.width)
         keys = np.take_along_axis(self.keys(second), order, 1)              # in the order of the first stage
         by_key = np.take_along_axis(self.gains, np.pad(self.order(second), ((0, 0), (0, 1)), constant_values=self.width), 1)
         behind = np.take_along_axis(self.gains, order, 1)
-        return np.stack([self.ndcg(self.dcg(self.top(keys, by_key, behind, depth, k))) for depth in depths])
+        return np.stack([self.ndcg(self.dcg(self.top(keys, by_key, behind, depth, k))) for depth in chosen])
 
     def top(self, keys: np.ndarray, by_key: np.ndarray, behind: np.ndarray, depth: int, k: int) -> np.ndarray:
         "Gains of the best `k`: the smallest keys among the first `depth` candidates, then the candidates behind them"
