@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerankers import Document, InputError, Reranker, ServerError
+from rerankers import Document, InputError, Reranker, ServerError, Spec
 from rerankers.cli import main
 from rerankers.evaluation import TestSet
 from rerankers.evaluation.comparison import compare, overlap, thirds
 from rerankers.evaluation.measures import FIRST, IDEAL, RANDOM
-from rerankers.evaluation.report import front, report_html, table_html
-from rerankers.rankers import PointwiseRanker
+from rerankers.evaluation.report import front, quality_plot, report_html, table_html
+from rerankers.rankers import PointwiseRanker, Ranking
 
 nDCG = ir_measures.nDCG @ 10
 
@@ -184,6 +184,68 @@ def test_odd_data(data):
     with pytest.raises(InputError, match="'nowhere' of query 'q0'"): compare(["bm25"], data, candidates={"q0": ["nowhere"]})
 
 
+@pytest.mark.parametrize(("odd", "word"), [
+    ({"measures": []}, "no measures"), ({"measures": ["nDGC@10"]}, "is no measure"), ({"measures": ["nDCG@0"]}, "nDCG@0"),
+    ({"measures": ["nDCG@1.5"]}, "nDCG@1.5"), ({"timed": -1}, "timed=-1"), ({"timed": 2.5}, "timed=2.5"), ({"repeats": 0}, "repeats=0"),
+    ({"seed": -1}, "seed=-1"), ({"prices": {"godo": {"call": 1}}}, "Did you mean 'good'"), ({"prices": {"good": {"cal": 1}}}, "Did you mean 'call'")])
+def test_odd_settings_are_told_before_any_ranker_is_asked(odd, word, data):
+    class Unasked(Knows):
+        def score_pairs(self, pairs, call): raise AssertionError("asked")
+    with pytest.raises(InputError, match=re.escape(word)): compare({"good": Unasked(1.0)}, data, **{"timed": 0, **odd})
+
+
+def test_one_measure_and_one_ranker_need_no_list():
+    assert compare(Spec.parse("bm25"), a_set(3), measures="RR", timed=0).measure == "RR"
+    with pytest.raises(InputError, match="None is no list of rankers"): compare(None, a_set(3))
+
+
+def test_ids_are_texts(data):
+    numbers = {i: Document(f"text {i % 3}", i) for i in range(6)}
+    texts = {str(i): doc for i, doc in numbers.items()}
+    for odd in (TestSet({1: "a"}, numbers, {1: {0: 1}}), TestSet({"1": "a"}, texts, {"1": {0: 1}}), TestSet({"1": "a"}, texts, {1: {"0": 1}})):
+        with pytest.raises(InputError, match="is no text"): compare(["bm25"], odd, candidates={q: list(odd.corpus) for q in odd.queries})
+    with pytest.raises(InputError, match="'q0d1' of query 'q0' is there twice"): compare(["bm25"], data, candidates={"q0": ["q0d1", "q0d0", "q0d1"]})
+
+
+class Tires(Knows):
+    "Answers so many times, and no more"
+    def __init__(self, most): self.skill, self.salt, self.most = 0.5, 0, most
+    def score_pairs(self, pairs, call):
+        self.most -= 1
+        if self.most < 0: raise ServerError("no answer")
+        return super().score_pairs(pairs, call)
+
+
+def test_one_that_fails_while_it_is_timed_has_no_times_and_loses_nobody_else(data):
+    for most in (2, 4):     # the first ranking, one part of all candidates, then single queries, then all together
+        found = compare({"tires": Tires(most), "good": Knows(1.0)}, a_set(3), timed=2, repeats=1)
+        assert set(found.tables) == {"good", "tires"} and found.failed == {}
+        assert found.costs["tires"].latency is None is found.costs["tires"].throughput and found.costs["good"].latency is not None
+        assert any(line.startswith("tires failed while times were measured") for line in found.warnings)
+        assert "tires" not in [text.get_text() for text in quality_plot(found).axes[0].texts], "no place on an axis of times"
+
+
+def test_answers_that_are_not_complete_are_told(data):
+    class Half(Knows):
+        def score_pairs(self, pairs, call): return Ranking([1.0] + [None] * (len(pairs) - 1), status="the rest was not judged")
+    found = compare({"half": Half(1.0), "good": Knows(1.0)}, a_set(3), timed=0)
+    said = [line for line in found.warnings if "did not complete" in line]
+    assert len(said) == 1 and said[0].startswith("half did not complete 3 queries: 19 of 20 documents were not judged")
+
+
+def test_no_gain_is_no_harm(): assert "differs by +0.0" in (said := compare([Breaks("?")], a_set(3), timed=0).verdict) and "harm" not in said
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5])
+def test_odd_numbers_of_disagreements(found, k):
+    with pytest.raises(InputError, match="k="): found.disagreements(k)
+
+
+def test_odd_depths(found):
+    for depths in ([], [-1], [2.5]):
+        with pytest.raises(InputError, match="depth"): found.depth(depths)
+
+
 def test_two_of_a_name(data): assert list(compare(["bm25", "bm25", Reranker("bm25")], a_set(3), timed=0).tables) == ["bm25", "bm25#2", "bm25#3"]
 
 
@@ -225,6 +287,10 @@ def test_nothing_of_a_query_is_code():
     text = report_html(found, "a <title>")
     assert "<script>alert" not in text and "<i>good" not in text and "<b>" not in text and "a &lt;title&gt;" in text
     assert "<i>good" not in found._repr_html_()
+
+
+def test_a_name_is_no_formula():
+    assert "a $\\frac$ b" in report_html(compare({"a $\\frac$ b": Knows(1.0)}, a_set(3), timed=0))
 
 
 def test_a_table_without_anything(): assert table_html({"a": {"x": None, "y": float("nan")}}).count("<th>") == 1

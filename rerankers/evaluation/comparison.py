@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,16 +18,18 @@ from typing import Any
 from ..combine.parts import Part, name_of
 from ..errors import InputError, RerankersError, did_you_mean, need
 from .costs import Cost, Question, begun, machine, take_turns
-from .measures import FIRST, IDEAL, MEASURES, RANDOM, Measured, changes, judged_apart, measure_run, references, share_of_gain
-from .pairs import Candidates, Grid, ScoreTable, score_all
-from .statistics import AllPairs, Difference, against, all_pairs, intervals
-from ..rankers import BaseRanker
+from .measures import FIRST, IDEAL, MEASURES, RANDOM, Measured, changes, judged_apart, measure_run, parse_measures, references, share_of_gain
+from .pairs import Candidates, Grid, ScoreTable, check_candidates, score_all
+from .statistics import AllPairs, Difference, against, all_pairs, generator, intervals
+from ..rankers import COMPLETE, BaseRanker, check_positive
+from ..specs import Spec
 from ..spending import Prices, amounts
 
 # %% auto #0
 __all__ = ['CUTS', 'percent', 'Comparison', 'quality_row', 'difference_row', 'cost_row', 'table_rows', 'signed', 'verdict_of',
            'listed', 'fastest', 'DepthCurves', 'depth_curves', 'wins_of', 'overlap', 'disagreements_of', 'thirds',
-           'script_of', 'groups_of', 'named_rankers', 'pool_of', 'compare', 'scored', 'file_name', 'as_data']
+           'script_of', 'groups_of', 'named_rankers', 'pool_of', 'check_times', 'named_measures', 'named_prices',
+           'compare', 'scored', 'file_name', 'as_data']
 
 # %% ../../nbs/evaluation/05_comparison.ipynb #53ac2f38
 def percent(value: float) -> float:
@@ -45,6 +49,7 @@ class Comparison:
     prices: dict[str, Prices] = field(default_factory=dict)     # Ranker -> prices, for those that cost money
     machine: dict[str, str] = field(default_factory=dict)       # Where the costs were measured
     seed: int = 0                           # Of all random draws
+    untimed: dict[str, str] = field(default_factory=dict)       # Rankers that failed while times were measured, and why
 
     @property
     def values(self) -> dict[str, dict[str, float]]:
@@ -81,6 +86,9 @@ class Comparison:
         for name, table in self.tables.items():
             if table.failures: said.append(f"{name} failed for {len(table.failures)} queries, which keep the first stage's order: "
                                            f"{next(iter(table.failures.values()))}")
+            partly = [row.status for row in table.rows.values() if row.status != COMPLETE and not row.error]
+            if partly: said.append(f"{name} did not complete {len(partly)} queries: {partly[0]}")
+        said += [f"{name} failed while times were measured, so it has none: {why}" for name, why in self.untimed.items()]
         return [*said, *(f"{name} could not be compared: {why}" for name, why in self.failed.items())]
 
     @property
@@ -184,7 +192,7 @@ def verdict_of(comparison: Comparison) -> str:
     gain = f"{signed(percent(found.mean))} points, 95 % interval {signed(percent(found.low))} to {signed(percent(found.high))}"
     queries = f"On {n} quer{'y' if n == 1 else 'ies'}"
     if found.low <= 0:
-        harm = " and it may well do harm" if found.high <= 0 else ""
+        harm = " and it may well do harm" if found.high < 0 else ""
         return (f"{queries}, no ranker is shown to be better than the first stage in {comparison.measure}{harm}: "
                 f"the best one, {best}, differs by {gain}.")
     others = [name for name in comparison.equals if name != best]
@@ -278,7 +286,7 @@ def overlap(
 
 def disagreements_of(comparison: Comparison, k: int, first: str | None, second: str | None) -> Any:
     "A frame of the queries that two rankers order most differently"
-    pd = need("pandas", extra="evaluation", purpose="Disagreements")
+    pd, k = need("pandas", extra="evaluation", purpose="Disagreements"), check_positive("k", k) or 10
     runs = {name: table.run() for name, table in comparison.tables.items()} | {FIRST: {q: list(ids) for q, ids in comparison.candidates.items()}}
     ranked = [name for name in comparison.pairs.names if name != FIRST] + [FIRST]
     first = first or next(name for name in ranked if name != second)
@@ -339,7 +347,8 @@ def named_rankers(
     rankers: Any,   # A list, or a dictionary with their names
 ) -> dict[str, Part]:
     "Parts by name; the second of equal names becomes `name#2`. Raises `InputError` where there are none"
-    if isinstance(rankers, (str, BaseRanker)): rankers = [rankers]
+    if isinstance(rankers, (str, PathLike, Spec, BaseRanker)): rankers = [rankers]
+    if not isinstance(rankers, Iterable): raise InputError(f"{rankers!r} is no list of rankers")
     if isinstance(rankers, Mapping): found = {str(name): part for name, part in rankers.items()}
     else:
         names = [name_of(part) if isinstance(part, BaseRanker) else str(part) for part in rankers]
@@ -358,9 +367,37 @@ def pool_of(
     chosen = candidates or getattr(data, "candidates", None) or {q: list(judged) for q, judged in data.qrels.items()}
     found = {q: list(ids) for q, ids in chosen.items() if ids and q in data.queries}
     if not found: raise InputError("no query has candidates: give candidates=, a dictionary from query ids to document ids")
-    odd = next(((q, d) for q, ids in found.items() for d in ids if d not in data.corpus), None)
-    if odd: raise InputError(f"the candidate {odd[1]!r} of query {odd[0]!r} is not in the corpus")
+    odd = next((i for rows in (found, data.qrels) for q, ids in rows.items() for i in (q, *ids) if not isinstance(i, str)), None)
+    if odd is not None: raise InputError(f"the id {odd!r} is no text, and files and judgements have texts: `from_dicts` makes them")
+    check_candidates(data, found)
     return found
+
+def check_times(
+    timed: Any,     # How many queries
+    repeats: Any,   # How often each
+) -> None:
+    "Raise `InputError` for what are no such numbers"
+    if isinstance(timed, bool) or not isinstance(timed, Integral) or timed < 0:
+        raise InputError(f"timed={timed!r}: give a whole number of at least 0")
+    check_positive("repeats", repeats)
+
+def named_measures(
+    measures: Any,  # As ir_measures writes them, or one of them
+) -> list[Any]:
+    "A list of measures that exist; raises `InputError`"
+    found = [measures] if isinstance(measures, str) else list(measures)
+    if not found: raise InputError("no measures: name one at least, such as nDCG@10; the first decides")
+    parse_measures(found)
+    return found
+
+def named_prices(
+    prices: Mapping[str, Any] | None,   # Ranker -> prices
+    names: Iterable[str],               # Of the rankers
+) -> dict[str, Prices]:
+    "Ranker -> prices, checked; raises `InputError` for a ranker that is not there"
+    for name in prices or ():
+        if name not in names: raise InputError(f"prices= has {name!r}, which is no ranker here. {did_you_mean(str(name), names)}")
+    return {name: amounts(Prices, given, "prices") for name, given in (prices or {}).items()}
 
 def compare(
     rankers: Any,                               # Words, rankers or specs: a list, or a dictionary with their names
@@ -377,7 +414,9 @@ def compare(
     clock: Callable[[], float] = perf_counter,  # Seconds
 ) -> Comparison:
     "Ask all rankers about the same candidates and compare what they say; raises `InputError` for data without judgements"
-    parts, pool = named_rankers(rankers), pool_of(data, candidates)
+    parts, pool, decisive = named_rankers(rankers), pool_of(data, candidates), named_measures(measures)
+    charged, _ = named_prices(prices, parts), generator(seed)     # what is odd is said before hours of work
+    check_times(timed, repeats)
     whole, failed, tables = sum(map(len, pool.values())), dict[str, str](), dict[str, ScoreTable]()
     questions: list[Question] = [(data.queries[q], [data.corpus[d] for d in ids]) for q, ids in list(pool.items())[:max(timed, 1)]]
     loaded = dict[str, tuple[BaseRanker, Cost]]()
@@ -386,15 +425,16 @@ def compare(
         try: tables[name], loaded[name] = scored(name, part, data, pool, questions[0], path, whole, progress, clock)
         except RerankersError as error: failed[name] = f"{type(error).__name__}: {error}"
     if not tables: raise InputError("none of the rankers could be compared: " + "; ".join(f"{n}: {why}" for n, why in failed.items()))
-    if timed: take_turns({n: both for n, both in loaded.items() if not tables[n].failures}, questions, repeats, clock)
+    sound = {name: both for name, both in loaded.items() if timed and not tables[name].failures}
+    untimed = take_turns(sound, questions, repeats, clock)
     judged: Mapping[Any, Any] = {q: grades for q, grades in data.qrels.items() if q in data.queries}
     runs: Mapping[str, Mapping[Any, Any]] = {name: table.run() for name, table in tables.items()}
     order: Mapping[Any, Any] = pool
-    measured = {name: measure_run(runs[name], judged, measures, queries=judged) for name in tables}
+    measured = {name: measure_run(runs[name], judged, decisive, queries=judged) for name in tables}
     return Comparison(
-        data, pool, str(measures[0]), tables, references(order, judged, measures, queries=judged) | measured,
-        {name: cost for name, (_, cost) in loaded.items()}, failed,
-        {name: amounts(Prices, given, "prices") for name, given in (prices or {}).items()}, machine(), seed)
+        data, pool, str(decisive[0]), tables, references(order, judged, decisive, queries=judged) | measured,
+        {name: cost for name, (_, cost) in loaded.items()}, failed, charged, machine(), seed,
+        {name: f"{type(error).__name__}: {error}" for name, error in untimed.items()})
 
 def scored(
     name: str, part: Part, data: Any, pool: Candidates, question: Question, path: Path | None, whole: int,

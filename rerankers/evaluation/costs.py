@@ -15,13 +15,13 @@ from time import perf_counter
 from typing import Any
 
 from ..combine.parts import Part, as_ranker
-from ..errors import InputError
+from ..errors import InputError, RerankersError
 from ..rankers import BaseRanker, check_positive
 from ..results import Usage
 from ..spending import Prices
 
 # %% auto #0
-__all__ = ['Question', 'percentile', 'Cost', 'resident', 'machine', 'begun', 'take_turns', 'measure_costs']
+__all__ = ['Question', 'percentile', 'Cost', 'resident', 'machine', 'begun', 'take_turns', 'together', 'measure_costs']
 
 # %% ../../nbs/evaluation/04_costs.ipynb #9c971825
 def percentile(
@@ -103,19 +103,30 @@ def take_turns(
     questions: Sequence[Question],                  # Queries with as many documents as users will have
     repeats: int = 5,                               # How often each query is asked
     clock: Callable[[], float] = perf_counter,      # Seconds
-) -> None:
-    "Time single queries, the rankers in turns, and then all queries together"
+) -> dict[str, RerankersError]:
+    "Time single queries, the rankers in turns, and then all queries together; returns errors, whose rankers have no times"
+    failed = dict[str, RerankersError]()
     for query, docs in [*questions] * repeats:
-        for ranker, cost in loaded.values():
+        for name, (ranker, cost) in loaded.items():
+            if name in failed: continue
             start = clock()
-            ranker.rank(query, docs, progress=False)
-            cost.single.append(clock() - start)
-    for ranker, cost in loaded.values():
-        start = clock()
-        found = ranker.rank_many([q for q, _ in questions], [list(docs) for _, docs in questions], progress=False)
-        cost.many, cost.pairs, cost.queries = clock() - start, sum(len(docs) for _, docs in questions), len(questions)
-        usages = [results.usage for results in found if results.usage is not None]
-        cost.usage = sum(usages, Usage()) if usages else None
+            try: ranker.rank(query, docs, progress=False)
+            except RerankersError as error: failed[name] = error
+            else: cost.single.append(clock() - start)
+    for name, (ranker, cost) in loaded.items():
+        try: together(ranker, cost, questions if name not in failed else [], clock)
+        except RerankersError as error: failed[name] = error
+        if name in failed: cost.single.clear()
+    return failed
+
+def together(ranker: BaseRanker, cost: Cost, questions: Sequence[Question], clock: Callable[[], float]) -> None:
+    "Time all queries in one call"
+    if not questions: return
+    start = clock()
+    found = ranker.rank_many([q for q, _ in questions], [list(docs) for _, docs in questions], progress=False)
+    cost.many, cost.pairs, cost.queries = clock() - start, sum(len(docs) for _, docs in questions), len(questions)
+    usages = [results.usage for results in found if results.usage is not None]
+    cost.usage = sum(usages, Usage()) if usages else None
 
 def measure_costs(
     rankers: Mapping[str, Part],    # By name
@@ -128,5 +139,5 @@ def measure_costs(
     times = check_positive("repeats", repeats) or 5
     if not questions: raise InputError("costs need at least one query with documents")
     loaded = {name: begun(part, questions[0], clock) for name, part in rankers.items()}
-    take_turns(loaded, questions, times, clock)
+    for error in take_turns(loaded, questions, times, clock).values(): raise error
     return {name: cost for name, (_, cost) in loaded.items()}

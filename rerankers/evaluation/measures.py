@@ -181,6 +181,9 @@ def parse_measures(
         measure = wanted if isinstance(wanted, ir.Measure) else parse_measure(wanted)
         found[str(wanted)] = measure
         cutoff = measure.params.get("cutoff")
+        # trec_eval ends the whole process for a cutoff of 0
+        if cutoff is not None and not (isinstance(cutoff, int) and cutoff > 0):
+            raise InputError(f"{wanted}: a measure looks at a whole number of places, such as nDCG@10")
         if measure.NAME == "nDCG" and cutoff: found.setdefault(f"Judged@{cutoff}", ir.Judged @ cutoff)
     return found
 

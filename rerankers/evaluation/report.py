@@ -15,8 +15,8 @@ from ..errors import InputError, need
 from .measures import FIRST, IDEAL
 
 # %% auto #0
-__all__ = ['COLOURS', 'WIDTH', 'HEIGHT', 'STYLE', 'SORT', 'figure', 'logarithmic', 'front', 'quality_plot', 'depth_plot',
-           'wins_plot', 'as_svg', 'shown', 'cell', 'is_text', 'table_html', 'frame_html', 'picture_html',
+__all__ = ['COLOURS', 'WIDTH', 'HEIGHT', 'STYLE', 'SORT', 'figure', 'logarithmic', 'unread', 'front', 'quality_plot',
+           'depth_plot', 'wins_plot', 'as_svg', 'shown', 'cell', 'is_text', 'table_html', 'frame_html', 'picture_html',
            'depth_section', 'again_section', 'report_html', 'save_report']
 
 # %% ../../nbs/evaluation/06_report.ipynb #5f776d24
@@ -41,6 +41,12 @@ def logarithmic(axes: Any) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
+def unread(
+    text: str,  # A name
+) -> str:
+    "The text as it is: matplotlib reads what stands between two dollar signs as a formula"
+    return text.replace("$", r"\$")
+
 def front(
     points: Mapping[str, tuple[float, float]],  # Name -> (seconds, quality)
 ) -> list[str]:
@@ -55,13 +61,14 @@ def quality_plot(comparison: Any) -> Any:
     made, axes = figure()
     means = {name: 100 * m.mean[comparison.measure] for name, m in comparison.measured.items()}
     times = {name: 1000 * s for name, cost in comparison.costs.items() if (s := cost.latency) is not None}
-    places = {name: times.get(name, 1.0 + i) for i, name in enumerate(comparison.tables)}
+    places = times or {name: 1.0 + i for i, name in enumerate(comparison.tables)}     # without a time, no place beside times
     for i, name in enumerate(comparison.tables):
+        if name not in places: continue
         found, colour = comparison.differences[name].interval, COLOURS[i % len(COLOURS)]
         low, high = 100 * (found.mean - found.low), 100 * (found.high - found.mean)
         axes.errorbar(places[name], means[name], [[low], [high]], fmt="o", color=colour, capsize=3)
         # every other name stands below its point, so that neighbours do not hide each other
-        axes.annotate(name, (places[name], means[name]), (7, 6 if i % 2 else -14), textcoords="offset points", color=colour)
+        axes.annotate(unread(name), (places[name], means[name]), (7, 6 if i % 2 else -14), textcoords="offset points", color=colour)
     best = front({name: (places[name], means[name]) for name in places})
     axes.plot([places[n] for n in best], [means[n] for n in best], color="black", linewidth=0.8, zorder=0)
     for name in (FIRST, IDEAL):
@@ -79,7 +86,7 @@ def depth_plot(curves: Any, measure: str) -> Any:
     for i, (name, means) in enumerate(curves.means.items()):
         colour, enough = COLOURS[i % len(COLOURS)], curves.enough(name)
         axes.plot(curves.depths, [100 * m for m in means], color=colour)
-        axes.annotate(name, (curves.depths[-1], 100 * means[-1]), (4, 0), textcoords="offset points", color=colour, va="center", annotation_clip=False)
+        axes.annotate(unread(name), (curves.depths[-1], 100 * means[-1]), (4, 0), textcoords="offset points", color=colour, va="center", annotation_clip=False)
         if enough is not None: axes.plot(enough, 100 * means[curves.depths.index(enough)], "o", color=colour)
     axes.axhline(100 * curves.first, color="black", linestyle="--", linewidth=0.8)
     axes.annotate(FIRST, (0, 100 * curves.first), (2, 3), xycoords=("axes fraction", "data"), textcoords="offset points")
@@ -93,7 +100,7 @@ def wins_plot(comparison: Any) -> Any:
     gains = comparison.wins()["difference"].tolist()
     axes.bar(range(len(gains)), gains, width=1.0, color=[COLOURS[0] if g > 0 else COLOURS[1] for g in gains])
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set(xlabel="queries, sorted", ylabel=f"{comparison.measure} × 100: {comparison.best} − {FIRST}", xticks=[])
+    axes.set(xlabel="queries, sorted", ylabel=f"{comparison.measure} × 100: {unread(comparison.best)} − {FIRST}", xticks=[])
     return made
 
 def as_svg(
