@@ -106,6 +106,7 @@ def test_licences_are_in_the_bucket_that_their_name_says():
 
 def test_the_tables_are_installed(tmp_path):
     "What `pip install` copies"
+    pytest.importorskip("setuptools")
     done = subprocess.run([sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)],
                           cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -207,8 +208,10 @@ def test_the_measurement_fits_what_was_asked(asked, topic):
 def test_a_measurement_that_knows_no_two_of_them_is_not_sorted_by():
     found = recommend(languages="ru", max_parameters="150M", context=8192)
     assert found.evidence is None and "no measurement" in found.notes[0] and all(pick.figure is None for pick in found)
-    released = [pick.model.released for pick in found]
-    assert released == sorted(released, reverse=True)
+
+def test_what_nobody_measured_follows_with_the_newest_first():
+    released = [pick.model.released for pick in recommend(top=1000) if pick.figure is None]
+    assert released == sorted(released, reverse=True) and len(set(released)) > 5
 
 
 @pytest.mark.parametrize(("key", "other"), list(combinations(["ettin_mteb", "nanobeir", "hakari_en", "qwen_en", "agentset_elo"], 2)))
@@ -245,9 +248,12 @@ def test_the_need_that_is_too_much_is_named():
 
 @pytest.mark.parametrize(("asked", "said"), [
     ({"licence": "comercial"}, "Did you mean 'commercial'"), ({"languages": "deu"}, "such as 'de'"), ({"languages": " "}, "by their codes"),
-    ({"languages": []}, "by their codes"), ({"hardware": "cpus"}, "Did you mean 'cpu'"), ({"hardware": "0GB"}, "such as '8GB'"),
+    ({"languages": []}, "by their codes"),
+    ({"languages": 7}, "by their codes"), ({"hardware": "cpus"}, "Did you mean 'cpu'"), ({"hardware": "0GB"}, "such as '8GB'"),
     ({"by": "hakari_eng"}, "Did you mean 'hakari_en'"), ({"max_parameters": "large"}, "600M"), ({"max_parameters": 0}, "positive"),
-    ({"max_parameters": -1}, "positive"), ({"context": True}, "positive"), ({"images": "yes"}, "True or False"), ({"hosted": 1}, "True or False"),
+    ({"max_parameters": -1}, "positive"),
+    ({"max_parameters": 0.4}, "positive"), ({"max_parameters": float("inf")}, "positive"),
+    ({"context": True}, "positive"), ({"images": "yes"}, "True or False"), ({"hosted": 1}, "True or False"),
     ({"latency": "fast", "hardware": "cpu"}, "give seconds"), ({"latency": 0, "hardware": "cpu"}, "give seconds"),
     ({"latency": 0.5}, "on which machine"), ({"latency": 0.5, "hosted": False}, "on which machine"), ({"top": 0}, "top=0")], ids=str)
 def test_mistakes_are_named(asked, said):

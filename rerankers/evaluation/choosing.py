@@ -125,9 +125,9 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 def amount(name: str, value: Any) -> int:
     "A positive number, or one in words such as \"600M\""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmb]?)", str(value).strip().lower())
-    if isinstance(value, bool) or not found or not float(found[1]):
-        raise InputError(f"{name}={value!r}: give a positive number, or one such as '600M' or '4B'")
-    return round(float(found[1]) * UNITS[found[2]])
+    number = round(float(found[1]) * UNITS[found[2]]) if found and not isinstance(value, bool) else 0
+    if number < 1: raise InputError(f"{name}={value!r}: give a positive number, or one such as '600M' or '4B'")
+    return number
 
 def flag(name: str, value: Any) -> bool:
     "True or False"
@@ -142,7 +142,8 @@ def one_of(name: str, value: Any, words: Iterable[str]) -> str:
 
 def language_codes(name: str, value: Any) -> tuple[str, ...]:
     "Codes of languages, from one string or several"
-    given = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
+    if isinstance(value, str): value = re.split(r"[\s,]+", value.strip())
+    given = list(value) if isinstance(value, Iterable) else []
     if not any(given): raise InputError(f"{name}={value!r}: name languages by their codes, as {name}=['de', 'en']")
     listed = frozenset().union(*(model.languages for model in facts().models))
     try: return tuple(dict.fromkeys(one_of(name, code, listed) for code in given))
@@ -455,15 +456,14 @@ def as_html(found: Shortlist) -> str:
 # %% ../../nbs/evaluation/07_choosing.ipynb #976a43d6
 def shortlist(models: Sequence[Model], needs: Sequence[Need], evidence: Evidence | None, top: int) -> Shortlist:
     "The best of some models that meet all needs"
-    fit = fitting([model for model in models if model.word], needs)
+    fit = fitting(models, needs)
     known = measured(fit, evidence.key) if evidence else []
     order = known + sorted((m for m in fit if m not in known), key=lambda m: m.released, reverse=True)
     figures = [m.figures.get(evidence.key) if evidence else None for m in order]
     picks = tuple(Pick(m, figure, reasons_of(m, needs)) for m, figure in zip(order[:top], figures))
-    loadable = [model for model in models if model.word]
     against = disagreements(fit, evidence.key) if evidence else ()
     others = tuple(m.name for m in order[top:])
-    return Shortlist(picks, evidence, others, against, tuple(excluded_by(need, loadable) for need in needs))
+    return Shortlist(picks, evidence, others, against, tuple(excluded_by(need, models) for need in needs))
 
 def recommend(
     *,
@@ -484,8 +484,8 @@ def recommend(
              "images": images, "instructions": instructions, "hardware": hardware, "hosted": hosted, "latency": latency}
     asked = {name: READERS[name](name, value) for name, value in given.items() if value is not None}
     needs = [NEEDS[name](value, asked) for name, value in asked.items()]
-    models = facts().models
-    fit = fitting([model for model in models if model.word], needs)
-    if not fit: raise InputError(nothing_left(models, needs))
+    loadable = [model for model in facts().models if model.word]
+    fit = fitting(loadable, needs)
+    if not fit: raise InputError(nothing_left(facts().models, needs))
     evidence = choose_evidence(fit, asked) if by is None else facts().evidence[one_of("by", by, facts().evidence)]
-    return shortlist(models, needs, evidence, amount("top", top))
+    return shortlist(loadable, needs, evidence, amount("top", top))
