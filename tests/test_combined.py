@@ -2,10 +2,11 @@
 import asyncio
 import copy
 import pickle
+import threading
 
 import pytest
 
-from rerankers import Document, InputError, RankedResults, Reranker
+from rerankers import Document, Fusion, InputError, RankedResults, Reranker
 from rerankers.combine.combined import Ask, CombinedRanker
 from rerankers.rankers import PointwiseRanker, Ranking
 from rerankers.results import Usage
@@ -168,3 +169,18 @@ def test_an_error_of_a_part_is_the_callers():
         def score_pairs(self, pairs, call): raise InputError("not today")
     with pytest.raises(InputError, match="not today"): Sum(Length(), Fails()).rank(QUERY, DOCS)
     with pytest.raises(InputError, match="not today"): asyncio.run(Sum(Length(), Fails()).rank_async(QUERY, DOCS))
+
+
+def test_whoever_answers_first_the_order_of_the_questions_counts():
+    later = threading.Event()
+    class Waits(PointwiseRanker):
+        "Answers when it may"
+        waits = True
+        def __init__(self, name, before, after): self.made_from, self.before, self.after = (name, (), {}), before, after
+        def score_pairs(self, pairs, call):
+            if self.before: assert self.before.wait(60)
+            if self.after: self.after.set()
+            return [float(len(text)) for _, text in pairs]
+    parts = [Waits("first", later, None), Waits("second", None, later)]
+    results = Fusion(*parts).rank("q", ["a", "bb"])
+    assert [s.name for s in results.stages] == ["first", "second"] and {r.stage for r in results} == {"second"}

@@ -19,7 +19,7 @@ from ..spending import Purse
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['PartAnswer', 'Combination', 'Question', 'Answers', 'Ask', 'Play', 'CombinedRanker', 'only_given', 'failed',
+__all__ = ['PartAnswer', 'Combination', 'Question', 'Answers', 'Heard', 'Ask', 'Play', 'CombinedRanker', 'only_given', 'failed',
            'may_not_fail', 'questions', 'by_ranker', 'entered', 'told']
 
 # %% ../../nbs/combine/00_combined.ipynb #25fc18a7
@@ -193,8 +193,7 @@ class CombinedRanker(BaseRanker):
         "All queries side by side; in each round one call to each ranker"
         plays = self._plays(tasks, call)
         while asked := list(questions(plays)):
-            parts = self._round(plays, by_ranker(asked), call)
-            told(plays, {key: ranking for part in parts for key, ranking in part.items()})
+            told(plays, self._round(plays, by_ranker(asked), call))
         return [play.close() for play in plays]
 
     async def answer_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
@@ -202,8 +201,7 @@ class CombinedRanker(BaseRanker):
         from rerankers.web.remote import gathered
         plays = self._plays(tasks, call)
         while asked := list(questions(plays)):
-            parts = await gathered(self._one_async(plays, mine, call) for mine in by_ranker(asked))
-            told(plays, {key: ranking for part in parts for key, ranking in part.items()})
+            told(plays, await gathered(self._one_async(plays, mine, call) for mine in by_ranker(asked)))
         return [play.close() for play in plays]
 
     def _plays(self, tasks: list[Task], call: Call) -> list[Play]:
@@ -211,32 +209,26 @@ class CombinedRanker(BaseRanker):
         if not self.carries: only_given(self.rankers, type(self).__name__)
         return [Play(t, self.combine(t, call)) for t in tasks]
 
-    def _round(self, plays: Sequence[Play], groups: list[list[Question]], call: Call) -> list[Answers]:
+    def _round(self, plays: Sequence[Play], groups: list[list[Question]], call: Call) -> list[Heard]:
         "The answers of all rankers of a round; those that wait for a network wait at the same time"
         waiting = [mine for mine in groups if self.rankers[mine[0][2].name].waits]
         if len(groups) < 2 or not waiting: return [self._one(plays, mine, call) for mine in groups]
         from concurrent.futures import ThreadPoolExecutor
         stop = new_stop()
         with ThreadPoolExecutor(len(waiting)) as pool:
-            work = [pool.submit(under(stop).run, self._one, plays, mine, call) for mine in waiting]
+            work = [pool.submit(under(stop).run, self._one, plays, mine, call) if mine in waiting else None for mine in groups]
             try:
-                return [
-                    *(self._one(plays, mine, call) for mine in groups if mine not in waiting),
-                    *(w.result() for w in work),
-                ]
+                here = [self._one(plays, mine, call) if w is None else None for mine, w in zip(groups, work)]
+                return [heard or w.result() for heard, w in zip(here, work)]    # type: ignore[union-attr]
             except BaseException:
                 stop.ask()      # nobody waits for the others any more
                 raise
 
-    def _one(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> Answers:
+    def _one(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> Heard:
         "One ranker's answers to its questions of a round"
         began, ask = perf_counter(), mine[0][2]
-        return entered(
-            plays,
-            mine,
-            self._asked(ask, [a.of(plays[i].task) for i, _, a in mine], call),
-            perf_counter() - began,
-        )
+        said = self._asked(ask, [a.of(plays[i].task) for i, _, a in mine], call)
+        return mine, said, perf_counter() - began
 
     def _asked(self, ask: Ask, tasks: list[Task], call: Call) -> list[PartAnswer]:
         "A ranker's answers for several queries; if it fails for all at once, each query is asked alone"
@@ -246,11 +238,11 @@ class CombinedRanker(BaseRanker):
             if len(tasks) == 1: return [error]
         return [said for task in tasks for said in self._asked(ask, [task], call)]
 
-    async def _one_async(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> Answers:
+    async def _one_async(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> Heard:
         "`_one` without blocking the event loop"
         began, ask = perf_counter(), mine[0][2]
         said = await self._asked_async(ask, [a.of(plays[i].task) for i, _, a in mine], call)
-        return entered(plays, mine, said, perf_counter() - began)
+        return mine, said, perf_counter() - began
 
     async def _asked_async(self, ask: Ask, tasks: list[Task], call: Call) -> list[PartAnswer]:
         "As `_asked`; queries that are asked alone are asked at the same time"
@@ -317,7 +309,8 @@ class CombinedRanker(BaseRanker):
 
 # %% ../../nbs/combine/00_combined.ipynb #dad9933c
 Question = tuple[int, int, Ask]                 # (query, position among its questions, what is asked)
-Answers  = dict[tuple[int, int], PartAnswer]          # (query, position) -> what was said
+Answers  = dict[tuple[int, int], PartAnswer]    # (query, position) -> what was said
+Heard    = tuple[Sequence[Question], list[PartAnswer], float]   # questions to one ranker, its answers, seconds
 
 def only_given(
     rankers: Mapping[str, BaseRanker],  # Parts by name
@@ -364,7 +357,8 @@ def entered(
         for (i, place, ask), ranking in zip(mine, rankings, strict=True)
     }
 
-def told(plays: Sequence[Play], found: Mapping[tuple[int, int], PartAnswer]) -> None:
-    "Let each query that asked go on with its answers"
+def told(plays: Sequence[Play], heard: Sequence[Heard]) -> None:
+    "Let each query that asked go on with its answers, which count in the order of the questions, whoever was first"
+    found = {key: answer for mine, said, seconds in heard for key, answer in entered(plays, mine, said, seconds).items()}
     for i, play in enumerate(plays):
         if play.asks: play.tell([found[i, place] for place in range(len(play.asks))])

@@ -219,7 +219,7 @@ def check_pointwise(table: ScoreTable) -> None:
 
 def check_depth(depth: Any) -> int:
     "The same, or `InputError` for what is no number of candidates"
-    if isinstance(depth, Integral) and not isinstance(depth, bool) and depth >= 0: return int(depth)
+    if isinstance(depth, Integral) and not isinstance(depth, bool) and int(depth) >= 0: return int(depth)
     raise InputError(f"depth={depth!r}: give a whole number of at least 0")
 
 def best_of(
