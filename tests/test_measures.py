@@ -160,6 +160,11 @@ def test_bounds_are_those_of_all_possible_judgements(order, grades, measure):
     assert low.mean[measure] <= measure_run({"q": order}, {"q": grades}, [measure]).mean[measure] <= high.mean[measure]
 
 
+def test_what_stands_below_the_places_that_count_does_not_move_the_bounds():
+    for found in unjudged_bounds({"q": ["d0", "d1", "d2", "d3", "d4"]}, {"q": {"d0": 1, "d1": 0, "d2": 0}}, ["R@3", "nDCG@3"]):
+        assert found.mean == {"R@3": 1.0, "nDCG@3": 1.0}
+
+
 def test_bounds_meet_where_everything_is_judged():
     low, high = unjudged_bounds({"q1": ["d3", "d1"], "q2": []}, QRELS, ["nDCG@10", "AP"])
     assert low == high and low.values == {name: measure_run({"q1": ["d3", "d1"]}, QRELS, ["nDCG@10", "AP"]).values[name] for name in ("nDCG@10", "AP")}
