@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rerankers import models, utils  # as attributes they were there in 0.10 too
 from rerankers.documents import Document
-from rerankers.errors import (AuthenticationError, BadRequestError, CertificateError, ForkedError, InputError, MissingDependency, ModelLoadError,
+from rerankers.errors import (AuthenticationError, BadRequestError, CertificateError, ForkedError, InputError, LimitReached, MissingDependency, ModelLoadError,
                               NotFoundError, OutOfBudget, OutOfTime, ProviderError, ProviderTimeoutError, RateLimitError, RerankersError, ServerError, Stopped,
                               UnknownDocument, UnknownModel, UnknownToken, UnusableAnswer)
 from rerankers.rankers import BaseRanker
@@ -16,7 +16,7 @@ from rerankers.specs import Spec
 if TYPE_CHECKING: from rerankers.combine import Cascade, Fallback, Fusion
 
 __all__ = ["AuthenticationError", "BadRequestError", "BaseRanker", "Cascade", "CertificateError", "Document", "Fallback", "ForkedError",
-           "Fusion", "InputError", "MissingDependency", "ModelLoadError", "NotFoundError", "OutOfBudget", "OutOfTime", "ProviderError",
+           "Fusion", "InputError", "LimitReached", "MissingDependency", "ModelLoadError", "NotFoundError", "OutOfBudget", "OutOfTime", "ProviderError",
            "ProviderTimeoutError", "RankedResults", "RateLimitError", "Reranker", "RerankersError", "Result", "ServerError", "Spec",
            "Stage", "Stopped", "UnknownDocument", "UnknownModel", "UnknownToken", "UnusableAnswer", "Usage"]
 

@@ -307,12 +307,12 @@ def test_one_query_of_many_fails_alone():
 
 def test_a_slow_part_is_left_for_the_next(monkeypatch):
     class Slow(SetwiseRanker):
-        words = ("slow",)
+        words = ("dawdling",)
         def score_documents(self, query, texts, call):
             from rerankers.calls import check_wanted
             while True: check_wanted()
     results = Fallback(Slow(), "bm25", timeout=1.0).rank(QUERY, TEXTS)
-    assert order(results) == order(Reranker("bm25").rank(QUERY, TEXTS)) and results.status.startswith("bm25 answered; slow: ")
+    assert order(results) == order(Reranker("bm25").rank(QUERY, TEXTS)) and results.status.startswith("bm25 answered; dawdling: ")
     assert sorted(order(Fallback(Slow(), timeout=0.05).rank(QUERY, TEXTS))) == list(range(len(TEXTS)))
 
 
