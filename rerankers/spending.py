@@ -4,11 +4,11 @@
 
 # %% ../nbs/spending.ipynb #3b2efd69
 from __future__ import annotations
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
-from math import isfinite
 from threading import Lock
 from typing import Any
 
@@ -18,25 +18,27 @@ from .results import Usage
 from .text import estimate_tokens
 
 # %% auto #0
-__all__ = ['ENOUGH', 'FAILED', 'BILL', 'amounts', 'Prices', 'Limits', 'spoken', 'Purse', 'Bill', 'paying', 'may_try_again',
-           'may_try_beside']
+__all__ = ['LARGEST', 'ENOUGH', 'FAILED', 'BILL', 'amounts', 'Prices', 'Limits', 'spoken', 'Purse', 'Bill', 'paying',
+           'may_try_again', 'may_try_beside']
 
 # %% ../nbs/spending.ipynb #8a2f6d45
+LARGEST = sys.float_info.max
+
 def amounts(
     cls: type,      # A dataclass whose fields are numbers or None
     given: Any,     # An object of it, a dictionary of its fields, or None
     what: str,      # What the fields are, for the error message
 ) -> Any:
     "An object of the class; raises `InputError` for an unknown name, or a value that is no number of at least 0"
-    if isinstance(given, cls): return given
+    if isinstance(given, cls): given = {f.name: getattr(given, f.name) for f in fields(cls)}
     if given is not None and not isinstance(given, Mapping):
         raise InputError(f"{what}={given!r}: give a dictionary, such as {what}={{{fields(cls)[0].name!r}: 1}}")
     known = [f.name for f in fields(cls)]
     for name, value in (given or {}).items():
         if name not in known: raise InputError(f"{what}= has no {name!r}. {did_you_mean(str(name), known)}")
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value) and value >= 0
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LARGEST
         if value is not None and not number: raise InputError(f"{what}: {name}={value!r}: give a number of at least 0")
-    return cls(**(given or {}))
+    return cls(**{name: value for name, value in (given or {}).items() if value is not None})
 
 @dataclass(frozen=True)
 class Prices:

@@ -148,7 +148,8 @@ def test_seconds_are_a_deadline():
     ({}, "without a limit"), ({"calls": -1}, "calls=-1"), ({"calls": "many"}, "calls='many'"), ({"calls": True}, "calls=True"),
     ({"tokens": float("nan")}, "tokens=nan"), ({"money": 1.0}, "needs prices="), ({"life": {"money": 1.0}}, "needs prices="),
     ({"life": {"call": 3}}, "Did you mean 'calls'"), ({"life": 3}, "life=3"), ({"calls": 3, "prices": {"inputs": 1}}, "Did you mean 'input'"),
-    ({"calls": 3, "prices": {"input": -1}}, "input=-1"), ({"seconds": float("inf")}, "seconds=inf"), ({"life": {}}, "without a limit")])
+    ({"calls": 10**400}, "calls=1000"), ({"seconds": 10**400}, "seconds=1000"), ({"life": Limits(calls=-1)}, "calls=-1"),
+    ({"money": 1.0, "prices": Prices(call=-1)}, "call=-1"), ({"calls": 3, "prices": {"input": -1}}, "input=-1"), ({"seconds": float("inf")}, "seconds=inf"), ({"life": {}}, "without a limit")])
 def test_odd_budgets(wrong, word):
     model = Sorter()
     with pytest.raises(InputError, match=word.replace("(", r"\(")): Budget(rankgpt(model), **wrong)
@@ -171,6 +172,13 @@ def test_written_down_and_made_again():
         assert again.spec == made.spec and order(again.rank(QUERY, DOCS)) == order(made.rank(QUERY, DOCS))
     priced = Budget(Reranker("tei", url="http://127.0.0.1:9/rerank"), money=0.5, prices={"call": 0.001})
     assert json.loads(priced.spec.to_json()) and Reranker(priced.spec).spec == priced.spec
+
+
+def test_limits_and_prices_as_objects_and_prices_left_open():
+    made = Budget(Reranker("tei", url="http://127.0.0.1:9/rerank"), life=Limits(money=1.0), prices=Prices(call=0.25))
+    assert Reranker(made.spec).spec == made.spec and Reranker(made.spec).life.left == {"money": 1.0}
+    spender = Budget(rankgpt(), life={"money": 1.0}, prices={"call": 0.25, "input": None})
+    assert spender.rank(QUERY, DOCS[:3]).status == "complete" and spender.spent["money"] == 0.25
 
 
 # ---------- around a request

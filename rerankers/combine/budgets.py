@@ -42,8 +42,8 @@ class Budget(PartsRanker):
         self.limits, self.prices = amounts(Limits, given, "limits"), amounts(Prices, prices, "prices")
         self.life = Purse(amounts(Limits, life, "life"), self.prices)
         self.rankers = named_parts([part], 1, "budget", carries=True)
-        self.options = {**{name: value for name, value in given.items()}, "life": life and dict(life),
-                        "prices": prices and (asdict(prices) if isinstance(prices, Prices) else dict(prices))}
+        self.options = {**{name: value for name, value in given.items()}, **{what: dict(limits) if isinstance(limits, Mapping) else limits and asdict(limits)
+                           for what, limits in (("life", life), ("prices", prices))}}
         self._check(prices)
 
     def _check(self, prices: Any) -> None:
