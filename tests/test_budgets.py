@@ -149,7 +149,8 @@ def test_seconds_are_a_deadline():
     ({"tokens": float("nan")}, "tokens=nan"), ({"money": 1.0}, "needs prices="), ({"life": {"money": 1.0}}, "needs prices="),
     ({"life": {"call": 3}}, "Did you mean 'calls'"), ({"life": 3}, "life=3"), ({"calls": 3, "prices": {"inputs": 1}}, "Did you mean 'input'"),
     ({"calls": 10**400}, "calls=1000"), ({"seconds": 10**400}, "seconds=1000"), ({"life": Limits(calls=-1)}, "calls=-1"),
-    ({"money": 1.0, "prices": Prices(call=-1)}, "call=-1"), ({"calls": 3, "prices": {"input": -1}}, "input=-1"), ({"seconds": float("inf")}, "seconds=inf"), ({"life": {}}, "without a limit")])
+    ({"money": 1.0, "prices": Prices(call=-1)}, "call=-1"),
+    ({"calls": 3, "prices": {"input": -1}}, "input=-1"), ({"seconds": float("inf")}, "seconds=inf"), ({"life": {}}, "without a limit")])
 def test_odd_budgets(wrong, word):
     model = Sorter()
     with pytest.raises(InputError, match=word.replace("(", r"\(")): Budget(rankgpt(model), **wrong)

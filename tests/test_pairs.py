@@ -186,3 +186,13 @@ def test_a_cascade_needs_the_same_documents_in_both():
     def table(ids): return ScoreTable("t", True, True, "", {"q0": QueryRow("q0", ids, [*range(len(ids))], [0.0] * len(ids), [False] * len(ids), 0.0)})
     for first in (table(["a", "b", "added"]), table(["b", "a"]), ScoreTable("t", True, True, "", {})):
         with pytest.raises(InputError, match="did not score the same documents of query 'q0'"): cascade_run(first, table(["a", "b"]), 1)
+
+
+def test_a_file_of_the_same_ranker_with_other_options_is_refused(tmp_path):
+    score_all(Reranker("bm25"), few(), name="words", path=tmp_path / "t.jsonl")
+    with pytest.raises(InputError, match="give another path"): score_all(Reranker("bm25", k1=2.0), few(), name="words", path=tmp_path / "t.jsonl")
+    graphs = [{f"é{i}": [f"é{(i + step) % 6}"] * 100 for i in range(6)} for step in (1, 2)]
+    score_all(Adaptive("bm25", neighbours=graphs[0]), few(), name="wide", path=tmp_path / "w.jsonl")
+    assert len(ScoreTable.load(tmp_path / "w.jsonl").ranker) < 1100
+    with pytest.raises(InputError, match="give another path"):
+        score_all(Adaptive("bm25", neighbours=graphs[1]), few(), name="wide", path=tmp_path / "w.jsonl")
