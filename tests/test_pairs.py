@@ -196,3 +196,11 @@ def test_a_file_of_the_same_ranker_with_other_options_is_refused(tmp_path):
     assert len(ScoreTable.load(tmp_path / "w.jsonl").ranker) < 1100
     with pytest.raises(InputError, match="give another path"):
         score_all(Adaptive("bm25", neighbours=graphs[1]), few(), name="wide", path=tmp_path / "w.jsonl")
+
+def test_what_failed_is_asked_again(tmp_path):
+    data, first = a_set([3, 3])
+    assert set(score_all(Broken(), data, first, name="b", path=tmp_path / "t.jsonl").failures) == {"q1"}
+    lines = (tmp_path / "t.jsonl").read_text().replace("no answer", "an earlier failure")
+    (tmp_path / "t.jsonl").write_text(lines)
+    again = score_all(Broken(), data, first, name="b", path=tmp_path / "t.jsonl")
+    assert again.failures == {"q1": "ServerError: no answer"} and list(again.rows) == ["q0", "q1"]
