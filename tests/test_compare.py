@@ -81,7 +81,8 @@ def test_the_verdict_is_right(found):
     assert said and float(said[1]) == pytest.approx(points, abs=0.05) and "cannot be told" not in found.verdict
     assert found.equals == ["good"]
     nothing = compare({"chance": Knows(0.0, 2), "other": Knows(0.0, 3)}, a_set(8), timed=0)
-    gained = nothing.differences[nothing.best].interval.low > 0
+    best = nothing.differences[nothing.best]
+    gained = best.interval.low > 0 and best.p_holm <= 0.05
     assert nothing.verdict.startswith("On 8 queries, no ranker is shown to be better than the first stage") != gained
 
 
@@ -310,3 +311,8 @@ def test_on_the_command_line(tmp_path, capsys):
     assert main(["compare", str(tmp_path), "--models", "bm25", "--candidates", "judged", "--timed", "0", "--json", "-q"]) == 0
     assert json.loads(capsys.readouterr().out)["queries"] == 6
     assert main(["compare", str(tmp_path)]) == 2 and "--models" in capsys.readouterr().err
+
+
+def test_one_query_proves_nothing():
+    verdict = compare({"good": Knows(1.0)}, a_set(1), timed=0).verdict
+    assert verdict.startswith("On 1 query, no ranker is shown to be better than the first stage")

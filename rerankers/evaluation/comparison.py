@@ -191,7 +191,7 @@ def verdict_of(comparison: Comparison) -> str:
     found = comparison.differences[best].interval
     gain = f"{signed(percent(found.mean))} points, 95 % interval {signed(percent(found.low))} to {signed(percent(found.high))}"
     queries = f"On {n} quer{'y' if n == 1 else 'ies'}"
-    if found.low <= 0:
+    if found.low <= 0 or comparison.differences[best].p_holm > 0.05:
         harm = " and it may well do harm" if found.high < 0 else ""
         return (f"{queries}, no ranker is shown to be better than the first stage in {comparison.measure}{harm}: "
                 f"the best one, {best}, differs by {gain}.")

@@ -19,8 +19,8 @@ from ..results import RankedResults, Usage
 if TYPE_CHECKING: import numpy as np
 
 # %% auto #0
-__all__ = ['Candidates', 'AT_ONCE', 'QueryRow', 'check_candidates', 'fingerprint', 'ScoreTable', 'asked', 'score_all', 'resumed',
-           'check_pointwise', 'check_depth', 'best_of', 'depth_run', 'cascade_run', 'Grid']
+__all__ = ['Candidates', 'AT_ONCE', 'QueryRow', 'check_candidates', 'fingerprint', 'ScoreTable', 'asked', 'written', 'score_all',
+           'resumed', 'check_pointwise', 'check_depth', 'best_of', 'depth_run', 'cascade_run', 'Grid']
 
 # %% ../../nbs/evaluation/01_pairs.ipynb #d8f37734
 @dataclass(frozen=True)
@@ -167,6 +167,14 @@ def asked(
     return [QueryRow.of(q, list(ids), results, seconds * len(ids) / pairs)
             for (q, ids), results in zip(chosen.items(), found)]
 
+def written(
+    ranker: BaseRanker,     # Any ranker
+) -> str:
+    "A ranker with its options, so that scores of others are not taken for its own; a long text ends with its hash"
+    try: text = str(ranker.spec)
+    except InputError: text = repr(ranker)      # a function among its options
+    return text if len(text) <= 1000 else f"{text[:1000]}… {sha256(text.encode()).hexdigest()[:16]}"
+
 def score_all(
     ranker: BaseRanker,                     # Any ranker
     data: Any,                              # A `TestSet`: queries, documents, judgements
@@ -180,7 +188,7 @@ def score_all(
     chosen = candidates or {q: list(judged) for q, judged in data.qrels.items() if q in data.queries}
     check_candidates(data, chosen)
     table = ScoreTable(
-        name or repr(ranker), ranker.pointwise, ranker.order_free, fingerprint(data, chosen), {}, repr(ranker))
+        name or repr(ranker), ranker.pointwise, ranker.order_free, fingerprint(data, chosen), {}, written(ranker))
     if path is not None: table.rows = resumed(table, Path(path))
     left = [q for q in chosen if q not in table.rows]
     for at in range(0, len(left), AT_ONCE):
