@@ -263,6 +263,15 @@ def test_what_cannot_be_loaded(name, error, said, tmp_path, monkeypatch):
     with pytest.raises(error, match=said): Reranker(name, model_type="flashrank", cache_dir=str(tmp_path))
 
 
+def test_with_a_cache_dir_no_other_folder_is_looked_into(tmp_path, monkeypatch):
+    name, here, elsewhere = "ms-marco-MiniLM-L-12-v2", tmp_path / "given", tmp_path / "cache" / "rerankers" / "flashrank"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (elsewhere / name).mkdir(parents=True)
+    assert ours.find_folder(name, str(here)) is None and ours.find_folder(name) == elsewhere / name
+    (here / name).mkdir(parents=True)
+    assert ours.find_folder(name, str(here)) == here / name and ours.find_folder(name) == elsewhere / name
+
+
 def test_the_gguf_model_is_a_shortcut_to_the_listwise_backend():
     with pytest.raises(ModelLoadError, match="runs it with a listwise backend"): ours.FlashRankRanker("rank_zephyr_7b_v1_full")
     with pytest.raises(ModelLoadError, match="rank_zephyr_7b_v1_full.zip could not be had"): choose("rank_zephyr_7b_v1_full")

@@ -4,6 +4,8 @@ import pickle
 import shutil
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
 from safetensors.torch import load_file, save_file  # noqa: E402
@@ -222,6 +224,19 @@ def test_blocks_hold_every_document_once():
         found = document_blocks(lengths, 4, max_tokens=room, longest=longest, most=most)
         assert [i for part in found for i in range(200)[part]] == list(range(200))
         assert all(part.stop - part.start <= most for part in found)
+
+
+@given(lengths=st.lists(st.integers(1, 6), max_size=30), query=st.integers(0, 3), longest=st.integers(1, 6), room=st.integers(6, 40), most=st.integers(1, 5))
+@example(lengths=[6, 3, 2], query=2, longest=6, room=16, most=9).via("exactly the longest document's room is left")
+def test_a_block_ends_when_the_longest_document_would_fill_it_or_it_holds_enough(lengths, query, longest, room, most):
+    "And not before"
+    found = document_blocks(lengths, query, max_tokens=room, longest=longest, most=most)
+    ends = [part.stop for part in found]
+    for part in found:
+        for end in range(part.start + 1, part.stop + 1):
+            full = end - part.start == most or room - 2 * query - sum(lengths[part.start:end]) <= longest or end == len(lengths)
+            assert full is (end in ends)
+    assert [i for part in found for i in range(len(lengths))[part]] == list(range(len(lengths)))
 
 
 # ---- what is loaded and what is not

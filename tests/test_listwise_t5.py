@@ -403,6 +403,21 @@ def test_a_model_that_writes_well_is_obeyed(load, monkeypatch):
     assert [r.doc_id for r in load("lit5", window=20, stride=10).rank(QUERY, docs, top_k=10)] == truth
 
 
+@pytest.mark.parametrize("n", [12, 26, 100])
+def test_listt5_plays_the_authors_tournament_unless_told_otherwise(load, monkeypatch, n):
+    "Groups of five, the best two of which go on until ten places are known"
+    from rerankers.engine.fusion import FusionInDecoder, Written
+    asked, grades = [], random.Random(n).sample(range(n), n)
+
+    def answers(self, windows, most, call):
+        groups = [tuple(int(text.rpartition(" ")[2]) for text in texts) for texts in windows]
+        asked.extend(groups)
+        return [Written(" ".join(str(place + 1) for place in sorted(range(5), key=lambda place: grades[group[place]])), [False] * 5) for group in groups]
+    monkeypatch.setattr(FusionInDecoder, "answers", answers)
+    load("listt5").rank(QUERY, [f"text {i}" for i in range(n)])
+    assert (len(asked), crc32(repr(asked).encode())) == OFFICIAL_TOURNAMENTS[n, 5, 2, 10]
+
+
 def test_lit5_score_is_a_matter_of_the_set_but_not_of_its_order(load):
     ranker = load("lit5-score")
     scores = {r.doc_id: r.score for r in ranker.rank(QUERY, DOCS)}
