@@ -143,7 +143,7 @@ def test_written_down_and_made_again_with_the_key_of_the_environment(name, monke
 
 # ---------- sixteen threads on one combination
 
-CROWDED = {"cascade": lambda s: Cascade(("bm25", 5), s("one"), local()), "fusion": lambda s: Fusion(s("one"), "bm25", local()),
+CROWDED = {"cascade": lambda s: Cascade(("bm25", 5), s("one"), local()), "fusion": lambda s: Fusion(s("one"), "bm25", s("two"), local()),
            "fallback": lambda s: Fallback(s("moody"), s("two"), local(), failures=10_000)}
 
 
@@ -157,8 +157,8 @@ def test_sixteen_threads_get_what_one_gets(name):
     def moods(service, query): return Say({"error": "moody"}, 500) if service == "moody" and query[-1] in "13579" else None
     queries = [f"query {i}" for i in range(48)]
     def facts(results):
-        return (results.query, order(results), [r.score for r in results], results.status, results.usage,
-                sorted((s.name, s.documents, s.usage.calls if s.usage else None, s.status) for s in results.stages))
+        return (results.query, order(results), [r.score for r in results], results.status, results.usage, [r.stage for r in results],
+                [(s.name, s.documents, s.usage, s.status) for s in results.stages])
     with services(fate) as (server, hosted):
         ranker = CROWDED[name](hosted)
         alone = [ranker.rank(q, DOCS) for q in queries]
@@ -166,7 +166,7 @@ def test_sixteen_threads_get_what_one_gets(name):
         with ThreadPoolExecutor(16) as pool: together = list(pool.map(lambda q: ranker.rank(q, DOCS), queries))
         assert server.most >= 8, "the threads did not meet"
     assert [facts(r) for r in together] == [facts(r) for r in alone]
-    assert all(r.usage.calls == 1 for r in together)
+    assert all(r.usage.calls == {"cascade": 1, "fusion": 2, "fallback": 1}[name] for r in together)
     if name == "fallback": assert [r.status == "complete" for r in together] == [q[-1] in "02468" for q in queries]
 
 
@@ -194,9 +194,9 @@ def nothing_left():
 def held(name):
     make, requests = HELD[name]
     with services(lambda service, query: SILENT if service == "silent" else None) as (server, hosted):
-        ranker = make(hosted)
+        ranker = make(lambda service, **more: hosted(service, timeout=10 * FOR_EVER, **more))     # nothing here ends by its timeout
         with nothing_left():
-            yield ranker, lambda: server.wait(lambda: len(server.seen) >= requests, FOR_EVER)
+            yield ranker, lambda: server.wait(lambda: len(server.seen) >= requests, FOR_EVER), lambda: server.wait(lambda: server.under_way == 0, FOR_EVER)
             assert server.unread() == 0 and len(server.seen) == requests and {s.path for s in server.seen} == {"/silent/rerank"}
             assert server.wait(lambda: server.under_way == 0), "a request is still under way"
 
@@ -204,7 +204,7 @@ def held(name):
 @pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("name", HELD)
 def test_a_cancelled_call_sends_nothing_more(name, many):
-    with held(name) as (ranker, under_way):
+    with held(name) as (ranker, under_way, _):
         async def main():
             task = asyncio.ensure_future(ranker.rank_many_async([QUERY], DOCS) if many else ranker.rank_async(QUERY, DOCS))
             assert await asyncio.to_thread(under_way)
@@ -222,16 +222,45 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("name", ["cascade", "fallback", "long", "diverse"])
+@pytest.mark.parametrize("name", HELD)
 def test_an_interrupted_call_sends_nothing_more(name, interruptible):
-    with held(name) as (ranker, under_way):
+    with held(name) as (ranker, under_way, ended):
         def interrupt():
             under_way()
             os.kill(os.getpid(), signal.SIGINT)
+            known.append(ended())
+        known = []
         helper = threading.Thread(target=interrupt)
         helper.start()
         with pytest.raises(KeyboardInterrupt): ranker.rank(QUERY, DOCS)
         helper.join()
+        assert known == [True], "the requests were waited for"
+
+
+@pytest.mark.parametrize("name", [n for n in HELD if n != "cascade"])     # whose first part is another one's work
+def test_a_closed_call_sends_nothing_more(name):
+    with held(name) as (ranker, under_way, _):
+        async def main():
+            waiting = ranker.rank_async(QUERY, DOCS)
+            waiting.send(None)
+            assert await asyncio.to_thread(under_way)
+            waiting.close()
+            await asyncio.sleep(0)
+        asyncio.run(main())
+
+
+def test_stages_and_documents_keep_the_order_of_the_parts():
+    "Whoever answers first: the first part waits here until the second has answered"
+    async def fate(service, query):
+        if service == "two": after.set()
+        else: await after.wait()
+    results = []
+    for how in ("sync", "async"):
+        after = asyncio.Event()
+        with services(fate) as (_, hosted):
+            ranker = Fusion(hosted("one"), "bm25", hosted("two"))
+            results.append(ranker.rank(QUERY, DOCS) if how == "sync" else asyncio.run(ranker.rank_async(QUERY, DOCS)))
+    assert results[0] == results[1] and [s.name for s in results[0].stages] == ["tei", "bm25", "tei#2"] and {r.stage for r in results[0]} == {"tei#2"}
 
 
 # ---------- a thousand calls of a fallback over services that fail

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..calls import Call, Stop, due_in, new_stop, under
+from ..calls import Call, Stop, due_in, under
 from ..errors import InputError, Stopped
 from ..rankers import COMPLETE, Added, BaseRanker, Ranking, Task
 from ..results import Stage, Usage
@@ -214,7 +214,8 @@ class CombinedRanker(BaseRanker):
         waiting = [mine for mine in groups if self.rankers[mine[0][2].name].waits]
         if len(groups) < 2 or not waiting: return [self._one(plays, mine, call) for mine in groups]
         from concurrent.futures import ThreadPoolExecutor
-        stop = new_stop()
+        stop = Stop(call.stop)      # each part works under the `Stop` of the call that it is given
+        call = replace(call, stop=stop)
         with ThreadPoolExecutor(len(waiting)) as pool:
             work = [pool.submit(under(stop).run, self._one, plays, mine, call) if mine in waiting else None for mine in groups]
             try:

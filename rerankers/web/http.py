@@ -17,6 +17,7 @@ import weakref
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -24,19 +25,20 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from ..calls import STOP
 from ..engine.forks import begin_again
 from .lines import (ASKED_FOR, Overflow, bare_address, checked_address, new_line, proxy_for,
                                  read_body, secrets_in)
 from .secrets import QUOTED, Hidden, HiddenHeaders, Secret
 from ..spending import may_try_again, may_try_beside
 from ..errors import (AuthenticationError, BadRequestError, CertificateError, InputError, NotFoundError,
-                              ProviderError, ProviderTimeoutError, RateLimitError, RerankersError, ServerError,
+                              ProviderError, ProviderTimeoutError, RateLimitError, RerankersError, ServerError, Stopped,
                               UnusableAnswer, logger, need)
 if TYPE_CHECKING: import httpx
 
 # %% auto #0
-__all__ = ['Returned', 'BACKGROUND', 'WHOLE_NUMBERS', 'HEADER', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'TOO_LONG', 'TAGS',
-           'SPOKEN', 'NAMED', 'STATUSES', 'CODES', 'ERROR_FIELDS', 'DEEP', 'RESULT_FIELDS', 'LARGEST_REFUSAL',
+__all__ = ['Returned', 'BACKGROUND', 'LOOK', 'WHOLE_NUMBERS', 'HEADER', 'PASSING', 'EMPTY_ACCOUNT', 'FAILURES', 'TOO_LONG',
+           'TAGS', 'SPOKEN', 'NAMED', 'STATUSES', 'CODES', 'ERROR_FIELDS', 'DEEP', 'RESULT_FIELDS', 'LARGEST_REFUSAL',
            'PACKING', 'TRUST', 'Background', 'here', 'wait_for', 'join', 'checked_headers', 'WebOptions',
            'seconds_asked', 'Times', 'Limit', 'out_of_credit', 'settled', 'worth_it', 'first_good', 'hedged', 'Posted',
            'with_retries', 'status_error', 'server_words', 'json_body', 'words_of', 'plainly', 'status_of',
@@ -69,6 +71,8 @@ BACKGROUND = Background()
 begin_again(BACKGROUND)
 
 # %% ../../nbs/web/03_http.ipynb #bd067e2d
+LOOK = 0.1      # seconds after which a thread that waits looks again whether anybody waits for it
+
 def here() -> asyncio.AbstractEventLoop | None:
     "The event loop that runs in this thread, if one does"
     try: return asyncio.get_running_loop()
@@ -84,8 +88,12 @@ def wait_for(
         raise RerankersError(
             "a blocking call from inside the loop that would have to do the work: "
             "use `await ranker.rank_async(...)` there")
-    future = asyncio.run_coroutine_threadsafe(work, loop)
-    try: return future.result()
+    future, stop = asyncio.run_coroutine_threadsafe(work, loop), STOP.get()
+    try:
+        # a thread that works for another one is not interrupted itself, so it looks whether anybody still waits
+        while not wait([future], LOOK).done:
+            if stop is not None and not stop.wanted: raise Stopped("the call was called off: its work ends here")
+        return future.result()
     except BaseException:
         future.cancel()
         raise
@@ -98,7 +106,12 @@ async def join(
     "Await work that runs in the background loop; cancelling the coroutine cancels the work"
     loop = BACKGROUND.running()
     if here() is loop: return await work
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try: return await asyncio.wrap_future(future)
+    except BaseException:
+        future.cancel()     # also where the coroutine was closed
+        raise
+    finally: del future     # as above
 
 # %% ../../nbs/web/03_http.ipynb #09994496
 WHOLE_NUMBERS = ("retries", "concurrency", "largest_answer")    # options that must be whole numbers

@@ -36,6 +36,9 @@ async def gathered(
     import asyncio
     tasks = [asyncio.ensure_future(w) for w in work]
     try: return await asyncio.gather(*tasks)
+    except GeneratorExit:       # the coroutine was closed, so nothing can be awaited any more
+        for task in tasks: task.cancel()
+        raise
     except BaseException:
         await called_off(tasks)
         raise
