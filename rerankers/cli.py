@@ -279,7 +279,8 @@ def measured(run: Scores, qrels: Qrels, names: Sequence[str]) -> dict[str, float
     # by places: a tie would otherwise be decided by the names of documents
     placed = {q: {d: float(-place) for place, d in enumerate(scores)} for q, scores in run.items()}
     try: found = ir.calc_aggregate(measures, qrels, placed)
-    except (KeyError, ValueError) as error: raise InputError(f"--measures: {error} cannot be computed") from None
+    except Exception as error:  # of any kind: each measure has its own program, some of them in C and Perl
+        raise InputError(f"--measures: {' '.join(names)} cannot be computed here: {error}") from error
     return {name: float(found[m]) for name, m in zip(names, measures)}
 
 def evaluate_command(args: Namespace) -> str:

@@ -132,7 +132,7 @@ def test_broken_runs_and_judgements(refused, name, text, said):
 
 @pytest.mark.parametrize(("measure", "said"), [
     ("nDGC@10", "measure not found: nDGC"), ("nDCG@", "problem parsing"), ("nDCG@0", "nDCG@0 looks at no document"), ("nDCG@-1", "problem parsing"),
-    ("nDCG(depth=3)@10", "'depth' cannot be computed")])
+    ("nDCG(depth=3)@10", "nDCG(depth=3)@10 cannot be computed here: 'depth'"), ("nDCG@1.5", "cannot be computed here: invalid param cutoff=1.5")])
 def test_unknown_measures(refused, measure, said):
     assert said in refused("evaluate", "a.run", "qrels", "--measures", measure)
 

@@ -210,6 +210,19 @@ def test_the_relevant_ones_always_first_is_a_leak():
     assert from_dicts(queries, corpus, qrels, {q: ["d1", "d2", "d0", "d3"] for q in queries}).notes == {note: 6}
     assert from_dicts(queries, corpus, qrels, {q: ["d1", "d2", "d0"] if q < "q5" else ["d1", "d0", "d2"] for q in queries}).notes == {}
 
+def test_scores_decide_the_order_of_a_run():
+    "Places only where scores are equal; lines may stand in any order"
+    notes = Counter()
+    assert list(parse_run("q Q0 a 2 1.0 t\nq Q0 b 9 1.0 t\nq Q0 c 3 2.0 t\nq Q0 d 1 1.0 t\n", notes)["q"]) == ["c", "d", "a", "b"]
+    assert notes == {"documents of a run with the same score as the one before": 2, "places in a run that contradict the scores": 1}
+
+def test_a_run_that_found_nothing_is_a_run(tmp_path):
+    (tmp_path / "run").write_text("")
+    (tmp_path / "queries").write_text("q1\tHamlet\n")
+    for data in (from_dicts({"q1": "Hamlet"}, {"q1": "Hamlet"}, candidates={}),
+                 read_trec(queries=tmp_path / "queries", corpus=tmp_path / "queries", run=tmp_path / "run")):
+        assert data.candidates == {} and data.pool == {"q1": []} and data.notes["queries without candidates"] == 1
+
 def test_readers_warn_who_does_not_ask(tmp_path):
     (tmp_path / "qrels").write_text("q 0 d 1\nq 0 d 1\n")
     (tmp_path / "run").write_text("q Q0 d 1 1.0 t\nq Q0 d 2 1.0 t\n")
@@ -282,8 +295,8 @@ SCORES = st.one_of(st.floats(-100, 100), st.sampled_from([0.0, -0.0, 1.0, 1 + 1e
 @settings(deadline=None)
 @given(scores=st.lists(SCORES, min_size=2, max_size=8), grades=st.lists(st.integers(0, 3), min_size=8, max_size=8))
 def test_trec_eval_sees_our_order(scores, grades):
-    "Also of equal scores, and of those that are equal in single precision; names run against the order"
-    documents = [f"d{len(scores) - i}" for i in range(len(scores))]
+    "Also of equal scores, and of those that are equal in single precision"
+    documents = [f"d{i}" for i in range(len(scores))]       # trec_eval takes equal scores from the last name to the first
     run = {"q": dict(zip(documents, scores))}
     ours = by_score(run["q"])
     read = parse_run(run_text(run), Counter())
@@ -541,7 +554,7 @@ def test_hashes_change_with_what_they_name():
     assert orders[0] != orders[1]
 
 def test_a_short_description():
-    assert repr(EXPECTED) == "<TestSet : queries 2, documents 3, judgements 3, candidates 4>"
+    assert repr(EXPECTED) == "<TestSet: queries 2, documents 3, judgements 3, candidates 4>"
 
 def test_nothing_heavy_is_loaded():
     code = ("import sys; from rerankers.evaluation import beir, data, first_stage, runs, tables\n"

@@ -46,7 +46,8 @@ class TestSet:
         sizes = {"queries": len(self.queries), "documents": len(self.corpus),
                  "judgements": sum(map(len, self.qrels.values()))}
         if self.candidates is not None: sizes["candidates"] = sum(map(len, self.candidates.values()))
-        return f"<TestSet {self.name}: {', '.join(f'{what} {n}' for what, n in sizes.items())}>"
+        shown = ", ".join(f"{what} {n}" for what, n in sizes.items())
+        return f"<TestSet {self.name}: {shown}>" if self.name else f"<TestSet: {shown}>"
 
     @property
     def pool(self) -> Candidates:
@@ -82,7 +83,8 @@ def alike(ids: Iterable[str]) -> int:
 
 def relevant_first(data: TestSet) -> int:
     "The number of queries whose candidates begin with all relevant ones, if that holds for each of at least five"
-    lists = [[d in relevant(data, q) for d in ids] for q, ids in (data.candidates or {}).items()]
+    known = {q: relevant(data, q) for q in data.qrels}
+    lists = [[d in known[q] for d in ids] for q, ids in (data.candidates or {}).items() if q in known]
     mixed = [row for row in lists if any(row) and not all(row)]
     return len(mixed) if len(mixed) >= 5 and all(row == sorted(row, reverse=True) for row in mixed) else 0
 
@@ -155,6 +157,11 @@ class Builder:
         for query, judged in qrels.items():
             pairs = judged.items() if isinstance(judged, Mapping) else [(d, 1) for d in listed(judged, is_text)]
             for document, relevance in pairs: self.judge(query, document, relevance)
+
+    def propose_all(self, run: Mapping[Any, Ranking]) -> None:
+        "Add candidates for each query; a run that found nothing is a run too"
+        if self.candidates is None: self.candidates = {}
+        for query, ranking in run.items(): self.propose(query, ids_and_scores(ranking)[0])
 
     def propose(self, query: Any, documents: Iterable[Any]) -> None:
         "Add candidates in the order of the first stage"
@@ -296,8 +303,7 @@ def read_trec(
     if qrels is not None: read_judgements(builder, qrels, encoding)
     if run is not None:
         text = file_text(run, encoding)
-        with naming(run): found = parse_run(text, builder.notes)
-        for query, scores in found.items(): builder.propose(query, scores)
+        with naming(run): builder.propose_all(parse_run(text, builder.notes))
     return builder.build()
 
 # %% ../../nbs/evaluation/00_data.ipynb #f05f5f8b
@@ -320,12 +326,13 @@ def loaded(name: Any) -> Any:
     if not isinstance(name, str): return name
     known = package("ir_datasets", "ir-datasets", "Reading a data set by its name")
     try: return known.load(name)
-    except KeyError: raise InputError(f"ir_datasets knows no data set {name!r}. {did_you_mean(name, known.registry)}") from None
+    except KeyError: hint = did_you_mean(name, known.registry)
+    raise InputError(f"ir_datasets knows no data set {name!r}. {hint}")
 
 def first_stage_of(data: Any) -> dict[str, list[str]]:
     "The documents that a data set of ir_datasets brings for each query, best first"
     found: dict[str, list[Any]] = {}
-    for row in data.scoreddocs_iter() if data.has_scoreddocs() else (): found.setdefault(row.query_id, []).append(row)
+    for row in data.scoreddocs_iter(): found.setdefault(row.query_id, []).append(row)
     return {q: [row.doc_id for row in sorted(rows, key=lambda row: -row.score)] for q, rows in found.items()}
 
 # %% ../../nbs/evaluation/00_data.ipynb #e5f55ec3
@@ -339,9 +346,9 @@ def from_ir_datasets(
     builder = Builder(name if isinstance(name, str) else "")
     for query in data.queries_iter(): builder.query(query.query_id, own_text(query))
     for row in data.qrels_iter() if data.has_qrels() else (): builder.judge(row.query_id, row.doc_id, row.relevance)
-    proposed = first_stage_of(data)
-    for q, ids in proposed.items(): builder.propose(q, ids)
-    named = {d for judged in builder.qrels.values() for d in judged} | {d for ids in proposed.values() for d in ids}
+    if data.has_scoreddocs(): builder.propose_all(first_stage_of(data))
+    lists: list[Iterable[str]] = [*builder.qrels.values(), *(builder.candidates or {}).values()]
+    named = {d for ids in lists for d in ids}
     records = data.docs_iter() if whole else data.docs_store().get_many_iter(sorted(named))
     for record in records: builder.document(record_document(record))
     unread = (data.docs_count() or 0) - len(builder.corpus)
@@ -362,7 +369,8 @@ def from_dicts(
     named = queries if isinstance(queries, Mapping) else dict(enumerate(listed(queries, is_text)))
     for ident, text in named.items(): builder.query(ident, text)
     keyed = isinstance(corpus, Mapping)
-    for document in to_documents(list(corpus.values()), list(corpus)) if keyed else to_documents(corpus): builder.document(document)
+    documents = to_documents(list(corpus.values()), list(corpus)) if keyed else to_documents(corpus)
+    for document in documents: builder.document(document)
     builder.judge_all(qrels or {})
-    for query, ranking in (candidates or {}).items(): builder.propose(query, ids_and_scores(ranking)[0])
+    if candidates is not None: builder.propose_all(candidates)
     return builder.build()

@@ -8,7 +8,7 @@ MUTATIONS = [
     Mutation(RUNS, "return int(number)", "return int(number > 0)", TESTS + " -k 'beir or trec'", "grades become yes and no"),
     Mutation(RUNS, "[^ \\t\\v\\f]+", "\\S+", TESTS + " -k no_break", "a no-break space ends an id"),
     Mutation(RUNS, "    if key not in table: table[key] = value\n", "    if True: table[key] = value\n", TESTS + " -k read_twice", "the last one stays"),
-    Mutation(RUNS, "key=lambda row: (-row.score, row.place))", "key=lambda row: row.place)", TESTS + " -k candidates_from_runs", "places win over scores"),
+    Mutation(RUNS, "key=lambda row: (-row.score, row.place))", "key=lambda row: row.place)", TESTS + " -k scores_decide", "places win over scores"),
     Mutation(RUNS, "score if single(score) < above else step_below(above)", "score", TESTS + " -k our_order", "trec_eval sorts ties by name"),
     Mutation(RUNS, "score if single(score) < above", "score if score < above", TESTS + " -k our_order", "ties in single precision"),
     Mutation(RUNS, "return strictly_falling(known) if falling and", "return strictly_falling(known) if", TESTS + " -k results_are_written", "an order that scores contradict is lost"),
