@@ -286,9 +286,13 @@ def test_ids_that_do_not_fit_are_named(name, why):
 
 @pytest.mark.parametrize(("run", "said"), [
     ({"q": {"d1": float("nan")}}, "the score of 'd1' is nan"), ({"q": {"d1": float("-inf")}}, "is -inf"), ({"q": ["d1", "d1"]}, "'d1' occurs more than once"),
-    ({"q": [1, "1"]}, "'1' occurs more than once")])
+    ({"q": [1, "1"]}, "'1' occurs more than once"), ({1: ["d1"], "1": ["d2"]}, "'1' occurs more than once")])
 def test_runs_that_cannot_be_written(run, said):
     with pytest.raises(InputError, match=said): run_text(run)
+
+def test_judgements_of_one_id_in_two_types_cannot_be_written(tmp_path):
+    for qrels in ({1: {"d": 1}, "1": {"d": 0}}, {"q": {1: 1, "1": 0}}):
+        with pytest.raises(InputError, match="'1' occurs more than once"): write_qrels(qrels, tmp_path / "qrels")
 
 SCORES = st.one_of(st.floats(-100, 100), st.sampled_from([0.0, -0.0, 1.0, 1 + 1e-9, 1 - 1e-9, 1e-45, -1e-45, 3e38, 1e39, -1e39, 1e300]))
 

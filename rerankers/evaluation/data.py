@@ -205,7 +205,8 @@ def bare_rows(text: str) -> Iterator[FileRow]:
         if len(columns) not in (2, 3):
             raise InputError(f"line {n} has {counted(columns)}: an id, a tab and a text belong there, "
                              "perhaps with a title between them")
-        yield f"line {n}", {"_id": columns[0], "text": columns[-1], **({"title": columns[1]} if len(columns) == 3 else {})}
+        title = {"title": columns[1]} if len(columns) == 3 else {}
+        yield f"line {n}", {"_id": columns[0], "text": columns[-1], **title}
 
 def rows_of(text: str, source: Source, names: Sequence[str]) -> Iterator[FileRow]:
     "The rows of a file; a table whose first line has none of the names has no header"
@@ -225,7 +226,8 @@ def query_of(item: Any, position: int) -> tuple[Any, Any]:
     if isinstance(item, str): return position, item
     row = as_row(item, QUERY_TEXTS) or {}
     ident, text = first_key(row, QUERY_KEYS), first_key(row, QUERY_TEXTS)
-    if text is None: raise InputError(f"a query needs a text under one of {list(QUERY_TEXTS)}, and this one has {list(row)}")
+    if text is None:
+        raise InputError(f"a query needs a text under one of {list(QUERY_TEXTS)}, and this one has {list(row)}")
     return (position if ident is None else row[ident]), row[text]
 
 def document_of(item: Any, position: int) -> Document:

@@ -138,7 +138,8 @@ CANDIDATE_NOTES = ("queries of the run without a text", "candidates missing from
 
 def given_run(source: Any, notes: Notes) -> Candidates:
     "Candidates from a run in memory or in a file; raises `InputError`"
-    if isinstance(source, Mapping): return {id_text(q): list(map(id_text, ids_and_scores(r)[0])) for q, r in source.items()}
+    if isinstance(source, Mapping):
+        return {id_text(q): list(map(id_text, ids_and_scores(ranking)[0])) for q, ranking in source.items()}
     if not Path(source).exists():
         raise InputError(f"{str(source)!r} is neither a file nor one of the words bm25 and judged, which find candidates")
     text = file_text(source)
@@ -159,11 +160,19 @@ def with_candidates(
     if source == "bm25" and depth is None: depth = 100
     barred = barred_documents(data, exclude, identical)
     notes = Counter({what: n for what, n in data.notes.items() if what not in CANDIDATE_NOTES})
-    if source == "bm25": found = {q: list(hits) for q, hits in retrieve(data, depth or 1, barred=barred, progress=progress).items()}
+    if source == "bm25":
+        scores = retrieve(data, depth or 100, barred=barred, progress=progress)
+        found = {q: list(hits) for q, hits in scores.items()}
     else: found = judged_documents(data, seed) if source == "judged" else given_run(source, notes)
     return checked(replace(data, candidates=chosen(data, found, barred, depth, notes), notes=dict(+notes)))
 
-def chosen(data: TestSet, found: Candidates, barred: Mapping[str, set[str]], depth: int | None, notes: Notes) -> Candidates:
+def chosen(
+    data: TestSet,
+    found: Candidates,                  # What the first stage found
+    barred: Mapping[str, set[str]],     # What it may not find
+    depth: int | None,
+    notes: Notes,
+) -> Candidates:
     "What is left of the candidates that were found; what is lost is counted"
     known = fitting(found, data.queries, data.corpus, notes)
     allowed = {q: [d for d in ids if d not in barred.get(q, ())] for q, ids in known.items()}

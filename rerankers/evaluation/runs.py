@@ -33,9 +33,9 @@ __all__ = ['Source', 'Notes', 'Qrels', 'QUERY_IDS', 'DOCUMENT_IDS', 'GRADES', 'C
            'PACKAGES', 'UNPRINTABLE', 'YAML_WORDS', 'naming', 'unpacked', 'file_text', 'id_text', 'grade_of', 'keep',
            'counting', 'counted', 'header_names', 'trec_judgements', 'judged_pair', 'parse_qrels', 'read_qrels',
            'RunLine', 'run_line', 'run_lines', 'ordered', 'parse_run', 'read_run', 'single', 'step_below',
-           'strictly_falling', 'ids_and_scores', 'by_places', 'trec_id', 'check_finite', 'query_lines', 'versions',
-           'run_facts', 'yaml_scalar', 'yaml_key', 'yaml_lines', 'header_lines', 'merged', 'run_text', 'write_text',
-           'write_run', 'write_qrels']
+           'strictly_falling', 'ids_and_scores', 'by_places', 'trec_id', 'trec_ids', 'check_finite', 'query_lines',
+           'versions', 'run_facts', 'yaml_scalar', 'yaml_key', 'yaml_lines', 'header_lines', 'merged', 'run_text',
+           'write_text', 'write_run', 'write_qrels']
 
 # %% ../../nbs/evaluation/runs.ipynb #4995ec17
 Source = str | Path     # A file, or "-" for standard input
@@ -273,19 +273,26 @@ def trec_id(value: Any) -> str:
     else: return name
     raise InputError(f"the id {name!r} {why}")
 
+def trec_ids(values: Iterable[Any]) -> list[str]:
+    "Ids that differ as texts; raises `InputError`"
+    names = list(map(trec_id, values))
+    twice = next((name for name, n in Counter(names).items() if n > 1), None)
+    if twice is None: return names
+    raise InputError(f"the id {twice!r} occurs more than once; in a file, a number and its text are one id")
+
 def check_finite(documents: Iterable[Any], scores: Iterable[float | None]) -> None:
     "Raise `InputError` for a score by which nothing can be sorted"
     odd = next(((d, s) for d, s in zip(documents, scores) if not isfinite(s or 0)), None)
     if odd: raise InputError(f"the score of {odd[0]!r} is {odd[1]}, which is no place in a run")
 
 # %% ../../nbs/evaluation/runs.ipynb #3c4b3922
-def query_lines(query: Any, ranking: Ranking, tag: str) -> str:
+def query_lines(query: str, ranking: Ranking, tag: str) -> str:
     "The lines of one query; raises `InputError`"
     documents, scores = ids_and_scores(ranking)
     check_finite(documents, scores)
-    results = [Result(Document("", trec_id(d)), score, place)
-               for place, (d, score) in enumerate(zip(documents, by_places(scores)), start=1)]
-    return trec_lines(RankedResults(results, ""), trec_id(query), tag)
+    results = [Result(Document("", d), score, place)
+               for place, (d, score) in enumerate(zip(trec_ids(documents), by_places(scores)), start=1)]
+    return trec_lines(RankedResults(results, ""), query, tag)
 
 # %% ../../nbs/evaluation/runs.ipynb #b004179a
 PACKAGES = ("rerankers", "torch", "transformers", "onnxruntime", "numpy")  # Those that scores may depend on
@@ -329,8 +336,9 @@ def yaml_key(key: Any) -> str:
 
 def yaml_lines(value: Any, indent: str = "") -> Iterator[str]:
     "Nested dictionaries and lists as YAML"
-    parts = [(yaml_key(key), part) for key, part in value.items()] if isinstance(value, Mapping) else [("-", part) for part in value]
-    for start, part in parts:
+    named = isinstance(value, Mapping)
+    for key, part in value.items() if named else enumerate(value):
+        start = yaml_key(key) if named else "-"
         if isinstance(part, (Mapping, list, tuple)) and part:
             yield indent + start
             yield from yaml_lines(part, indent + "  ")
@@ -355,7 +363,7 @@ def run_text(
 ) -> str:
     "A run as text; raises `InputError` for ids that it cannot hold"
     facts = merged(run_facts(tag), header if isinstance(header, Mapping) else {})
-    body = "".join(query_lines(query, ranking, tag) for query, ranking in run.items())
+    body = "".join(query_lines(query, ranking, tag) for query, ranking in zip(trec_ids(run), run.values()))
     return (header_lines(facts) if header is not False else "") + body
 
 def write_text(path: str | Path, text: str) -> None:
@@ -379,5 +387,6 @@ def write_qrels(
 ) -> None:
     "Write judgements in the form of TREC; raises `InputError`"
     write_text(path, "".join(
-        f"{trec_id(query)} 0 {trec_id(document)} {grade}\n"
-        for query, judged in qrels.items() for document, grade in judged.items()))
+        f"{query} 0 {document} {grade}\n"
+        for query, judged in zip(trec_ids(qrels), qrels.values())
+        for document, grade in zip(trec_ids(judged), judged.values())))

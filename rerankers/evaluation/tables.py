@@ -98,7 +98,8 @@ class TableReader:
     def ident(self, kind: str, given: Any, text: Any) -> Any:
         "The id, or the number of the text where there are none; raises `InputError` where some are missing"
         has, known = not missing(given), self.numbers[kind]
-        if self.named.setdefault(kind, has) != has: raise InputError(f"some {kind} ids are missing: give one for each, or none")
+        if self.named.setdefault(kind, has) != has:
+            raise InputError(f"some {kind} ids are missing: give one for each, or none")
         return given if has else known.setdefault(text, str(len(known)))
 
     def document(self, entry: Entry) -> Any:

@@ -23,7 +23,7 @@ MUTATIONS = [
     Mutation(DATA, "if grade > 0}", "if grade >= 0}", TESTS + " -k nothing_answers", "a grade of 0 is relevant"),
     Mutation(DATA, "[d, self.corpus[d].title, self.corpus[d].text]", "[d, self.corpus[d].text]", TESTS + " -k hashes", "titles have no part in the hash"),
     Mutation(TABLES, "label=grade, proposed=False)", "label=grade)", TESTS + " -k positives", "positives are candidates, and come first"),
-    Mutation(TABLES, "if self.named.setdefault(kind, has) != has: raise", "if False: raise", TESTS + " -k unusable", "numbers among ids"),
+    Mutation(TABLES, "if self.named.setdefault(kind, has) != has:", "if False:", TESTS + " -k unusable", "numbers among ids"),
     Mutation(TABLES, "if ranked: pairs = sorted((p for p in pairs if p[0] is not None), key=lambda p: p[0] or 0.0)", "", TESTS + " -k ranks", "ranks have no effect"),
     Mutation(FIRST, "found = found[scores[found] >= least]", "found = found[scores[found] > least]", TESTS + " -k index_scores", "the last place stays empty"),
     Mutation(FIRST, "for word in tokenize(readable(query)):", "for word in set(tokenize(readable(query))):", TESTS + " -k index_scores", "a repeated word counts once"),
