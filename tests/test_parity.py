@@ -39,6 +39,15 @@ KITS = [
 IDS = [f"{kit}-{key}" for kit, key, _ in KITS]
 OLD = transformers.__version__.startswith("4.")
 FINE = {} if OLD else {"monot5-scores": {"floor": PROBABILITY}}      # the kit's scores are of transformers 5, the old one rounds otherwise
+# The kits give cross-encoders twice the bound for batches. Against float64, cross_encoder_xlmr's official scores are off by 0.73 of it,
+# ours in a row and each text alone by the same 0.73: both round, each in its way
+BATCHED = {"cross_encoder_bert": {"floor": 2e-5}, "cross_encoder_xlmr": {"floor": 2e-5}, "cross_encoder_modernbert": {"floor": 2e-5},
+           "cross_encoder_modernbert_mean": {"floor": 2e-5}, "cross_encoder_deberta_v2": {"floor": 2e-5}}
+
+
+def bound(kit, key, alone=False):
+    "What `distance` is told of a kit"
+    return FINE.get(f"{kit}-{key}", {} if alone or "activation" in key else BATCHED.get(kit, {}))
 
 
 def kit_folder(kit):
@@ -89,7 +98,7 @@ def test_each_case(rankers, kit, key, options, batch_size):
     for case in cases(kit):
         ranker = cached(rankers, kit, key, options, case)
         ours = by_position(ranker.rank(case["query"], candidates_of(case), batch_size=batch_size))
-        assert distance(ours, case[key], **FINE.get(f"{kit}-{key}", {})) <= 1, case["name"]
+        assert distance(ours, case[key], **bound(kit, key, alone=batch_size == 1)) <= 1, case["name"]
 
 
 @pytest.mark.parametrize(("kit", "key", "options"), KITS, ids=IDS)
@@ -99,7 +108,7 @@ def test_pooled_queries(rankers, kit, key, options):
     for group in alike.values():
         ranker = cached(rankers, kit, key, options, group[0])
         pooled = ranker.rank_many([c["query"] for c in group], list(map(candidates_of, group)))
-        for case, results in zip(group, pooled): assert distance(by_position(results), case[key], **FINE.get(f"{kit}-{key}", {})) <= 1, case["name"]
+        for case, results in zip(group, pooled): assert distance(by_position(results), case[key], **bound(kit, key)) <= 1, case["name"]
 
 
 def test_prompts_matter():

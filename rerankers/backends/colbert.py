@@ -234,8 +234,10 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
         self.fingerprint = fingerprint(whole, layers, described=DESCRIPTIONS)
         self.dim = next((s for s in (in_and_out(layer)[1] for layer in layers[::-1]) if s),
                         trunk.config.hidden_size)
-        self.runtime: Any = TorchRuntime(trunk, ReadTokens([
-            layer.to(trunk.device) if hasattr(layer, "to") else layer for layer in layers]))
+        read = ReadTokens([layer.to(trunk.device) if hasattr(layer, "to") else layer for layer in layers])
+        self.runtime: Any = TorchRuntime(trunk, read, flat=True)
+        # Tokens that fill a query up may be hidden from the others, and are read all the same: no padding
+        self.filled: Any = TorchRuntime(trunk, read)
 
     @property
     def document_settings(self) -> dict[str, Any]:
@@ -256,7 +258,9 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
         tokens, scored = encoder(texts)
         # a text may have no token, where the tokenizer adds none
         full = [i for i, ids in enumerate(tokens["input_ids"]) if ids]
-        made = self.run_rows({name: [ids[i] for i in full] for name, ids in tokens.ids.items()}, call, unit="text")
+        ids = {name: [rows[i] for i in full] for name, rows in tokens.ids.items()}
+        hidden = any(0 in mask for mask in ids.get("attention_mask", []))
+        made = self.run_rows(ids, call, unit="text", runtime=self.filled if hidden else self.runtime)
         found = [np.empty((0, self.dim), dtype=np.float32)] * len(texts)
         for i, row in zip(full, made):
             # (tokens and padding, dim) -> (tokens, dim)

@@ -195,7 +195,7 @@ def open_decoder(
         source, "AutoModelForCausalLM", options, config=config,
         prepare=lambda m: keep_answers(m, ids),
     )
-    return TorchRuntime(network, read_last, ask=call_decoder), tokenizer, config
+    return TorchRuntime(network, read_last, ask=call_decoder, flat=True), tokenizer, config
 
 def open_converted(source: str, options: LoadOptions, config: Any, tokenizer: Any) -> TorchRuntime:
     "Load a classifier with one or two labels; raises `ModelLoadError` if it is unknown which one means relevant"

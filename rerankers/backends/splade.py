@@ -269,7 +269,7 @@ class SpladeRanker(LocalModel, TwoTowerRanker):
                                       max_length, ("", ""))
         self.vocabulary = self.encoders[DOCUMENT_ROLE].vocabulary
         self.pad, self.side = self.vocabulary.pad, self.vocabulary.side
-        self.runtime = TermsRuntime(TorchRuntime(transformer, read), transformer.config.vocab_size, self.max_terms)
+        self.runtime = TermsRuntime(TorchRuntime(transformer, read, flat=True), transformer.config.vocab_size, self.max_terms)
 
     def load_queries(self, folder: Path, path: str, max_length: int | None, options: LoadOptions) -> QueryTable:
         "The table that queries are looked up in"

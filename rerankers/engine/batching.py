@@ -4,15 +4,17 @@
 
 # %% ../../nbs/engine/04_batching.ipynb #12838fae
 from __future__ import annotations
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 import numpy as np
 
 from .progress import progress_bar
 from ..errors import UnusableAnswer
 
 # %% auto #0
-__all__ = ['MAX_TOKENS', 'Ids', 'Batch', 'token_batches', 'Tokens', 'padded', 'make_batch', 'run_rows']
+__all__ = ['MAX_TOKENS', 'Ids', 'Batch', 'token_batches', 'Tokens', 'filled', 'padded', 'make_batch', 'computed', 'run_rows']
 
 # %% ../../nbs/engine/04_batching.ipynb #571e55fc
 MAX_TOKENS = 16_384   # token slots in a batch on an accelerator
@@ -61,16 +63,24 @@ class Tokens:
     def __getitem__(self, name: str) -> list[list[int]]: return self.ids[name]
 
 # %% ../../nbs/engine/04_batching.ipynb #c03c9928
+def filled(
+    rows: Sequence[Sequence[int]],  # Ids of the batch's items
+    side: str = "right",            # "right" for encoders, "left" where the last position is read
+) -> np.ndarray:                    # (items, tokens) bool
+    "Where an item has a token in the array that all of them are padded to"
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))[:, None]
+    places = np.arange(lengths.max(initial=0))
+    return places >= len(places) - lengths if side == "left" else places < lengths
+
 def padded(
     rows: Sequence[Sequence[int]],  # Ids of the batch's items
     value: int,                     # The padding value, after the end of an item
     side: str = "right",            # "right" for encoders, "left" where the last position is read
 ) -> np.ndarray:                    # (items, tokens) int64
     "Rows as one rectangular array"
-    out: np.ndarray = np.full((len(rows), max(map(len, rows), default=0)), value, dtype=np.int64)
-    for row, ids in zip(out, rows):
-        if side == "left": row[len(row) - len(ids):] = ids
-        else: row[:len(ids)] = ids
+    where = filled(rows, side)
+    out: np.ndarray = np.full(where.shape, value, dtype=np.int64)
+    out[where] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(where.sum()))
     return out
 
 def make_batch(
@@ -83,10 +93,22 @@ def make_batch(
     rows = {name: [ids[i] for i in chosen] for name, ids in tokens.items()}
     batch = {name: padded(r, pad.get(name, 0), side) for name, r in rows.items()}
     if "attention_mask" not in batch:
-        batch["attention_mask"] = padded([[1] * len(r) for r in rows["input_ids"]], 0, side)
+        batch["attention_mask"] = filled(rows["input_ids"], side).astype(np.int64)
     return batch
 
 # %% ../../nbs/engine/04_batching.ipynb #05dac917
+def computed(
+    step: Callable[[Batch], np.ndarray],    # Batch -> (items, …)
+    batches: Iterable[Batch],               # One after the other
+) -> Iterator[np.ndarray]:                  # Each batch's rows
+    "Run batches; a step that says so begins some `ahead` of the one that is waited for, so that its device never idles"
+    ahead, begun = getattr(step, "ahead", 0), deque[Callable[[], np.ndarray]]()
+    for batch in batches:
+        if not ahead: yield step(batch)
+        else: begun.append(step.start(batch))       # type: ignore[attr-defined]
+        if len(begun) > ahead: yield begun.popleft()()
+    while begun: yield begun.popleft()()
+
 def run_rows(
     step: Callable[[Batch], np.ndarray],    # Batch -> (items, …)
     tokens: Ids,                            # All items, by input name
@@ -105,8 +127,7 @@ def run_rows(
                             padding=padding)
     rows: list[np.ndarray | None] = [None] * len(lengths)
     with progress_bar(len(lengths), progress, unit) as done:
-        for chosen in batches:
-            out = step(make_batch(tokens, chosen, pad, side))
+        for chosen, out in zip(batches, computed(step, (make_batch(tokens, b, pad, side) for b in batches))):
             if len(out) != len(chosen):
                 raise UnusableAnswer(f"the model gave {len(out)} rows for a batch of {len(chosen)}: its "
                                      f"output has an unknown shape {out.shape}")

@@ -44,6 +44,8 @@ class LoadOptions:
     cache_dir: str | None = None            # Where copies of hub files are kept; the hub's own cache by default
     trust_remote_code: bool = False         # Run Python code that comes with the checkpoint
     pack_weights: bool = True               # On a CPU in float32, keep weights in oneDNN's faster layout
+    # Join small operations of each layer by `torch.compile`: half a minute of compiling for up to twice the rate on a GPU
+    compile: bool = False
     # A GGUF file among the checkpoint's files; transformers unpacks it, with the packages gguf and accelerate
     gguf_file: str | None = None
     random_head: bool = False               # Load although weights are missing and would be random

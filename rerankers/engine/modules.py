@@ -664,4 +664,5 @@ def open_trunk(
         else partial(call_trunk, output_hidden_states=True) if "hidden_states" in settings.places
         else call_trunk
     )
-    return TorchRuntime(model, ReadHead(head.to(model.device), settings.places, layers), ask=ask), columns
+    read, flat = ReadHead(head.to(model.device), settings.places, layers), ask in (call_decoder, call_trunk)
+    return TorchRuntime(model, read, ask=ask, flat=flat), columns

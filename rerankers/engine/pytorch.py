@@ -18,19 +18,21 @@ from typing import Any
 import numpy as np
 
 from .batching import MAX_TOKENS, Batch
+from .flat import flat_row, flatten, is_padded, register, running, sent
 from .forks import in_helper, computes, loads, torch_module
 from .hub import LoadOptions, dtype_name, first_line, missing_model
 from .progress import somebody_watches
 from .tokens import vectors_of
-from ..errors import InputError, ModelLoadError, logger, need
+from ..errors import InputError, ModelLoadError, RerankersError, logger, need
 
 # %% auto #0
 __all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'UNUSED', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype',
-           'PackedLinear', 'can_pack', 'pack_linears', 'transformers_module', 'Aside', 'put_aside', 'quiet_loading',
-           'load_errors', 'load_config', 'changed_config', 'check_gguf', 'check_architecture', 'open_tokenizer',
-           'load_tokenizer', 'load_model', 'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged',
-           'check_weights', 'call', 'TorchRuntime', 'read_logits', 'looks_up', 'text_config', 'marker', 'read_as_zero',
-           'mark_padding', 'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
+           'PackedLinear', 'can_pack', 'pack_linears', 'compile_layers', 'transformers_module', 'Aside', 'put_aside',
+           'quiet_loading', 'load_errors', 'load_config', 'changed_config', 'check_gguf', 'check_architecture',
+           'open_tokenizer', 'load_tokenizer', 'load_model', 'adapter_settings', 'beneath', 'adapter_weights',
+           'head_rows', 'merged', 'check_weights', 'call', 'delivered', 'TorchRuntime', 'read_logits', 'looks_up',
+           'text_config', 'marker', 'read_as_zero', 'mark_padding', 'call_marked', 'call_by_ends', 'padding_side',
+           'load_classifier']
 
 # %% ../../nbs/engine/09_pytorch.ipynb #bc282789
 def pick_device(
@@ -109,6 +111,18 @@ def pack_linears(
         # Free the plain weights: the packed copy is the only one that is kept
         layer.weight = torch.nn.Parameter(layer.weight.new_empty(0), requires_grad=False)
     return len(chosen)
+
+# %% ../../nbs/engine/09_pytorch.ipynb #ab4ad86f
+def compile_layers(
+    model: Any,     # A transformers model; changed in place
+) -> int:           # Number of layers
+    "Let torch compile the model's layers when they first run; its stack of layers is the list with the most weights"
+    torch = torch_module()
+    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
+    layers = max(stacks, key=lambda m: sum(p.numel() for p in m.parameters()), default=[])
+    register(kept_out=True)
+    for layer in layers: layer.compile(dynamic=True)
+    return len(layers)
 
 # %% ../../nbs/engine/09_pytorch.ipynb #95285118
 def transformers_module(purpose: str = "A local model"):
@@ -273,6 +287,7 @@ def load_model(
     logger.info("%s: %s in %s on %s", source, type(model).__name__, dtype, device)
     if "device_map" in wanted: return model.eval()
     model = model.to(device).eval()
+    if options.compile: compile_layers(model)
     if options.pack_weights and device.type == "cpu":
         logger.info("%s: %d layers packed", source, pack_linears(model))
     return model
@@ -345,6 +360,21 @@ def call(model: Any, inputs: dict[str, Any]) -> Any:
     "The model's output for a batch"
     return model(**inputs)
 
+def delivered(numbers: Any) -> Callable[[], np.ndarray]:
+    "A function that waits for a device's numbers and nothing after them; the device goes on meanwhile"
+    if numbers.device.type != "cuda":
+        found = numbers.cpu().numpy()
+        return lambda: found
+    torch = torch_module()
+    host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+    host.copy_(numbers, non_blocking=True)
+    there = torch.cuda.Event()
+    there.record()
+    def wait() -> np.ndarray:
+        there.synchronize()
+        return host.numpy()
+    return wait
+
 class TorchRuntime:
     "Batch of arrays -> (items, numbers) float32, by a torch model"
 
@@ -354,8 +384,15 @@ class TorchRuntime:
         read: Callable[[Any, dict[str, Any]], Any], # (output, inputs) -> (items, numbers) tensor
         *,
         ask: Callable[[Any, dict[str, Any]], Any] = call,   # (model, inputs) -> output
+        flat: bool = False,     # May batches run without padding, where that gives the model's own numbers?
     ):
         self.model, self.read, self.ask = model, read, ask
+        self._flat = None if flat else False
+        self._limit: int | None = None      # Token slots that the memory was enough for
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._flat: register()       # Its model asks transformers for an attention of ours
 
     @property
     def device(self) -> Any:
@@ -363,25 +400,63 @@ class TorchRuntime:
         return next(self.model.parameters()).device
 
     @property
+    def flat(self) -> bool:
+        "Do batches run without padding? Tried when first asked, see `rerankers.engine.flat`"
+        if self._flat is None: self._flat = self._tried()
+        return self._flat
+
+    @property
     def max_tokens(self) -> int:
         "Token slots per batch that suit the device"
-        return BUDGETS.get(self.device.type, MAX_TOKENS)
+        usual = BUDGETS.get(self.device.type, MAX_TOKENS)
+        return min(usual, self._limit or usual)
+
+    @property
+    def ahead(self) -> int:
+        "Batches to begin before the first is fetched: a graphics card then has work while its rows are read"
+        return 1 if self.device.type == "cuda" else 0
 
     @property
     def padding(self) -> bool:
-        "May a batch hold items of different lengths? Not on a CPU, where padding costs time and gains nothing"
-        return self.device.type != "cpu"
+        "May a batch hold items of different lengths? On a CPU only if it is not padded"
+        return self.device.type != "cpu" or self.flat
 
     @computes
-    def __call__(self, batch: Batch) -> np.ndarray:
+    def start(self, batch: Batch) -> Callable[[], np.ndarray]:
+        "Begin a batch; the function that is returned waits for its rows, (items, numbers)"
         torch = torch_module()
-        with torch.inference_mode():
-            inputs = {      # (items, tokens) each
-                name: torch.from_numpy(array).to(self.device, non_blocking=True)
-                for name, array in batch.items()
-            }
-            # (items, numbers)
-            return self.read(self.ask(self.model, inputs), inputs).float().cpu().numpy()
+        row = flat_row(batch, self.device) if is_padded(batch) and self.flat else None
+        try:
+            with torch.inference_mode(), running(row): return delivered(self._numbers(batch))
+        except torch.OutOfMemoryError as error:
+            items, tokens = batch["input_ids"].shape
+            if items == 1:
+                raise RerankersError(
+                    f"{self.device} has not enough memory for one text of {tokens} tokens: lower max_length=, load "
+                    f"in half precision with dtype='bfloat16', or use device='cpu' ({first_line(error)})") from error
+        return self._in_halves(batch)
+
+    def __call__(self, batch: Batch) -> np.ndarray: return self.start(batch)()
+
+    def _numbers(self, batch: Batch) -> Any:
+        "The model's numbers on its device, (items, numbers) float32"
+        inputs = {name: sent(array, self.device) for name, array in batch.items()}      # (items, tokens) each
+        return self.read(self.ask(self.model, inputs), inputs).float()
+
+    def _in_halves(self, batch: Batch) -> Callable[[], np.ndarray]:
+        "The same for a batch that was too large for the memory; later batches are made smaller"
+        items, tokens = batch["input_ids"].shape
+        self._limit = min(self.max_tokens, max(items * tokens // 2, 1))
+        logger.info("out of memory with %d × %d tokens: batches have %d from now on", items, tokens, self._limit)
+        torch_module().cuda.empty_cache()
+        halves = [self.start({name: rows[part] for name, rows in batch.items()})
+                  for part in (slice(0, items // 2), slice(items // 2, None))]
+        return lambda: np.concatenate([half() for half in halves])
+
+    @computes
+    def _tried(self) -> bool:
+        "Prepare the model for flat batches, if they give its own numbers"
+        with torch_module().inference_mode(): return flatten(self.model, self._numbers)
 
 # %% ../../nbs/engine/09_pytorch.ipynb #6504e85b
 def read_logits(output: Any, inputs: dict[str, Any]) -> Any:
@@ -462,4 +537,5 @@ def load_classifier(
     if not named: config.pad_token_id = pad if pad < getattr(text, "vocab_size", 0) else 0
     def prepare(model: Any) -> None: mark_padding(model, named)
     model = load_model(source, "AutoModelForSequenceClassification", options, config=config, prepare=prepare)
-    return TorchRuntime(model, read_logits, ask=call_by_ends if looks_up(model, "eos_token_id") else call_marked)
+    ends = looks_up(model, "eos_token_id")
+    return TorchRuntime(model, read_logits, ask=call_by_ends if ends else call_marked, flat=not ends)
