@@ -1,6 +1,7 @@
 "Batches, tokens and the two runtimes: exact, bounded, safe with files from strangers, and never in each other's way"
 import asyncio
 import json
+import math
 import logging
 import os
 import pickle
@@ -56,6 +57,51 @@ def test_batches_hold_every_item_once_within_their_budgets(lengths, max_tokens, 
     assert not any(fits([*row, following[0]]) for row, following in zip(there, there[1:], strict=False))
 
 
+def price(batches, overhead):
+    "Of batches of lengths: their slots, and the overhead of each"
+    return sum(len(row) * max(row) + overhead for row in batches)
+
+
+def every_cut(items):
+    "All ways to cut a list into runs"
+    yield from [[items]] if items else [[]]
+    for n in range(1, len(items)):
+        for following in every_cut(items[n:]): yield [items[:n], *following]
+
+
+def cheapest_of_all(lengths, max_tokens, max_items, overhead):
+    "The slow and plain way: every cut of the sorted lengths whose batches are within their bounds"
+    def fits(row): return len(row) == 1 or ((max_tokens is None or slots(row) <= max_tokens) and (max_items is None or len(row) <= max_items))
+    allowed = [cut for cut in every_cut(sorted(lengths, reverse=True)) if all(map(fits, cut))]
+    return min(allowed, key=lambda cut: price(cut, overhead))
+
+
+@given(lengths=st.lists(st.integers(0, 20), max_size=9), max_tokens=BUDGETS, max_items=COUNTS, overhead=st.integers(0, 40))
+def test_no_cut_is_cheaper(lengths, max_tokens, max_items, overhead):
+    "Every item once, longest first, within the bounds, and at the least price of all cuts"
+    batches = token_batches(lengths, max_tokens=max_tokens, max_items=max_items, overhead=overhead)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    there = [[lengths[i] for i in batch] for batch in batches]
+    assert [n for row in there for n in row] == sorted(lengths, reverse=True)
+    for row in there:
+        assert len(row) == 1 or (max_tokens is None or slots(row) <= max_tokens) and (max_items is None or len(row) <= max_items)
+    assert price(there, overhead) == price(cheapest_of_all(lengths, max_tokens, max_items, overhead), overhead)
+    if not overhead: assert all(len(set(row)) == 1 for row in there)
+
+
+def test_short_texts_are_not_padded_to_a_long_one():
+    "Thirteen documents of mixed lengths: what one call a length would cost beside one padded batch"
+    lengths = [16, 20, 22, 25, 30, 31, 33, 40, 44, 52, 60, 75, 190]
+    seen = []
+    def step(batch):
+        seen.append(batch["input_ids"].size)
+        return np.zeros((len(batch["input_ids"]), 1))
+    for overhead in (8, 32):
+        seen.clear()
+        run_rows(step, {"input_ids": [[1] * n for n in lengths]}, pad={}, max_tokens=1024, overhead=overhead)
+        assert sum(seen) < 1.15 * sum(lengths) and len(seen) < 9
+
+
 ROWS = st.lists(st.lists(st.integers(1, 9), max_size=8), max_size=12)
 
 
@@ -92,16 +138,17 @@ def test_rows_come_back_in_the_order_of_the_items(rows, side, max_tokens, batch_
     assert sum(seen) == len(rows) and (batch_size is None or all(n == batch_size for n in seen[:-1]))
 
 
-@given(rows=ROWS.filter(bool), batch_size=st.integers(1, 8), padding=st.booleans())
-def test_a_batch_size_decides_alone(rows, batch_size, padding):
+@given(rows=ROWS.filter(bool), batch_size=st.integers(1, 8), overhead=st.sampled_from([0, 3, math.inf]))
+def test_a_batch_size_decides_alone(rows, batch_size, overhead):
     "However small the budget in tokens; without padding a batch still holds one length only"
     seen = []
     def step(batch):
         seen.append(batch["attention_mask"].sum(1).tolist())
         return np.zeros((len(seen[-1]), 1))
-    run_rows(step, {"input_ids": rows}, pad={}, max_tokens=1, batch_size=batch_size, padding=padding)
+    run_rows(step, {"input_ids": rows}, pad={}, max_tokens=1, batch_size=batch_size, overhead=overhead)
     lengths = sorted(map(len, rows), reverse=True)
-    if padding: assert seen == [lengths[i:i + batch_size] for i in range(0, len(rows), batch_size)]
+    if overhead == math.inf: assert seen == [lengths[i:i + batch_size] for i in range(0, len(rows), batch_size)]
+    elif overhead: assert price(seen, overhead) == price(cheapest_of_all(lengths, None, batch_size, overhead), overhead)
     else: assert all(len(set(batch)) == 1 and len(batch) <= batch_size for batch in seen) and len(seen) == sum(
         -(-lengths.count(n) // batch_size) for n in set(lengths))
 

@@ -56,7 +56,7 @@ def log_softmax(logits): return logits - np.log(np.exp(logits).sum(-1, keepdims=
 @pytest.fixture
 def padded(monkeypatch):
     "Batches as a graphics card has them: of different lengths, padded"
-    monkeypatch.setattr(TorchRuntime, "padding", property(lambda self: True))
+    monkeypatch.setattr(TorchRuntime, "overhead", math.inf)
 
 
 # ---------- two labels, by their names
@@ -684,7 +684,7 @@ def test_a_documents_prompt_under_each_of_its_names(tmp_path, name):
 def test_a_prompt_that_takes_no_part_in_pooling(tmp_path, monkeypatch, mode, lower, forced):
     "INSTRUCTOR's way, against sentence-transformers"
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    if forced: monkeypatch.setattr(TorchRuntime, "padding", property(lambda self: True))
+    if forced: monkeypatch.setattr(TorchRuntime, "overhead", math.inf)
     folder = pooling_folder(tmp_path, mode, include_prompt=False, prompts={"query": "Who wrote ", "document": "the play was "})
     (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 24, "do_lower_case": lower}))
     official = sentence_transformers.SentenceTransformer(folder, device="cpu")

@@ -61,7 +61,7 @@ AUTHORS_SIDES = {"qwen3-reranker": "left", "mxbaiv2": "left", "zerank": "right",
 def test_a_batch_is_padded_where_the_authors_pad(word, side):
     ranker, masks = load(word, share_prefix=False), []
     old = ranker.runtime
-    ranker.runtime = type("Padded", (type(old),), {"padding": True, "max_tokens": 100_000})(old.model, old.read, ask=old.ask)
+    ranker.runtime = type("Padded", (type(old),), {"overhead": math.inf, "max_tokens": 100_000})(old.model, old.read, ask=old.ask)
     old.model.register_forward_pre_hook(lambda model, args, given: masks.append(given["attention_mask"]), with_kwargs=True)
     ranker.rank("who ?", DOCS)
     [mask] = masks
@@ -78,7 +78,7 @@ def test_learned_positions_count_no_padding(tmp_path, share):
     ranker = Reranker(str(tmp_path), model_type="llm-pointwise", activation="identity", share_prefix=share, **CPU)
     alone = scores(ranker.rank("who wrote hamlet ?", DOCS, batch_size=1))
     old = ranker.runtime
-    ranker.runtime = type("Padded", (type(old),), {"padding": True, "max_tokens": 100_000})(old.model, old.read, ask=old.ask)
+    ranker.runtime = type("Padded", (type(old),), {"overhead": math.inf, "max_tokens": 100_000})(old.model, old.read, ask=old.ask)
     assert ranker.side == "left" and scores(ranker.rank("who wrote hamlet ?", DOCS)) == pytest.approx(alone, rel=1e-4, abs=1e-4)
 
 

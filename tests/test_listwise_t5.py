@@ -1,4 +1,5 @@
 "Strategies against an oracle, drivers against one another, and the T5 methods that use them: duoT5, ListT5, LiT5"
+import math
 import pickle
 import random
 from functools import partial
@@ -285,7 +286,7 @@ def test_states_of_padding_are_not_read(load, monkeypatch):
     torch, model = pytest.importorskip("torch"), load("lit5").fusion.model
     rows, plain = [[5, 6, 7, 8, 9, 1], [8, 1], [9, 9, 5, 1]], fusion.token_batches
     with torch.inference_mode(): alone = [fusion.encode_apart(model, [row])[0] for row in rows]
-    monkeypatch.setattr(fusion, "token_batches", lambda lengths, **options: plain(lengths, **{**options, "padding": True}))
+    monkeypatch.setattr(fusion, "token_batches", lambda lengths, **options: plain(lengths, **{**options, "overhead": math.inf}))
     with torch.inference_mode(): together = fusion.encode_apart(model, rows)
     assert [len(states) for states in together] == list(map(len, rows))
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(alone, together))

@@ -308,7 +308,25 @@ def test_flashrank_keeps_to_a_fixed_length(toy):
 
 def test_without_a_mask_nothing_is_padded(toy):
     ranker = Reranker(toy(inputs("input_ids", "token_type_ids"), masked=False), activation="identity")
-    assert not ranker.runtime.padding and [r.score for r in ranker.rank(QUERY, DOCS)] == pytest.approx(by_hand(ranker), rel=1e-5)
+    assert ranker.runtime.overhead == 0 and [r.score for r in ranker.rank(QUERY, DOCS)] == pytest.approx(by_hand(ranker), rel=1e-5)
+
+
+class Counting:
+    "A session that counts the slots of its calls"
+    def __init__(self, session): self.session, self.slots = session, []
+    def __getattr__(self, name): return getattr(self.session, name)
+    def run(self, names, arrays):
+        self.slots.append(arrays["input_ids"].size)
+        return self.session.run(names, arrays)
+
+
+@pytest.mark.parametrize(("fixed", "calls"), [({}, 4), ({"items": 4}, 1), ({"tokens": 24}, 1), ({"items": 2, "tokens": 24}, 2)], ids=str)
+def test_short_texts_are_padded_only_where_the_graph_wants_it(toy, fixed, calls):
+    "Four lengths far apart: one call each; a graph that fills up what is not there gets full batches"
+    runtime, lengths = Reranker(toy(inputs(**fixed))).runtime, [3, 24, 13, 8] if fixed else [30, 240, 130, 80]
+    runtime.opened = counting = Counting(runtime.session)
+    run_rows(runtime, {"input_ids": [[5] * n for n in lengths]}, pad={}, max_tokens=runtime.max_tokens, overhead=runtime.overhead)
+    assert len(counting.slots) == calls and (fixed or sum(counting.slots) == sum(lengths))
 
 
 def test_a_fixed_length_without_a_mask_is_refused(toy):

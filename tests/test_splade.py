@@ -1,5 +1,6 @@
 "SPLADE against sentence-transformers' SparseEncoder, live: poolings, activations, inference-free queries, truncation, claims, errors"
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def test_scores(official, batch_size):
 
 def test_padded_batches(official, monkeypatch):
     "As on an accelerator: texts of different lengths share a batch"
-    monkeypatch.setattr(TorchRuntime, "padding", property(lambda self: True))
+    monkeypatch.setattr(TorchRuntime, "overhead", math.inf)
     folder, expected = official
     for results, scores in zip(Reranker(folder, device="cpu").rank_many(QUERIES, READABLE, batch_size=7), expected):
         assert distance(by_position(results), scores) <= 1
@@ -159,7 +160,7 @@ def test_each_text_once(plain, monkeypatch):
     def counted(batch):
         seen.append(len(batch["input_ids"]))
         return full(batch)
-    counted.max_tokens, counted.padding = full.max_tokens, full.padding
+    counted.max_tokens, counted.overhead = full.max_tokens, full.overhead
     monkeypatch.setattr(ranker.runtime, "full", counted)
     ranker.rank_many(["a", "b"], ["a", "c", "d", "c"])
     assert sum(seen) == 4

@@ -284,7 +284,7 @@ class BGEM3Ranker(TwoTowerRanker):
         tokens, budget = encoder.texts(texts), self.max_tokens or self.runtime.max_tokens
         batches = token_batches(list(map(len, tokens["input_ids"])),
                                 max_tokens=None if call.batch_size else budget, max_items=call.batch_size,
-                                padding=self.runtime.padding)
+                                overhead=self.runtime.overhead)
         with progress_bar(len(texts), call.progress, "text") as done:
             for chosen in batches:
                 # padded on the right, the first token is read

@@ -216,7 +216,7 @@ def pads(folder: Path, vocabulary: Vocabulary) -> bool:
 
 class OneLength:
     "A runtime whose batches have one length: without a padding id, a decoder's graph would score the padding"
-    padding = False
+    overhead = 0
     def __init__(self, runtime: Any): self.runtime = runtime
     def __call__(self, batch: Batch) -> np.ndarray: return self.runtime(batch)
     def __getattr__(self, name: str) -> Any:

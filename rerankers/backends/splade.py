@@ -118,9 +118,9 @@ class TermsRuntime:
         return min(self.full.max_tokens, max(STEP_LOGITS // self.vocabulary, 1))
 
     @property
-    def padding(self) -> bool:
-        "May a batch hold texts of different lengths?"
-        return self.full.padding
+    def overhead(self) -> float:
+        "What a step costs beside its tokens, in token slots"
+        return self.full.overhead
 
     def __call__(self, batch: Batch) -> np.ndarray:
         import numpy as np

@@ -6,6 +6,7 @@
 from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 from .answers import t5_config
@@ -54,7 +55,7 @@ def encode_apart(model: Any, rows: Sequence[list[int]]) -> list[Any]:
     for chosen in token_batches(
         list(map(len, distinct)),
         max_tokens=BUDGETS.get(device.type, MAX_TOKENS),
-        padding=device.type != "cpu",
+        overhead=0 if device.type == "cpu" else inf,
     ):
         check_wanted()
         batch = {name: torch.from_numpy(array).to(device) for name, array in make_batch(tokens, chosen, {}).items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..calls import Call
@@ -26,8 +27,8 @@ class Runtime(Protocol):
         "Token slots a batch that suit it"
 
     @property
-    def padding(self) -> bool:
-        "May a batch hold items of different lengths?"
+    def overhead(self) -> float:
+        "What a batch costs beside its tokens, in token slots; 0 if items of different lengths may not share one"
 
     def __call__(self, batch: Batch) -> np.ndarray:
         "One row an item, (items, numbers)"
@@ -53,8 +54,11 @@ class LocalModel:
         "`run` for models that give a row a token: an item's array is as long as its batch"
         from rerankers.engine.batching import run_rows
         runtime, call = runtime or self.runtime, call or Call()
+        # Where neighbours move scores, batch_size says who they are, so batches are filled up to it
+        exact = call.batch_size and not self.pool_queries and runtime.overhead
         return run_rows(runtime, tokens, pad=self.pad, side=self.side,
-                        max_tokens=self.max_tokens or runtime.max_tokens, padding=runtime.padding,
+                        max_tokens=self.max_tokens or runtime.max_tokens,
+                        overhead=inf if exact else runtime.overhead,
                         batch_size=call.batch_size, progress=call.progress, unit=unit)
 
 class LocalRanker(LocalModel, PointwiseRanker):

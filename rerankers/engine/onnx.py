@@ -6,6 +6,7 @@
 from __future__ import annotations
 import mmap
 import os
+from math import inf
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -18,8 +19,8 @@ from ..errors import ForkedError, InputError, ModelLoadError, logger, need
 from ..claims import read_json
 
 # %% auto #0
-__all__ = ['GRAPH_FILES', 'QUANTISED', 'CPU', 'EXECUTION_PROVIDERS', 'find_onnx', 'listed_file', 'fetch_onnx', 'pick_providers',
-           'OnnxRuntime', 'config_of', 'session_errors', 'is_quantised', 'threads_wanted']
+__all__ = ['GRAPH_FILES', 'QUANTISED', 'CPU', 'CALL_SLOTS', 'EXECUTION_PROVIDERS', 'find_onnx', 'listed_file', 'fetch_onnx',
+           'pick_providers', 'OnnxRuntime', 'config_of', 'session_errors', 'is_quantised', 'threads_wanted']
 
 # %% ../../nbs/engine/11_onnx.ipynb #7c33bc54
 GRAPH_FILES = (
@@ -78,6 +79,7 @@ def fetch_onnx(
 QUANTISED = (b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul")
 
 CPU = "CPUExecutionProvider"
+CALL_SLOTS = 8      # What a call costs on a CPU beside its tokens, in token slots; measured below
 EXECUTION_PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": CPU}     # Best first
 
 def pick_providers(
@@ -176,12 +178,14 @@ class OnnxRuntime:
     @property
     def max_tokens(self) -> int:
         "Token slots per batch that suit the device"
-        return 2048 if self.provider == CPU else MAX_TOKENS
+        return 1024 if self.provider == CPU else MAX_TOKENS
 
     @property
-    def padding(self) -> bool:
-        "May a batch hold items of different lengths? It pays, since each call of onnxruntime has a cost of its own"
-        return self.wanted.has("attention_mask")
+    def overhead(self) -> float:
+        "What a batch costs beside its tokens, in token slots; 0, so that nothing is padded, for a graph without a mask"
+        if not self.wanted.has("attention_mask"): return 0
+        fixed = self.wanted.items or self.wanted.tokens     # What is not there is filled up anyway
+        return CALL_SLOTS if self.provider == CPU and not fixed else inf
 
     @property
     def most(self) -> int | None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from inspect import unwrap
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 import numpy as np
@@ -417,9 +418,9 @@ class TorchRuntime:
         return 1 if self.device.type == "cuda" else 0
 
     @property
-    def padding(self) -> bool:
-        "May a batch hold items of different lengths? On a CPU only if it is not padded"
-        return self.device.type != "cpu" or self.flat
+    def overhead(self) -> float:
+        "What a batch costs beside its tokens; 0 on a CPU unless it runs flat, so that nothing is padded there either way"
+        return 0 if self.device.type == "cpu" and not self.flat else inf
 
     @computes
     def start(self, batch: Batch) -> Callable[[], np.ndarray]:

@@ -329,7 +329,7 @@ class LocalClient(ChatClient):
         "The log-probability of every choice at the first position of the answer, in one forward pass each"
         from rerankers.engine.batching import run_rows
         rows = run_rows(self.runtime, {"input_ids": [a.ids for a in asked]}, pad={"input_ids": self.pad},
-                        max_tokens=self.runtime.max_tokens, padding=self.runtime.padding,
+                        max_tokens=self.runtime.max_tokens, overhead=self.runtime.overhead,
                         batch_size=self.batch_size, progress=False)
         return [self._chosen(row, one) for row, one in zip(rows, asked)]
 

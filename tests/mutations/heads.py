@@ -29,7 +29,7 @@ MUTATIONS = [
              "", TESTS + "'ends_where and xlnet'", "XLNet reads padding"),
     Mutation(TORCH, 'return "right" if type(model).__module__',
              'return habit if type(model).__module__', TESTS + "'ends_where and gpt2'", "GPT-2's positions begin in the padding"),
-    Mutation(TORCH, 'ask=call_by_ends if looks_up(model, "eos_token_id") else call_marked',
+    Mutation(TORCH, 'ask=call_by_ends if ends else call_marked',
              "ask=call_marked", TESTS + "several_ends", "a text that holds the end-of-text token stops its batch"),
     Mutation(TORCH, 'wanted["ignore_mismatched_sizes"] = True',
              "pass", TESTS + "'adapter and three'", "an adapter's head must have the size of the one it replaces"),

@@ -40,7 +40,7 @@ MUTATIONS = [
              "scores in other brackets are refused"),
     Mutation(GRAPHS, "if tokens and \"attention_mask\" not in roles.values():", "if False:", f"{TOYS} fixed_length_without",
              "padding is read as text"),
-    Mutation(ONNX, 'return self.wanted.has("attention_mask")', "return True", f"{TOYS} without_a_mask_nothing",
+    Mutation(ONNX, 'if not self.wanted.has("attention_mask"): return 0', "", f"{TOYS} without_a_mask_nothing",
              "a graph without a mask reads padding as text"),
     Mutation(ONNX, "items + more)[:items]", "items + more)", f"{TOYS} fixed_sizes", "what fills a batch comes back as scores"),
     Mutation(ONNX, "(*session_errors(), RuntimeError, ValueError)", "(ZeroDivisionError,)", f"{TOYS} fails_on_a_batch",

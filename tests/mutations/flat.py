@@ -1,0 +1,19 @@
+"Faults of batches without padding, and of a device that is given work ahead"
+from mutations import Mutation
+
+FLAT, TORCH, BATCHING = (f"rerankers/engine/{name}.py" for name in ("flat", "pytorch", "batching"))
+TESTS = "tests/test_flat.py"
+
+MUTATIONS = [
+    Mutation(FLAT, "return seen & (gap >= 0) if causal else seen", "return seen", TESTS, "in a window a decoder sees what follows"),
+    Mutation(FLAT, "gap.abs() < (window or length)", "gap.abs() <= (window or length)", TESTS, "a window one token too wide"),
+    Mutation(FLAT, "is_causal=causal and not narrow and length > 1", "is_causal=False", TESTS, "a decoder sees what follows"),
+    Mutation(FLAT, "start += count * length", "start += length", TESTS, "runs of equal texts overlap"),
+    Mutation(FLAT, "alike = (cap * (alike / cap).tanh())", "alike = alike", TESTS + " -k gemma2", "no soft cap"),
+    Mutation(FLAT, "if isinstance(pooler, module): yield", "if False: yield", TESTS + " -k nomicbert", "a pooler reads the row"),
+    Mutation(FLAT, "<= max(noise, allowed / 4) and", "<= 9 * allowed or", TESTS + " -k 'see_each_other or wrong or off_by_one'", "any numbers agree"),
+    Mutation(FLAT, "        exit.remove()", "        pass", TESTS + " -k stays", "hooks stay on a model that is not flat"),
+    Mutation(TORCH, "self._limit = min(self.max_tokens, max(items * tokens // 2, 1))", "pass", TESTS + " -k halves", "out of memory again and again"),
+    Mutation(TORCH, "is_padded(batch) and self.flat else None", "False else None", TESTS + " -k computes_no", "padding is computed all the same"),
+    Mutation(BATCHING, "if len(begun) > ahead: yield", "if begun: yield", TESTS + " -k next_batch", "the device waits for the processor"),
+]
