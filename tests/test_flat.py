@@ -113,6 +113,13 @@ def test_what_does_not_bear_a_row_stays_as_it_was(name):
     check_equal(numbers(runtime, texts()), numbers(plain, texts()))
 
 
+def test_the_paddings_id_in_a_text_is_counted_as_the_model_does():
+    "RoBERTa gives such a token the padding's position, and counts on without it"
+    flat, alone = runtime_of(*FAMILIES["roberta"]), runtime_of(*FAMILIES["roberta"], flat=False)
+    tokens = {"input_ids": [[7, 1, 9, 1, 1, 8], [1, 5, 6, 7], [9, 1], [4, 4, 4]]}
+    check_equal(numbers(flat, tokens), [numbers(alone, {"input_ids": [ids]})[0] for ids in tokens["input_ids"]])
+
+
 def test_token_types_travel_in_the_row():
     flat, plain = runtime_of(*FAMILIES["bert"]), runtime_of(*FAMILIES["bert"], flat=False)
     tokens = texts() | {"token_type_ids": [[int(i > 3) for i in range(len(ids))] for ids in texts()["input_ids"]]}
@@ -133,13 +140,15 @@ def test_a_model_whose_texts_see_each_other_is_found_out():
 
 def test_wrong_positions_are_found_out(monkeypatch):
     from rerankers.engine import flat
-    monkeypatch.setattr(flat, "first_position", lambda body: 0)     # RoBERTa counts from two
+    monkeypatch.setattr(flat, "FOUND", {})
+    monkeypatch.setattr(flat, "marked_position", lambda body: None)     # RoBERTa counts from two
     assert not runtime_of(*FAMILIES["roberta"]).flat
 
 
 def test_a_window_that_is_off_by_one_is_found_out(monkeypatch):
     from rerankers.engine import flat
     right = flat.attend_in_runs
+    monkeypatch.setattr(flat, "FOUND", {})
     monkeypatch.setattr(flat, "attend_in_runs", lambda *args, window=None, **how: right(*args, window=window and window + 1, **how))
     assert not runtime_of(*FAMILIES["mistral"]).flat
 
@@ -167,13 +176,38 @@ def test_two_threads_do_not_see_each_others_rows():
     assert seen == [None] and not errors and CURRENT.get() is None
 
 
-def test_several_threads_may_ask_first():
-    runtime, found = runtime_of(*FAMILIES["bert"]), []
-    threads = [threading.Thread(target=lambda: found.append(runtime.flat)) for _ in range(8)]
+def test_several_runtimes_of_one_model_prepare_it_once():
+    model, found = built(*FAMILIES["bert"]), []
+    threads = [threading.Thread(target=lambda: found.append(TorchRuntime(model, read_logits, ask=call_marked, flat=True).flat)) for _ in range(8)]
     for t in threads: t.start()
     for t in threads: t.join()
     assert found == [True] * 8
-    assert len(runtime.model.bert._forward_pre_hooks) == 1
+    assert len(model.bert._forward_pre_hooks) == 1
+
+
+def passes(model):
+    "Counts forward passes of a model"
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append(1))
+    return seen
+
+
+def test_models_that_differ_in_weights_are_tried_once():
+    runtime_of(*FAMILIES["electra"])
+    model, other = built(*FAMILIES["electra"]), built("Electra", "ForSequenceClassification", {**FAMILIES["electra"][2], "num_hidden_layers": 2})
+    seen, fresh = passes(model), passes(other)
+    assert TorchRuntime(model, read_logits, ask=call_marked, flat=True).flat and TorchRuntime(other, read_logits, ask=call_marked, flat=True).flat
+    assert not seen and fresh
+    with torch.no_grad(): model.electra.encoder.layer[0].output.dense.weight.mul_(2)
+    check_equal(numbers(TorchRuntime(model, read_logits, ask=call_marked, flat=True), texts()),
+                [numbers(TorchRuntime(model, read_logits, ask=call_marked), {"input_ids": [ids]})[0] for ids in texts()["input_ids"]])
+
+
+def test_nothing_is_tried_while_ranking():
+    runtime = runtime_of(*FAMILIES["bert"])
+    seen = passes(runtime.model)
+    numbers(runtime, texts())
+    assert len(seen) == 1
 
 
 def test_a_pickled_runtime_goes_on_flat():

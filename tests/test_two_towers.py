@@ -77,7 +77,7 @@ def seen(kind, ranker, monkeypatch):
         yield found
         return
     runtime = getattr(ranker.runtime, "full", ranker.runtime)
-    hook = runtime.model.register_forward_pre_hook(lambda model, args, inputs: found.append(len(inputs["input_ids"])), with_kwargs=True)
+    hook = runtime.model.register_forward_hook(lambda model, args, output: found.append(len(output[0])))
     yield found
     hook.remove()
 

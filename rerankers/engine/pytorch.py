@@ -388,23 +388,17 @@ class TorchRuntime:
         flat: bool = False,     # May batches run without padding, where that gives the model's own numbers?
     ):
         self.model, self.read, self.ask = model, read, ask
-        self._flat = None if flat else False
+        self.flat = flat and self._tried()  # Do batches run without padding? See `rerankers.engine.flat`
         self._limit: int | None = None      # Token slots that the memory was enough for
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self._flat: register()       # Its model asks transformers for an attention of ours
+        if self.flat: register()       # Its model asks transformers for an attention of ours
 
     @property
     def device(self) -> Any:
         "The model's device"
         return next(self.model.parameters()).device
-
-    @property
-    def flat(self) -> bool:
-        "Do batches run without padding? Tried when first asked, see `rerankers.engine.flat`"
-        if self._flat is None: self._flat = self._tried()
-        return self._flat
 
     @property
     def max_tokens(self) -> int:
@@ -454,10 +448,10 @@ class TorchRuntime:
                   for part in (slice(0, items // 2), slice(items // 2, None))]
         return lambda: np.concatenate([half() for half in halves])
 
-    @computes
+    @loads
     def _tried(self) -> bool:
         "Prepare the model for flat batches, if they give its own numbers"
-        with torch_module().inference_mode(): return flatten(self.model, self._numbers)
+        with torch_module().inference_mode(): return flatten(self.model, self._numbers, (self.ask, type(self.read)))
 
 # %% ../../nbs/engine/09_pytorch.ipynb #6504e85b
 def read_logits(output: Any, inputs: dict[str, Any]) -> Any:

@@ -117,21 +117,21 @@ def matrix_limit(device: torch.device, dtype: torch.dtype, tiny: bool) -> float:
 
 def in_batches(runtime: TorchRuntime, tokens: Rows, flat: bool, budget: int) -> None:
     """Run all pairs as the library does: sorted by length, cut by a budget of tokens."""
-    known, runtime._flat = runtime._flat, flat and runtime.flat
+    known, runtime.flat = runtime.flat, flat and runtime.flat
     try:
         run_rows(runtime, tokens, pad={}, max_tokens=budget, progress=False)
     finally:
-        runtime._flat = known
+        runtime.flat = known
 
 
 def as_they_came(runtime: TorchRuntime, tokens: Rows, size: int = 32) -> None:
     """Run all pairs in the plain loop: `size` pairs a batch in their own order, padded."""
-    known, runtime._flat, count = runtime._flat, False, len(tokens["input_ids"])
+    known, runtime.flat, count = runtime.flat, False, len(tokens["input_ids"])
     try:
         for start in range(0, count, size):
             runtime(make_batch(tokens, list(range(start, min(start + size, count))), {}))
     finally:
-        runtime._flat = known
+        runtime.flat = known
 
 
 System = Callable[[Rows], None]
@@ -172,9 +172,9 @@ def changes_of(shape: Shape, runtime: TorchRuntime, tiny: bool) -> tuple[float, 
     exact.model.load_state_dict({k: v.float().cpu() for k, v in runtime.model.state_dict().items()})
     if shape.kind == "tokens":
         exact.read.args[0].load_state_dict({k: v.float().cpu() for k, v in runtime.read.args[0].state_dict().items()})
-    exact._flat = False
+    exact.flat = False
     want, flat = numbers(exact, tokens), numbers(runtime, tokens)
-    runtime._flat = False
+    runtime.flat = False
     return float(np.abs(numbers(runtime, tokens) - want).max()), float(np.abs(flat - want).max()), float(want.std())
 
 
@@ -208,7 +208,7 @@ def measured(name: str, device: torch.device, dtype: torch.dtype, args: argparse
     draws = {mix: [rows_of(lengths_like(mix, args.pairs, seed), vocabulary) for seed in range(args.rounds + 1)] for mix in ("passages", "mixed")}
     found = {mix: rates(systems_of(runtime, args.tiny), rows, device) for mix, rows in draws.items()}
     changed = changes_of(shape, runtime, args.tiny)
-    runtime._flat = True
+    runtime.flat = True
     if not args.tiny:
         compile_layers(runtime.model)
     for mix, rows in draws.items():
