@@ -333,8 +333,8 @@ def ours(recipe, kind):
 def rows():
     "All rows by name"
     from rerankers.llm import recipes
-    tables = ("LISTWISE", "SETWISE", "PAIRWISE", "SELECT", "POINTWISE", "FILTER", "SCORED")
-    return {name: row for table in tables for name, row in getattr(recipes, table).items()}
+    tables = ("LISTWISE", "SETWISE", "PAIRWISE", "SELECT", "POINTWISE", "FILTER")
+    return {"insertrank": recipes.insertrank} | {name: row for table in tables for name, row in getattr(recipes, table).items()}
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])

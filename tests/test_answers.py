@@ -43,13 +43,16 @@ def test_the_table_is_large_and_half_of_it_is_no_ranking():
 
 
 @pytest.mark.parametrize("style", ["numbers", "ties", "json"])
-@pytest.mark.parametrize(("text", "n", "labels"), cases(answers.RANKINGS + answers.MORE_RANKINGS + answers.LATER_RANKINGS))
-def test_a_ranking_is_read_as_it_was_meant(text, n, labels, style): assert read(text, n, style) == meant(labels, n), text
+def test_a_ranking_is_read_as_it_was_meant(style):
+    "Every row of the table, and what is wrong with all that are read otherwise: a test a row would take longer to set up than to run"
+    rows = answers.RANKINGS + answers.MORE_RANKINGS + answers.LATER_RANKINGS
+    assert not [(text, found, meant(labels, n)) for text, n, labels in rows if (found := read(text, n, style)) != meant(labels, n)]
 
 
 @pytest.mark.parametrize("style", ["numbers", "ties", "json"])
-@pytest.mark.parametrize(("text", "n"), cases(answers.REFUSALS + answers.MORE_REFUSALS + answers.LATER_REFUSALS))
-def test_what_is_no_ranking_is_not_taken_for_one(text, n, style): assert read(text, n, style) is None, text
+def test_what_is_no_ranking_is_not_taken_for_one(style):
+    rows = answers.REFUSALS + answers.MORE_REFUSALS + answers.LATER_REFUSALS
+    assert not [(text, found) for text, n in rows if (found := read(text, n, style)) is not None]
 
 
 @pytest.mark.parametrize(("style", "text", "n", "labels"), [pytest.param(style, *row, id=f"{style}-{i}") for style, rows in (

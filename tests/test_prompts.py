@@ -15,7 +15,7 @@ from rerankers.errors import InputError
 from rerankers.llm.passages import LOOKALIKES, PassageText, fit
 from rerankers.text import estimate_tokens
 from rerankers.llm.prompts import ChatPrompt
-from rerankers.llm.recipes import FILTER, LISTWISE, PAIRWISE, POINTWISE, SCORED, SELECT, SETWISE
+from rerankers.llm.recipes import FILTER, LISTWISE, PAIRWISE, POINTWISE, SELECT, SETWISE, insertrank
 
 # What the authors' code sends for official.cases, by `python tests/official.py FOLDER` at official.COMMITS
 GOLDEN = {
@@ -65,7 +65,7 @@ def test_rank_llm_0_26_rows_that_differ_by_a_blank():
 
 def test_insertrank_live():
     scores = [float(i) / 7 for i in range(len(READABLE))]
-    mine = SCORED["insertrank"].messages("who?", READABLE, score=[f"{s:.3f}" for s in scores])
+    mine = insertrank.messages("who?", READABLE, score=[f"{s:.3f}" for s in scores])
     assert mine == rank_llm_template("insert_rank")("who?", READABLE, scores=scores)
 
 
@@ -96,7 +96,7 @@ ANY = st.text(max_size=40) | st.sampled_from(["{query}", "{text}", "{0}", "{", "
 def test_documents_and_queries_are_shown_and_never_read_as_templates(name, query, texts):
     row = ROWS[name]
     texts = {**dict.fromkeys(POINTWISE, texts[:1] or [""]), **dict.fromkeys(PAIRWISE, (texts + ["", ""])[:2])}.get(name, texts)
-    messages = row.messages(query, texts, **({"most": 1} if name in SELECT else {"score": ["1"] * len(texts)} if name in SCORED else {}))
+    messages = row.messages(query, texts, **({"most": 1} if name in SELECT else {"score": ["1"] * len(texts)} if name == "insertrank" else {}))
     said = "\0".join(m["content"] for m in messages)
     assert row.passages.plain(query) in said
     assert all(row.passages.shorten(text)[0] in said for text in texts)
@@ -118,7 +118,7 @@ def test_rows_are_pickled_and_replaced():
         again = pickle.loads(pickle.dumps(row))
         assert again.prompt == row.prompt, name
         assert again.max_tokens(20) == row.max_tokens(20) >= 1
-    assert all(table for table in (LISTWISE, SETWISE, PAIRWISE, SELECT, POINTWISE, FILTER, SCORED))
+    assert all(table for table in (LISTWISE, SETWISE, PAIRWISE, SELECT, POINTWISE, FILTER))
 
 
 def test_letters_end_at_z():

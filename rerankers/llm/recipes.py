@@ -21,7 +21,7 @@ __all__ = ['read_numbers', 'list_recipe', 'RANKGPT_SYSTEM', 'RANKGPT_BEFORE', 'R
            'rankgpt_completion', 'rankgpt_apeer', 'RANKLLM', 'ZEPHYR_BEFORE', 'ZEPHYR_AFTER', 'FORMAT', 'FORMAT26',
            'LETTERED', 'rankvicuna', 'rankzephyr', 'rankzephyr_letters', 'rankmistral', 'rankzephyr_2026',
            'rankzephyr_letters_2026', 'first', 'lrl', 'REASONRANK', 'THINKING', 'TAGGED_FORMAT', 'reasonrank',
-           'reasonrank_qwen3', 'rearank', 'rank_k', 'RANKING_SCHEMA', 'structured', 'LISTWISE', 'insertrank', 'SCORED',
+           'reasonrank_qwen3', 'rearank', 'rank_k', 'RANKING_SCHEMA', 'structured', 'LISTWISE', 'insertrank',
            'CHOOSING', 'LETTER', 'LABELLED', 'SETWISE_BEFORE', 'SETWISE_AFTER', 'setwise', 'setwise_openai',
            'PRP_BEFORE', 'PRP_AFTER', 'prp', 'prp_openai', 'NUMBERED_CHOICE', 'rank_r1', 'rank_r1_v2', 'SETWISE',
            'PAIRWISE', 'tourrank_choice', 'SELECT', 'WHOLE_PASSAGES', 'ONE_DOCUMENT', 'yes_no', 'umbrela',
@@ -304,7 +304,8 @@ LISTWISE = {"rankgpt": rankgpt, "rankgpt-single": rankgpt_single,
             "rank-k": rank_k, "structured": structured}
 
 # %% ../../nbs/llm/05_recipes.ipynb #0bb8cf53
-# rank-llm 0.26.0 insert_rank_template.yaml; "passge" is the authors'
+# rank-llm 0.26.0 insert_rank_template.yaml; "passge" is the authors'. To be used as
+# `messages(query, texts, score=["12.345", …])`; the authors' code has three decimals
 insertrank = list_recipe(ChatPrompt(
     system=RANKLLM,
     before="I will provide you with {num} passages, each indicated by a numerical identifier []. I will "
@@ -317,8 +318,6 @@ insertrank = list_recipe(ChatPrompt(
           "relevance. The output format should be [] > [], e.g., [2] > [1]. Return the ranking as a list "
           "of numbers from 1 to {num}, most relevant first. Answer concisely and directly and only "
           "respond with the ranking results, do not say any word or explain."))
-# to be used as `messages(query, texts, score=["12.345", …])`; the authors' code has three decimals
-SCORED = {"insertrank": insertrank}
 
 # %% ../../nbs/llm/05_recipes.ipynb #f65abaad
 CHOOSING = ("You are RankGPT, an intelligent assistant specialized in selecting the most relevant "
