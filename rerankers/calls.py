@@ -118,6 +118,9 @@ class Call:
     progress: bool | None = None    # Show a progress bar? None shows one for long work in front of a person
     top_k: int | None = None        # Results wanted, for methods that can search for the best only; None: all
     stop: Stop = field(default_factory=new_stop)    # Whether and until when the result is wanted
+    # Errors that may end one query's ranking without ending the others: its `Ranking.error` has it then. A ranker
+    # that cannot tell whose error it is raises it
+    failures: tuple[type[Exception], ...] = ()
 
     @property
     def hurried(self) -> bool:
@@ -148,7 +151,7 @@ def due_in(
 
 
 # %% ../nbs/02_calls.ipynb #05c4fe72
-FIRST_PART = 8   # items in the first part of a call with a deadline
+FIRST_PART = 1   # items in the first part of a call with a deadline: how long they take is not known yet
 
 def in_time(
     n: int,         # Number of items, the most promising first

@@ -27,6 +27,7 @@ __all__ = ['TELEMETRY_OFF', 'SILENCE', 'logger', 'RerankersError', 'InputError',
 class RerankersError(Exception):
     "Anything that this library raises on purpose"
     attempts: int = 0       # Requests that were sent, when a server caused the error
+    hedges: int = 0         # Further requests, sent beside those because they were slow
 
     def __str__(self) -> str:
         tried = [f"({self.attempts} attempts; retries=0 makes one)"] if self.attempts > 1 else []

@@ -88,6 +88,7 @@ class Ranking:
     passages: Sequence[tuple[int, int] | None] | None = None
     # Documents that the method adds; in everything above they follow the task's documents
     added: Sequence[Added] = ()
+    error: Exception | None = None      # What ended the ranking, if the call takes that for an answer (`Call.failures`)
 
     @classmethod
     def of(cls, found: Ranking | Mapping[str, Sequence[float]] | Sequence[float]) -> Ranking:
@@ -125,6 +126,9 @@ class Ranking:
             sets={name: row([p.sets.get(name) for p in parts], None) for name in names},
             explain=tell if any(p.explain for p in parts) else None,
             notes=row([p.notes for p in parts], None) if any(p.notes for p in parts) else None,
+            stages=[stage for part in parts for stage in part.stages],
+            stage=row([p.stage for p in parts], None) if any(p.stage for p in parts) else None,
+            passages=row([p.passages for p in parts], None) if any(p.passages for p in parts) else None,
             usage=sum(usages, Usage()) if usages else None,
             faults=dict(faults),
             status=unfinished(n - done, n),
@@ -183,6 +187,8 @@ class Ranking:
             order=None,
             truncated=chosen(self.truncated),
             notes=chosen(self.notes),
+            stage=chosen(self.stage),
+            passages=chosen(self.passages),
             sets={name: chosen(values) for name, values in self.sets.items()},
             explain=None if tell is None else lambda i: tell(positions[i]),
             status=(

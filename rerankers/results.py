@@ -145,7 +145,7 @@ class Usage:
     @classmethod
     def failed(cls, error: Exception) -> Usage:
         "What a request used that ended in an error"
-        return cls(retries=max(getattr(error, "attempts", 0), 1))
+        return cls(retries=max(getattr(error, "attempts", 0), 1), hedges=getattr(error, "hedges", 0))
 
     def __add__(self, other: Usage) -> Usage:
         "The sum; the cost is known only if both costs are known, and a usage without calls costs nothing"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from .calls import STOP
@@ -85,8 +86,10 @@ class Purse:
     ):
         self.limits, self.prices, self.lock = limits, prices, Lock()
         self.used, self.held = dict.fromkeys(("calls", "tokens", "money", "seconds"), 0.0), list[dict[str, float]]()
+        self.waiting, self.since = 0, 0.0   # how many wait now, and up to when their time is in `used`
 
-    def __getstate__(self) -> dict[str, Any]: return {**vars(self), "lock": None, "held": [], "used": dict(self.used)}
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "lock": None, "held": [], "used": self.spent, "waiting": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None: vars(self).update(state, lock=Lock())
 
@@ -126,18 +129,37 @@ class Purse:
             self.held = [other for other in self.held if other is not held]
             for name, value in (held if used is None else self.amounts(used)).items(): self.used[name] += value
 
-    def waited(
-        self,
-        seconds: float,     # For a ranking
-    ) -> None:
-        "Add time"
-        with self.lock: self.used["seconds"] += seconds
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        "A context in which somebody waits for a ranking; seconds in which several wait count once"
+        self._wait(1)
+        try: yield
+        finally: self._wait(-1)
+
+    def _wait(self, more: int) -> None:
+        "Add the time since the last change, if somebody waited then; `more` wait from now on"
+        with self.lock:
+            now = monotonic()
+            if self.waiting: self.used["seconds"] += now - self.since
+            self.since, self.waiting = now, self.waiting + more
+
+    @property
+    def spent(self) -> dict[str, float]:
+        "What was used, the time that somebody waits at present included"
+        self._wait(0)
+        with self.lock: return dict(self.used)
 
     @property
     def left(self) -> dict[str, float]:
         "What is left of each limit"
-        known = {f.name: getattr(self.limits, f.name) for f in fields(self.limits)}
-        return {name: max(limit - self.used[name], 0.0) for name, limit in known.items() if limit is not None}
+        known, spent = {f.name: getattr(self.limits, f.name) for f in fields(self.limits)}, self.spent
+        return {name: max(limit - spent[name], 0.0) for name, limit in known.items() if limit is not None}
+
+    @property
+    def late(self) -> str | None:
+        "What to say where all its seconds are used up; None where some are left"
+        whole = self.limits.seconds
+        return f"the budget of {spoken('seconds', whole)} is used up" if whole is not None and not self.left["seconds"] else None
 
 # %% ../nbs/spending.ipynb #667f220a
 FAILED = Usage(calls=1)     # what a refused request used

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerankers import Cascade, Fallback, Fusion, InputError, ProviderError, Reranker, ServerError, Spec
-from rerankers.calls import Call, Stop
+from rerankers.calls import Call, Stop, check_wanted
 from rerankers.combine import Budget
+from rerankers.rankers import PointwiseRanker
 from rerankers.results import Usage
 from rerankers.spending import Limits, Prices, Purse, paying
 from rerankers.testing import CHECKS
@@ -140,7 +141,6 @@ def test_seconds_are_a_deadline():
     finally: hold.set()
     assert "the deadline passed" in results.status and sorted(order(results)) == list(range(60))
     spender = Budget("bm25", life={"seconds": 1e-9})
-    assert spender.rank(QUERY, DOCS).status == "60 of 60 documents were not judged: the deadline passed"
     assert spender.rank(QUERY, DOCS).status == "60 of 60 documents were not judged: the budget of 1e-09 seconds is used up"
 
 
@@ -232,3 +232,97 @@ def test_no_hedge_without_the_money_for_it():
 @pytest.mark.parametrize("wrong", [1, 0.0, 1.0, "p95", True, -0.5])
 def test_odd_hedges(wrong):
     with pytest.raises(InputError, match="hedge="): Reranker("tei", url="http://127.0.0.1:9", hedge=wrong)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    "A clock that a test moves itself"
+    import rerankers.calls
+    import rerankers.spending
+    now = [0.0]
+    for module in (rerankers.calls, rerankers.spending): monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    return now
+
+
+class TakesTime(PointwiseRanker):
+    "Needs a second a document"
+    def __init__(self, clock): self.clock = clock
+    def score_pairs(self, pairs, call):
+        for _ in pairs:
+            self.clock[0] += 1.0
+            check_wanted()
+        return [1.0] * len(pairs)
+
+
+@pytest.mark.parametrize("how", ["many", "one by one"])
+def test_the_seconds_of_a_life_are_those_that_passed(how, clock):
+    "However queries are asked, ten of three documents take thirty seconds"
+    spender = Budget(TakesTime(clock), life={"seconds": 100})
+    if how == "many": spender.rank_many([f"query {i}" for i in range(10)], DOCS[:3])
+    else: [spender.rank(f"query {i}", DOCS[:3]) for i in range(10)]
+    assert spender.spent["seconds"] == clock[0] == 30 and spender.life.left == {"seconds": 70}
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_the_seconds_of_a_life_are_kept_to_by_many_queries(how, clock):
+    spender = Budget(TakesTime(clock), life={"seconds": 20})
+    queries = [f"query {i}" for i in range(10)]
+    found = spender.rank_many(queries, DOCS[:4]) if how == "sync" else asyncio.run(spender.rank_many_async(queries[:1], DOCS[:4] * 10))
+    assert clock[0] <= 21 and all(len(r) == (4 if how == "sync" else 40) for r in found)
+    if how == "async": return
+    assert [r.status for r in found[:4]] == ["complete"] * 4 and found[-1].status == "4 of 4 documents were not judged: the budget of 20 seconds is used up"
+    assert {r.status for r in spender.rank_many(queries, DOCS[:4])} == {found[-1].status} and clock[0] <= 21
+
+
+def test_queries_that_wait_side_by_side_wait_for_the_same_seconds(clock):
+    waiting = []
+    async def slow(messages):
+        waiting.append(1)
+        while len(waiting) < 3: await asyncio.sleep(0)
+        if len(waiting) == 3: clock[0] += 5.0
+        waiting.append(1)
+        return "[2] > [1]"
+    spender = Budget(rankgpt(slow), life={"seconds": 100})
+    asyncio.run(spender.rank_many_async([QUERY] * 3, DOCS[:2]))
+    assert spender.spent["seconds"] == 5.0
+
+
+def test_many_queries_of_a_budget_share_a_few_threads():
+    enough, seen, lock = threading.Event(), set(), threading.Lock()
+    class Hosted(PointwiseRanker):
+        waits = True
+        def score_pairs(self, pairs, call):
+            with lock: seen.add(threading.get_ident())
+            if len(seen) >= 32: enough.set()
+            assert enough.wait(60)
+            return [1.0] * len(pairs)
+    found = Budget(Hosted(), calls=5).rank_many([f"query {i}" for i in range(400)], DOCS[:2])
+    assert len(seen) == 32 and all(r.status == "complete" for r in found)
+
+
+def test_a_hedge_of_an_attempt_that_failed_is_counted():
+    "The last request and the one beside it are both refused, and a retry is not"
+    async def script(request):
+        n = len(server.seen)
+        if n == 21: await beside.wait()     # until the second one is there
+        if n == 22: beside.set()
+        return Say(status=503) if n in (21, 22) else scores_of(request)
+    beside = asyncio.Event()
+    with Scripted(script) as server:
+        ranker = tei(server, hedge=0.95, retries=1)
+        usage = [ranker.rank(QUERY, DOCS[:3]).usage for _ in range(21)][-1]
+        assert (usage.calls, usage.retries, usage.hedges, len(server.seen)) == (1, 1, 1, 23)
+
+
+def test_hedges_of_a_request_that_was_given_up_are_counted():
+    async def script(request):
+        n = len(server.seen)
+        if n == 21: await beside.wait()
+        if n == 22: beside.set()
+        return Say(status=503) if n > 20 else scores_of(request)
+    beside = asyncio.Event()
+    with Scripted(script) as server:
+        ranker = tei(server, hedge=0.95)
+        for _ in range(20): ranker.rank(QUERY, DOCS[:3])
+        results = Fallback(ranker, "bm25").rank(QUERY, DOCS[:3])
+        assert [(s.usage.retries, s.usage.hedges) for s in results.stages if s.usage] == [(1, 1)] and results.usage.hedges == 1

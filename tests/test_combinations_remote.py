@@ -26,7 +26,7 @@ from crowd import FOR_EVER, Crowd, becomes, leap  # noqa: E402
 from servers import Say, Scripted, chat  # noqa: E402
 
 import rerankers.calls as calls  # noqa: E402
-from rerankers import Cascade, Fallback, Fusion, InputError, Reranker, Spec  # noqa: E402
+from rerankers import AuthenticationError, Cascade, Fallback, Fusion, InputError, Reranker, Spec  # noqa: E402
 from rerankers.calls import check_wanted  # noqa: E402
 from rerankers.combine.diversity import Diverse, copies_of, jaccard, shingles  # noqa: E402
 from rerankers.combine.fallbacks import Breaker  # noqa: E402
@@ -641,6 +641,35 @@ def test_what_is_good_enough_keeps_its_weights():
     pytest.importorskip("ir_measures")
     given = Fusion(Says(**KNOWS), Says(**KNOWS), weights=[3, 2])
     assert fitted(given, ["q"], LETTERS, [{0: 1}]).weights == [3.0, 2.0]
+
+
+# ---------- one failing query among many
+
+NESTED = {"alone": lambda s: s("one"), "cascade": lambda s: Cascade("bm25", s("one")), "fusion": lambda s: Fusion("bm25", s("one")),
+          "deep": lambda s: LongDocuments(Cascade(("bm25", 5), Fusion("bm25", s("one")))), "inner fallback": lambda s: Fallback(s("one"), on=(KeyError,))}
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("name", NESTED)
+def test_only_the_failed_queries_go_to_the_next_ranker(name, how):
+    queries = [f"query {i}" for i in range(10)]
+    def fate(service, query): return refusal(503) if (service, query) == ("one", "query 3") else None
+    with services(fate) as (server, hosted):
+        ranker = Fallback(NESTED[name](hosted), hosted("two"), failures=100)
+        found = ranker.rank_many(queries, DOCS) if how == "sync" else asyncio.run(ranker.rank_many_async(queries, DOCS))
+        asked = server.script.asked
+    assert {asked["one", q] for q in queries} == {1} and {q: asked["two", q] for q in queries if asked["two", q]} == {"query 3": 1}
+    assert [r.status == "complete" for r in found] == [q != "query 3" for q in queries]
+    with services() as (_, hosted): expected = NESTED[name](hosted).rank_many(queries, DOCS)
+    assert [order(r) for i, r in enumerate(found) if i != 3] == [order(r) for i, r in enumerate(expected) if i != 3]
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_without_a_fallback_one_error_ends_the_call(how):
+    with services(lambda service, query: refusal(401) if query == "query 3" else None) as (_, hosted):
+        ranker, queries = Cascade("bm25", hosted("one")), [f"query {i}" for i in range(10)]
+        with pytest.raises(AuthenticationError, match="words of 401"):
+            ranker.rank_many(queries, DOCS) if how == "sync" else asyncio.run(ranker.rank_many_async(queries, DOCS))
 
 
 # ---------- OpenTelemetry

@@ -148,7 +148,7 @@ def test_a_deadline_reaches_the_parts(monkeypatch):
                 calls.check_wanted()
             return super().score_pairs(pairs, call)
     results = Cascade(Length(), Slow(-1.0)).rank(QUERY, DOCS, deadline=2)
-    assert [r.doc_id for r in results] == [1, 5, 3, 4, 0, 2] and results.status == "second: 3 of 3 documents were not judged: the deadline passed"
+    assert [r.doc_id for r in results] == [1, 5, 3, 4, 0, 2] and results.status == "second: 2 of 3 documents were not judged: the deadline passed"
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -184,3 +184,11 @@ def test_whoever_answers_first_the_order_of_the_questions_counts():
     parts = [Waits("first", later, None), Waits("second", None, later)]
     results = Fusion(*parts).rank("q", ["a", "bb"])
     assert [s.name for s in results.stages] == ["first", "second"] and {r.stage for r in results} == {"second"}
+
+
+def test_a_choice_of_documents_and_parts_put_together_keep_all_that_is_said_of_them():
+    whole = Ranking([3.0, 2.0, 1.0], notes=["x", "y", None], stage=["a", "b", "a"], passages=[(0, 1), None, (2, 3)], truncated=[True, False, False])
+    some = whole.pick([2, 0])
+    assert (some.scores, some.notes, some.stage, some.passages, some.truncated) == ([1.0, 3.0], [None, "x"], ["a", "a"], [(2, 3), (0, 1)], [False, True])
+    both = Ranking.joined([some, Ranking([5.0])], [2, 1], 4)
+    assert (both.scores, both.stage, both.passages) == ([1.0, 3.0, 5.0, None], ["a", "a", None, None], [(2, 3), (0, 1), None, None])

@@ -93,7 +93,7 @@ def test_the_first_documents_are_scored_first_and_the_rest_follows_in_its_order(
 def test_every_query_gets_its_share(clock):
     found = ByPair(clock).rank_many([QUERY, "which is it?", "which?"], DOCS, deadline=20)
     judged = [sum(r.score is not None for r in results) for results in found]
-    assert max(judged) - min(judged) <= 8 and min(judged) > 0       # a step has eight pairs at first
+    assert max(judged) - min(judged) <= 8 and min(judged) > 0
 
 
 def test_sets_that_are_done_stay_done(clock):
@@ -135,7 +135,18 @@ def test_parts_grow_while_there_is_time_and_shrink_when_it_runs_out(clock):
         sizes.append(part.stop - part.start)
         clock[0] += sizes[-1]
         if not call.stop.left: break
-    assert sizes[0] == 8 and max(sizes) > 8 and sizes[-1] < max(sizes)
+    assert sizes[0] == 1 and max(sizes) > 8 and sizes[-1] < max(sizes)
+
+
+def test_something_is_judged_where_a_single_document_fits(clock):
+    "Each takes 50 ms, so six fit into 0.3 s; nobody knows that before the first"
+    class Slow(ByPair):
+        def score_pairs(self, pairs, call):
+            for _ in pairs: ticking(self.clock, 0.05)
+            return [float(len(t)) for _, t in pairs]
+    results = Slow(clock).rank(QUERY, DOCS, deadline=0.3)
+    judged = [r for r in results if r.score is not None]
+    assert {r.doc_id for r in judged} == set(range(len(judged))) and len(judged) >= 4 and clock[0] <= 0.3 + 0.05
 
 
 def test_a_method_that_answers_in_parts_says_what_is_missing(clock):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
-from time import perf_counter
 from typing import Any
 
 from ..calls import Call
@@ -14,7 +13,7 @@ from .combined import Ask, Combination
 from .parts import Part, PartsRanker, named_parts
 from ..errors import InputError
 from ..rankers import Ranking, Task
-from ..spending import Limits, Prices, Purse, amounts, spoken
+from ..spending import Limits, Prices, Purse, amounts
 
 # %% auto #0
 __all__ = ['REQUESTS', 'Budget']
@@ -61,22 +60,11 @@ class Budget(PartsRanker):
 
     def combine(self, task: Task, call: Call) -> Combination:
         "Ask the ranker with a purse of its own for this query, and the one for its life"
-        [name], purse, whole = self.rankers, Purse(self.limits, self.prices), range(len(task.documents))
-        seconds, over = self.time()
-        if over is not None: return Ranking.unreached(len(whole), over)
-        began = perf_counter()
-        try: [said] = yield [Ask(name, whole, top_k=call.top_k, seconds=seconds, purses=(purse, self.life))]
-        finally: self.life.waited(perf_counter() - began)
+        [name], purse = self.rankers, Purse(self.limits, self.prices)
+        [said] = yield [Ask(name, range(len(task.documents)), top_k=call.top_k, purses=(purse, self.life))]
         return Ranking(said.scores, said.order, status=said.status)
-
-    def time(self) -> tuple[float | None, str | None]:
-        "Seconds for the next query, and what to say if there are none"
-        left, whole = self.life.left.get("seconds"), self.life.limits.seconds
-        if left == 0 and whole is not None: return 0.0, f"the budget of {spoken('seconds', whole)} is used up"
-        known = [s for s in (self.limits.seconds, left) if s is not None]
-        return min(known, default=None), None
 
     @property
     def spent(self) -> dict[str, float]:
         "What all queries together have used so far"
-        with self.life.lock: return dict(self.life.used)
+        return self.life.spent

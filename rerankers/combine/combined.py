@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,8 +20,8 @@ from ..spending import Purse
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['PartAnswer', 'Combination', 'Question', 'Answers', 'Heard', 'Ask', 'Play', 'CombinedRanker', 'only_given', 'failed',
-           'may_not_fail', 'questions', 'by_ranker', 'entered', 'told']
+__all__ = ['PartAnswer', 'Combination', 'THREADS', 'Question', 'Answers', 'Heard', 'Ask', 'Play', 'CombinedRanker', 'only_given',
+           'failed', 'out_of_time', 'heard', 'may_not_fail', 'questions', 'by_ranker', 'entered', 'told']
 
 # %% ../../nbs/combine/00_combined.ipynb #25fc18a7
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Ask:
     task: Task | None = None        # What it is shown, a document for each position; default: the query's own
     top_k: int | None = None        # Results wanted, for methods that can search for the best only
     seconds: float | None = None    # Time limit for the answer; the call's own deadline applies too
-    purses: tuple[Purse, ...] = ()  # Budgets that pay for it, besides those of the call
+    purses: tuple[Purse, ...] = ()  # Budgets that pay for it and limit its time, besides those of the call
     # Errors that count as an answer: the combination receives them and decides what to do
     failures: tuple[type[Exception], ...] = ()
     # Documents that join the query's own with this question; their positions go on from the last one
@@ -42,9 +43,18 @@ class Ask:
         return self.task or replace(task, documents=[task.documents[i] for i in self.positions])
 
     def call(self, call: Call) -> Call:
-        "The caller's call with the limits of this question"
-        if self.seconds is None and not self.purses: return replace(call, top_k=self.top_k)
-        return replace(call, top_k=self.top_k, stop=Stop(call.stop, due=due_in(self.seconds), purses=self.purses))
+        "The caller's call with the limits of this question, whose time begins now"
+        times = [self.seconds, *(purse.left.get("seconds") for purse in self.purses)]
+        seconds = min((s for s in times if s is not None), default=None)
+        stop = call.stop if seconds is None and not self.purses else Stop(call.stop, due=due_in(seconds), purses=self.purses)
+        return replace(call, top_k=self.top_k, stop=stop, failures=(*call.failures, *self.failures))
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        "A context in which somebody waits for the answer, which takes time from its budgets"
+        with ExitStack() as open_ones:
+            for purse in self.purses: open_ones.enter_context(purse.open())
+            yield
 
 PartAnswer = Ranking | Exception      # an answer: a ranking, or an error that the question named among its failures
 # yields questions that may be asked at once, receives what is `Said` to each, returns a ranking
@@ -58,9 +68,11 @@ class Play:
         self,
         task: Task,             # The query and all its documents
         plan: Combination,      # Its combination, not started yet
+        failures: tuple[type[Exception], ...] = (),     # Errors that end this query alone, see `Call.failures`
     ):
         n = len(task.documents)
         self.task, self.plan, self.asks, self.ranking = task, plan, list[Ask](), Ranking(order=range(n))
+        self.failures = failures
         self.own, self.added = n, list[Added]()
         self.cut, self.last, self.notes, self.passages = (
             [False] * n, [None] * n, [None] * n, [None] * n
@@ -71,11 +83,16 @@ class Play:
 
     def tell(self, answers: list[PartAnswer] | None) -> None:
         "Give the combination its answers, and take its next questions or its ranking"
-        try: self.asks = self.plan.send(answers)    # type: ignore[arg-type]
+        odd = next((said for ask, said in zip(self.asks, answers or ())
+                    if isinstance(said, Exception) and not isinstance(said, ask.failures)), None)
+        try: self.asks = self.plan.send(answers) if odd is None else self.plan.throw(odd)   # type: ignore[arg-type]
         except StopIteration as end:
             self.asks, self.ranking = [], end.value
             if not isinstance(end.value, Ranking):
                 raise InputError(f"`combine` returned {end.value!r}: a combination returns a Ranking") from None
+        except self.failures as error:
+            if may_not_fail(error): raise
+            self.asks, self.ranking = [], Ranking(order=range(self.own), error=error)
         for ask in self.asks: self.join(ask.added)
 
     def join(self, added: Sequence[Added]) -> None:
@@ -127,6 +144,7 @@ class Play:
 
     def close(self) -> Ranking:
         "The combination's ranking with everything that was kept"
+        if self.ranking.error is not None: return self.ranking
         usages = [s.usage for s in self.stages if s.usage is not None]
         late = "; ".join(f"{s.name}: {s.status}" for s in self.stages if s.status != COMPLETE)
         scored = {name: row for name, row in self.sets.items() if any(v is not None for v in row)}
@@ -176,6 +194,8 @@ class Play:
         return None if ranking is None or ranking.explain is None else ranking.explain(place)
 
 # %% ../../nbs/combine/00_combined.ipynb #cc02d386
+THREADS = 32    # questions to rankers that wait for a network, asked at the same time
+
 class CombinedRanker(BaseRanker):
     "A ranker that asks other rankers"
     rankers: dict[str, BaseRanker]      # By the name that `Ask` uses
@@ -207,7 +227,7 @@ class CombinedRanker(BaseRanker):
     def _plays(self, tasks: list[Task], call: Call) -> list[Play]:
         "One combination a query, ready to go on; `InputError` for parts that it cannot use"
         if not self.carries: only_given(self.rankers, type(self).__name__)
-        return [Play(t, self.combine(t, call)) for t in tasks]
+        return [Play(t, self.combine(t, call), call.failures) for t in tasks]
 
     def _round(self, plays: Sequence[Play], groups: list[list[Question]], call: Call) -> list[Heard]:
         "The answers of all rankers of a round; those that wait for a network wait at the same time"
@@ -216,7 +236,7 @@ class CombinedRanker(BaseRanker):
         from concurrent.futures import ThreadPoolExecutor
         stop = Stop(call.stop)      # each part works under the `Stop` of the call that it is given
         call = replace(call, stop=stop)
-        with ThreadPoolExecutor(len(waiting)) as pool:
+        with ThreadPoolExecutor(min(len(waiting), THREADS)) as pool:
             work = [pool.submit(under(stop).run, self._one, plays, mine, call) if mine in waiting else None for mine in groups]
             try:
                 here = [self._one(plays, mine, call) if w is None else None for mine, w in zip(groups, work)]
@@ -228,13 +248,14 @@ class CombinedRanker(BaseRanker):
     def _one(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> Heard:
         "One ranker's answers to its questions of a round"
         began, ask = perf_counter(), mine[0][2]
-        said = self._asked(ask, [a.of(plays[i].task) for i, _, a in mine], call)
+        with ask.waiting(): said = self._asked(ask, [a.of(plays[i].task) for i, _, a in mine], call)
         return mine, said, perf_counter() - began
 
     def _asked(self, ask: Ask, tasks: list[Task], call: Call) -> list[PartAnswer]:
         "A ranker's answers for several queries; if it fails for all at once, each query is asked alone"
-        try: return list(self.rankers[ask.name].rankings(tasks, ask.call(call)))
-        except ask.failures as error:
+        if over := out_of_time(ask, tasks): return over
+        try: return heard(self.rankers[ask.name].rankings(tasks, ask.call(call)))
+        except (*call.failures, *ask.failures) as error:
             if may_not_fail(error): raise
             if len(tasks) == 1: return [error]
         return [said for task in tasks for said in self._asked(ask, [task], call)]
@@ -242,14 +263,15 @@ class CombinedRanker(BaseRanker):
     async def _one_async(self, plays: Sequence[Play], mine: Sequence[Question], call: Call) -> Heard:
         "`_one` without blocking the event loop"
         began, ask = perf_counter(), mine[0][2]
-        said = await self._asked_async(ask, [a.of(plays[i].task) for i, _, a in mine], call)
+        with ask.waiting(): said = await self._asked_async(ask, [a.of(plays[i].task) for i, _, a in mine], call)
         return mine, said, perf_counter() - began
 
     async def _asked_async(self, ask: Ask, tasks: list[Task], call: Call) -> list[PartAnswer]:
         "As `_asked`; queries that are asked alone are asked at the same time"
         from rerankers.web.remote import gathered
-        try: return list(await self.rankers[ask.name].rankings_async(tasks, ask.call(call)))
-        except ask.failures as error:
+        if over := out_of_time(ask, tasks): return over
+        try: return heard(await self.rankers[ask.name].rankings_async(tasks, ask.call(call)))
+        except (*call.failures, *ask.failures) as error:
             if may_not_fail(error): raise
             if len(tasks) == 1: return [error]
         return [
@@ -326,6 +348,20 @@ def only_given(
 def failed(error: Exception) -> str:
     "What went wrong, in one line"
     return f"{type(error).__name__}: {error}"
+
+def out_of_time(
+    ask: Ask,           # Paid for by its purses
+    tasks: list[Task],  # What is to be asked
+) -> list[PartAnswer]:
+    "Answers without any score where the seconds of a purse are used up; none where nobody is to be kept from asking"
+    why = next((late for purse in ask.purses if (late := purse.late) is not None), None)
+    return [] if why is None else [Ranking.unreached(len(t.documents), why) for t in tasks]
+
+def heard(
+    rankings: Sequence[Ranking],    # Of one ranker
+) -> list[PartAnswer]:
+    "The same, with the error where a query ended with one"
+    return [r if r.error is None else r.error for r in rankings]
 
 def may_not_fail(error: Exception) -> bool:
     "Was the call cancelled, or is it out of time? Then the ranker has not failed, and the error goes on"

@@ -282,7 +282,10 @@ async def hedged(
                 tasks.append(asyncio.ensure_future(once()))
                 won = await first_good(tasks)
         else: won = await first_good(tasks)
-        answer = won.result()
+        try: answer = won.result()
+        except RerankersError as error:
+            error.hedges = len(tasks) - 1
+            raise
         limit.times.seen.append(loop.time() - began[tasks.index(won)])
         return answer, len(tasks) - 1
     finally:
@@ -308,12 +311,10 @@ async def with_retries(
             try:
                 body, second = await hedged(once, options, limit)
                 return Posted(body, attempt, hedges + second)
-            except UnusableAnswer as error:
-                error.attempts = attempt + 1
-                raise
-            except ProviderError as error:
-                if not worth_it(error, attempt, options) or not may_try_again():
-                    error.attempts = attempt + 1
+            except (UnusableAnswer, ProviderError) as error:
+                hedges += error.hedges
+                if isinstance(error, UnusableAnswer) or not worth_it(error, attempt, options) or not may_try_again():
+                    error.attempts, error.hedges = attempt + 1, hedges
                     raise
                 pause = options.wait(attempt, error.retry_after)
                 logger.info("%s; again in %.1f s", error, pause)

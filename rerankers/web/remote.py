@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ..calls import Call
 from ..errors import (AuthenticationError, CertificateError, InputError, NotFoundError, OutOfTime,
-                              ProviderError, UnusableAnswer, did_you_mean)
+                              ProviderError, Stopped, UnusableAnswer, did_you_mean)
 from ..rankers import BaseRanker, Ranking, Task
 
 # %% auto #0
@@ -129,4 +129,11 @@ class RemoteRanker(BaseRanker):
             def answered(n: int) -> None:
                 # an answer that came in time counts; each request checks the deadline itself
                 with suppress(OutOfTime): done(n)
-            return await gathered(self.rank_task(t, call, limit, answered) for t in tasks)
+            return await gathered(self._ranked(t, call, limit, answered) for t in tasks)
+
+    async def _ranked(self, task: Task, call: Call, limit: Any, done: Callable[[int], Any]) -> Ranking:
+        "`rank_task`; an error that the call takes for an answer does not end the other queries"
+        try: return await self.rank_task(task, call, limit, done)
+        except call.failures as error:
+            if isinstance(error, (Stopped, CallerStopped)): raise
+            return Ranking(order=range(len(task.documents)), error=error)

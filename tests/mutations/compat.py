@@ -53,7 +53,7 @@ MUTATIONS = [
     Mutation("rerankers/claims.py", "        for name, value in vars(self).items(): check_several(name, value)", "        pass", f"{NEW} -k 'claims_that'", "a claim is taken for its letters"),
     Mutation("rerankers/engine/hub.py", "    def __post_init__(self) -> None: dtype_name(self.dtype)", "    def __post_init__(self) -> None: pass", f"{NEW} -k 'number_format_that'", "a graph lets any dtype pass"),
     Mutation("rerankers/engine/tokens.py", "        self.rest(count)\n", "        self.rest(1)\n", f"{NEW} -k 'no_token_of_a_document'", "a model loads that no document fits"),
-    Mutation("rerankers/web/http.py", "                    error.attempts = attempt + 1", "                    pass", f"{NEW} -k 'how_often and cohere'", "an error hides its attempts"),
+    Mutation("rerankers/web/http.py", "error.attempts, error.hedges = attempt + 1, hedges", "error.hedges = hedges", f"{NEW} -k 'how_often and cohere'", "an error hides its attempts"),
     Mutation("rerankers/backends/api.py", "                tally.usage += Usage.failed(error)\n", "", f"{NEW} -k 'failed_are_counted and cohere'", "a failed request is not counted"),
     Mutation("rerankers/llm/chat.py", "            ledger.usage += Usage.failed(error)\n", "", f"{NEW} -k 'failed_are_counted and rankgpt'", "a failed request is not counted"),
     Mutation(RESULTS, "isinstance(k, bool) or not isinstance(k, Integral) or k < 0", "isinstance(k, bool) or not isinstance(k, Integral)", f"{NEW} -k 'number_of_results'", "top_k(-1) is all but one"),
