@@ -120,7 +120,7 @@ def compile_layers(
     "Let torch compile the model's layers when they first run; its stack of layers is the list with the most weights"
     torch = torch_module()
     stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
-    layers = max(stacks, key=lambda m: sum(p.numel() for p in m.parameters()), default=[])
+    layers: Any = max(stacks, key=lambda m: sum(p.numel() for p in m.parameters()), default=[])
     register(kept_out=True)
     for layer in layers: layer.compile(dynamic=True)
     return len(layers)
