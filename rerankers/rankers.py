@@ -24,6 +24,7 @@ from .text import readable
 from .errors import InputError, LimitReached, OutOfTime, UnknownToken, UnusableAnswer, did_you_mean, need
 from .claims import Choice, Claims, register
 from .results import RankedResults, Result, Stage, Usage, split_fields
+from .streams import Streaming
 from .specs import SECRETS, Spec, Unwritable, writable
 if TYPE_CHECKING: from typing_extensions import Self
 
@@ -410,7 +411,7 @@ def remembering(
     return made
 
 # %% ../nbs/05_rankers.ipynb #706635f4
-class BaseRanker(ABC):
+class BaseRanker(Streaming, ABC):
     "What a user holds: a loaded method that ranks documents for queries"
     words: ClassVar[tuple[str, ...]] = ()           # What a user may call it; the first is its name
     defaults: ClassVar[dict[str, str]] = {}         # Language -> checkpoint; "other" for languages not listed
