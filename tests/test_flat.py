@@ -227,6 +227,16 @@ def test_a_row_computes_no_padding():
     assert given == [46]
 
 
+@pytest.mark.parametrize(("name", "rows"), [("bert", 3), ("xlm-roberta", 3), ("electra", 3), ("bert states", 23), ("modernbert mean", 23)])
+def test_the_last_layer_ends_with_first_tokens_where_nothing_else_is_read(name, rows):
+    runtime, given = runtime_of(*FAMILIES[name]), []
+    stack = max((m for m in runtime.model.modules() if isinstance(m, torch.nn.ModuleList)), key=lambda m: sum(p.numel() for p in m.parameters()))
+    linear = [m for m in stack[-1].modules() if isinstance(m, torch.nn.Linear)][-1]
+    linear.register_forward_hook(lambda m, args, output: given.append(args[0].shape[:-1].numel()))
+    numbers(runtime, texts((11, 7, 5)))
+    assert given == [rows]
+
+
 class Small:
     "A model's memory: it holds so many token slots"
     def __init__(self, slots): self.slots, self.seen = slots, []

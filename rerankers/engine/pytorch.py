@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .batching import MAX_TOKENS, Batch
-from .flat import flat_row, flatten, is_padded, register, running, sent
+from .flat import flat_row, flatten, register, running, sent
 from .forks import in_helper, computes, loads, torch_module
 from .hub import LoadOptions, dtype_name, first_line, missing_model
 from .progress import somebody_watches
@@ -420,7 +420,7 @@ class TorchRuntime:
     def start(self, batch: Batch) -> Callable[[], np.ndarray]:
         "Begin a batch; the function that is returned waits for its rows, (items, numbers)"
         torch = torch_module()
-        row = flat_row(batch, self.device) if is_padded(batch) and self.flat else None
+        row = flat_row(batch, self.device) if self.flat else None
         try:
             with torch.inference_mode(), running(row): return delivered(self._numbers(batch))
         except torch.OutOfMemoryError as error:
