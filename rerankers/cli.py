@@ -325,7 +325,7 @@ def add_model(parser: ArgumentParser) -> None:
     "Options that say which method ranks, and how"
     add = parser.add_argument_group("model").add_argument
     add("-m", "--model", metavar="WORD",
-        help=f"a word of `rerankers models`, a checkpoint or a folder ({DEFAULT})")
+        help=f"a word of `rerankers models`, a checkpoint, a folder, or a line such as 'bm25:100 > offline' ({DEFAULT})")
     add("--model-type", metavar="WORD", help="the family, where the name of a checkpoint does not say it")
     add("--lang", default="en", help="language of the family's default checkpoint (en)")
     add("--device", help="cpu, cuda, cuda:1, mps (the best there is)")

@@ -47,7 +47,7 @@ def unwritable(value: Any) -> Unwritable | None:
     return next((found for part in inner if (found := unwritable(part)) is not None), None)
 
 # %% ../nbs/07_specs.ipynb #99369d57
-BARE_WORD    = re.compile(r"[^\s(),=\[\]{}\"']+")           # needs no quotes
+BARE_WORD    = re.compile(r"[^\s(),=\[\]{}\"'>]+")          # needs no quotes
 SPECIAL_WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 
 def quoted(text: str) -> str:
@@ -102,10 +102,12 @@ class Reader:
         parts, options = list[Spec](), dict[str, Any]()
         if self.sees("(") and not self.sees(")"):
             while True:
-                first = self.value()
+                start, first = self.at, self.value()
                 if self.sees("="): options[str(first)] = self.value()
                 elif options: raise self.wrong("parts stand before options")
-                else: parts.append(self.rest(first))
+                else:
+                    self.at = start
+                    parts.append(self.chain())
                 if self.sees(")"): break
                 if not self.sees(","): raise self.wrong("a comma or a bracket is missing")
         return Spec(name if isinstance(name, str) else str(name), tuple(parts), options)
@@ -133,9 +135,8 @@ class Reader:
 
     def wrong(self, what: str) -> InputError:
         "An error that shows the place"
-        return InputError(
-            f"{self.text!r} is no description of a ranker: {what} at {self.text[self.at:self.at + 20]!r}"
-        )
+        here = repr(self.text[self.at:self.at + 20]) if self.text[self.at:].strip() else "the end"
+        return InputError(f"{self.text!r} is no description of a ranker: {what} at {here}")
 
 # %% ../nbs/07_specs.ipynb #1f2055e2
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class Spec:
 # %% ../nbs/07_specs.ipynb #75a2055f
 def is_line(text: str) -> bool:
     "Does a text describe a ranker with parts or options, rather than only name one?"
-    return text.rstrip().endswith(")") and "(" in text or " > " in text
+    return text.rstrip().endswith(")") and "(" in text or ">" in text
 
 def toml(value: Any) -> str:
     "A value in TOML, on one line"

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import random
+import sys
 from collections import Counter
 
 import pytest
@@ -171,7 +172,8 @@ def test_what_is_no_cascade(wrong):
 
 LINES = {"bm25:100 > offline": ("bm25", "offline", [100, None]), "bm25:0.5 > bm25:2 > offline": ("bm25", "bm25", "offline", [0.5, 2, None]),
          'bm25(k1=0.9):20 > bm25': ("bm25(k1=0.9)", "bm25", [20, None]), '"ollama/llama3:8b" > bm25': ('ollama/llama3:8b', "bm25", None),
-         'bm25:{"margin": 0.2} > bm25': ("bm25", "bm25", [{"margin": 0.2}, None])}
+         'bm25:{"margin": 0.2} > bm25': ("bm25", "bm25", [{"margin": 0.2}, None]),
+         "bm25:20>bm25": ("bm25", "bm25", [20, None]), "bm25>bm25(k1=0.9)>offline": ("bm25", "bm25(k1=0.9)", "offline", None)}
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -185,6 +187,21 @@ def test_cascades_on_one_line(line):
 @pytest.mark.parametrize("line", ["bm25:3 >", "> bm25 > bm25", "bm25:3 > > bm25", "bm25(k1=1):3", "bm25 > bm25 bm25"])
 def test_a_broken_line_shows_the_place(line):
     with pytest.raises(InputError, match="is no description of a ranker"): Spec.parse(line)
+
+
+@pytest.mark.parametrize(("line", "place"), [("bm25 >", "the end"), ("> bm25", "'> bm25'"), ("bm25:3> ", "the end")])
+def test_a_broken_cascade_is_no_name(line, place):
+    with pytest.raises(InputError, match=f"is no description of a ranker: a name or a value is missing at {place}"): Reranker(line)
+
+
+def test_a_cascade_on_one_line_is_a_part():
+    spec = Spec.parse("fallback(bm25:3 > bm25(k1=0.5) , fusion(bm25, bm25:2>bm25), keep=true)")
+    cascade, fusion = spec.parts
+    assert cascade == Spec.parse("bm25:3 > bm25(k1=0.5)") and fusion == Spec("fusion", ("bm25", Spec.parse("bm25:2 > bm25"))) and spec.options == {"keep": True}
+    assert Spec.parse(str(spec)) == spec == Reranker(spec).spec
+
+
+def test_a_name_with_an_arrow_is_quoted(): assert Spec.parse(str(Spec("a>b", (), {"x": "c>d"}))) == Spec("a>b", (), {"x": "c>d"})
 
 
 def test_a_name_with_a_colon_alone_is_a_name(): assert Spec.parse("ollama/llama3:8b") == Spec("ollama/llama3:8b") and Spec.of("x:20") == Spec("x:20")
@@ -526,3 +543,87 @@ def test_a_blend_believes_whoever_is_right_and_takes_models():
     class Second:
         def predict(self, rows): return [row[1] for row in rows]
     assert Blend(Points(3), Knows(), model=Second()).rank("2", docs)[0].doc_id == 2
+
+
+@pytest.mark.parametrize("values", [{2024: 1.5, 2025: 2.0}, {2.5: 1.5}, {True: 2.0, False: 0.5}, {None: 0.5}, {"2024": 1.5, 2024: 2.0}, {"a": 1.5}])
+def test_values_of_fields_keep_their_type_when_written(values):
+    made = Fields("bm25", boosts={"year": values})
+    docs = [Document("a b", metadata={"year": year}) for year in (2024, "2024", 2025, 2.5, True, False, None, "a", "True")]
+    written = [Spec.parse(str(made.spec)), Spec.from_json(made.spec.to_json())]
+    if None not in values and sys.version_info >= (3, 11): written.append(Spec.from_toml(made.spec.to_toml()))
+    for spec in written:
+        again = Reranker(spec)
+        assert again.spec == made.spec and again.boosts == {"year": values} and again.rank(QUERY, docs) == made.rank(QUERY, docs)
+    factors = {i: values.get(d.metadata["year"], 1.0) for i, d in enumerate(docs)}
+    assert {r.doc_id: r.scores["boost"] for r in made.rank(QUERY, docs)} == factors
+
+
+def test_a_value_that_cannot_be_written_is_named():
+    made = Fields("bm25", boosts={"when": {(2024, 1): 2.0}})
+    assert made.rank(QUERY, [Document("a", metadata={"when": (2024, 1)})])[0].scores["boost"] == 2.0
+    with pytest.raises(InputError, match="boosts= of 'fields' is a tuple"): made.spec
+
+
+@pytest.mark.parametrize("wrong", [3, "ab", [1], [[[1], 2.0]], [["a"]], [["a", -1]]])
+def test_what_is_no_boost(wrong):
+    with pytest.raises(InputError, match="boost"): Fields("bm25", boosts={"year": wrong})
+
+
+class Shaky(PointwiseRanker):
+    "Equally good documents, whose scores move with the others of their batch"
+    score_noise = 0.5
+    def __init__(self, seed): self.seed = seed
+    def score_pairs(self, pairs, call): return [random.Random(f"{self.seed} {text}").uniform(-0.25, 0.25) for _, text in pairs]
+
+
+@pytest.mark.parametrize("normalise", NORMALISERS)
+@pytest.mark.parametrize("method", FUSIONS)
+@given(docs=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=25, unique=True), seed=st.integers(0, 99), weights=st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)))
+def test_scores_of_a_fusion_move_as_little_as_it_says(method, normalise, docs, seed, weights):
+    "One part's scores move within what it declares: the fusion's move within what that declares"
+    steady = Points()
+    one, other = (Fusion(steady, Shaky(s), method=method, normalise=normalise, weights=weights) for s in (seed, seed + 100))
+    before, after = one.rank(QUERY, docs), other.rank(QUERY, docs)
+    moved = max(abs(r.score - after.get_score_by_docid(r.doc_id)) for r in before)
+    assert moved <= one.score_noise * (1 + 1e-9) and one.score_noise > 0
+
+
+def test_rounding_moves_no_place():
+    assert Fusion("bm25", "bm25").score_noise == Reranker("bm25").score_noise and Fusion(Shaky(0), "bm25").score_noise == 1 / 61
+    assert Fusion(Shaky(0), "bm25", k=9, weights=[3, 5]).score_noise == pytest.approx(0.3) and Fusion(Shaky(0), Shaky(1), method="combmnz").score_noise == 4.0
+
+
+NOBODY = {"cascade": lambda: Cascade("bm25", "bm25"), "kept": lambda: Fallback(Faulty(ServerError("down")), keep=True), "long": lambda: LongDocuments("bm25"),
+          "deep": lambda: Fusion(Cascade("bm25", "bm25"), LongDocuments(Fusion("bm25", "bm25"), size=2))}
+OVER = {"fusion": lambda a: Fusion(a, a), "combsum": lambda a: Fusion(a, method="combsum"), "blend": lambda a: Blend(a, a), "recency": lambda a: Recency(a),
+        "fields": lambda a: Fields(a, boosts={"n": {"1": 2.0}}), "long": lambda a: LongDocuments(a, size=2), "ranks": lambda a: LongDocuments(a, size=2, aggregate="ranks"),
+        "fallback": lambda a: Fallback(a, keep=True)}
+
+
+@pytest.mark.parametrize("over", OVER)
+@pytest.mark.parametrize("name", NOBODY)
+def test_what_nobody_judged_has_no_score(name, over):
+    "However deep the ranker is that had no time, or did not answer"
+    results = OVER[over](NOBODY[name]()).rank(QUERY, TEXTS, deadline=None if name == "kept" else 0)
+    assert order(results) == list(range(len(TEXTS))) and set(scores(results)) == {None} and not results.has_scores and results.status != "complete"
+
+
+@pytest.mark.parametrize("inner", ["fusion", "blend", "fields", "recency", "long"])
+def test_the_scores_of_a_combination_within_another_count(inner):
+    "As those of any other ranker; only an order that says more than they do takes their place"
+    part = {"fusion": lambda: Fusion("bm25", "bm25"), "blend": lambda: Blend("bm25", Reranker("bm25", k1=0.5)), "recency": lambda: Recency("bm25"),
+            "fields": lambda: Fields("bm25", boosts={"n": {"1": 2.0}}), "long": lambda: LongDocuments("bm25")}[inner]()
+    alone = part.rank(QUERY, TEXTS)
+    outer = Fusion(part, method="combsum", normalise="none").rank(QUERY, TEXTS)
+    assert (order(outer), scores(outer)) == (order(alone), pytest.approx(scores(alone))) == (order(r := LongDocuments(part).rank(QUERY, TEXTS)), scores(r))
+
+
+def test_documents_that_a_cascade_left_behind_keep_their_places():
+    inner = Cascade((Points(), 3), Points(1))
+    places = [r.scores["cascade: rank"] for r in Fusion(inner).rank(QUERY, TEXTS)]
+    assert places == list(range(1, len(TEXTS) + 1)) and order(Fusion(inner, method="combsum").rank(QUERY, TEXTS)) == order(inner.rank(QUERY, TEXTS))
+
+
+@pytest.mark.parametrize("make", [lambda: Fallback("bm25", keep="no"), lambda: Reranker("fallback(bm25, keep=no)"), lambda: LongDocuments("bm25", titles="no"), lambda: LongDocuments("bm25", titles=0)])
+def test_a_word_is_no_truth_value(make):
+    with pytest.raises(InputError, match="give True or False"): make()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..calls import Call
 from .combined import Ask, Combination, PartAnswer, failed
-from .parts import Part, PartsRanker, named_parts
+from .parts import Part, PartsRanker, known_flag, named_parts
 from ..errors import InputError, ProviderError, UnusableAnswer, installed, logger
 from ..rankers import COMPLETE, Ranking, Task, check_positive
 
@@ -122,7 +122,7 @@ class Fallback(PartsRanker):
         on: Sequence[type[Exception]] = (), # Further kinds of errors after which the next part is asked
         clock: Callable[[], float] = monotonic,     # Tells the time for the breakers
     ):
-        self.keep, self.timeout = keep, seconds_or_none("timeout", timeout)
+        self.keep, self.timeout = known_flag("keep", keep), seconds_or_none("timeout", timeout)
         self.on = (*FALLBACK_ERRORS, *error_kinds(on))
         count, pause = check_positive("failures", failures) or 5, seconds_or_none("rest", rest) or 30.0
         self.rankers = named_parts(parts, 1, "fallback", carries=True)

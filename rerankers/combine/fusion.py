@@ -14,34 +14,43 @@ from ..calls import Call
 from .combined import Ask, Combination
 from .parts import Part, PartsRanker, known_word, named_parts
 from ..errors import InputError, did_you_mean, need
-from ..rankers import Ranking, Task, check_positive, make_tasks
+from ..rankers import COMPLETE, BaseRanker, Ranking, Task, check_positive, make_tasks
 
 # %% auto #0
-__all__ = ['ScoreRow', 'NORMALISERS', 'FUSIONS', 'WEIGHT_STEPS', 'places_of', 'values_of', 'min_max', 'z_score', 'by_rank',
-           'Values', 'reciprocal_rank', 'comb_sum', 'comb_mnz', 'borda_count', 'checked_weights', 'Fusion', 'fitted',
-           'with_weights', 'grades_of', 'measure_of', 'judged_by']
+__all__ = ['ScoreRow', 'NORMALISERS', 'FUSIONS', 'SPANS', 'WEIGHT_STEPS', 'own_scores', 'places_of', 'values_of', 'min_max',
+           'z_score', 'by_rank', 'Values', 'reciprocal_rank', 'comb_sum', 'comb_mnz', 'borda_count', 'checked_weights',
+           'Fusion', 'fitted', 'with_weights', 'grades_of', 'measure_of', 'judged_by']
 
 # %% ../../nbs/combine/03_fusion.ipynb #b1325352
 ScoreRow = list[float | None]    # One value a document; None: the ranking does not judge it
+
+def own_scores(
+    ranking: Ranking,   # Scores, or an order
+) -> ScoreRow | None:
+    "The scores, where they say all; None where the order says more, as of documents that a cascade left behind"
+    scores, order = ranking.scores, ranking.order
+    if scores is None or order is None: return None if scores is None else list(scores)
+    whole = None not in scores or ranking.status != COMPLETE    # before a deadline, documents without a score have no place
+    return list(scores) if whole and list(order) == Ranking(scores).best_first() else None
 
 def places_of(
     ranking: Ranking,   # Scores, or an order
 ) -> ScoreRow:
     "The place of each document from 1; equal scores share the best of their places"
-    order = ranking.best_first()
-    if ranking.scores is None or ranking.order is not None:
+    order, scores = ranking.best_first(), own_scores(ranking)
+    if scores is None:
         found: dict[int, float] = {i: float(place) for place, i in enumerate(order, start=1)}
         return [found[i] for i in range(len(order))]
-    known = sorted((s for s in ranking.scores if s is not None), reverse=True)
+    known = sorted((s for s in scores if s is not None), reverse=True)
     first = {score: float(place) for place, score in reversed(list(enumerate(known, start=1)))}
-    return [None if s is None else first[s] for s in ranking.scores]
+    return [None if s is None else first[s] for s in scores]
 
 def values_of(
     ranking: Ranking,   # Scores, or an order
 ) -> ScoreRow:
     "The score of each document; for an order without scores, minus the place"
-    if ranking.scores is not None and ranking.order is None: return list(ranking.scores)
-    return [None if place is None else -place for place in places_of(ranking)]
+    scores = own_scores(ranking)
+    return [-place for place in places_of(ranking) if place is not None] if scores is None else scores
 
 # %% ../../nbs/combine/03_fusion.ipynb #3cd373c3
 def min_max(row: ScoreRow) -> ScoreRow:
@@ -123,6 +132,9 @@ def checked_weights(
     return [float(w) for w in weights]
 
 # %% ../../nbs/combine/03_fusion.ipynb #ed850986
+# Word of `NORMALISERS` -> how far one document's number can move; that depends on how many there are in z-scores
+SPANS = {"minmax": 1.0, "rank": 1.0, "zscore": math.inf, "none": math.inf}
+
 class Fusion(PartsRanker):
     "Combines the rankings of several rankers into one"
     words = ("fusion",)
@@ -146,6 +158,17 @@ class Fusion(PartsRanker):
             "k": None if self.k == 60 else self.k,
             "normalise": normalise,
             "weights": None if weights is None else self.weights}
+
+    @property
+    def score_noise(self) -> float:     # type: ignore[override]
+        "How far a score may move with those of the parts; a part that moves by more than rounding can change any place"
+        noises = [r.score_noise for r in self.rankers.values()]
+        times = len(noises) if self.method == "combmnz" else 1
+        if self.normalise == "none" and self.method in ("combsum", "combmnz"):
+            return times * math.fsum(w * noise for w, noise in zip(self.weights, noises))
+        moving = math.fsum(w for w, noise in zip(self.weights, noises) if noise > BaseRanker.score_noise)
+        span = {"rrf": 1 / (self.k + 1), "borda": math.inf}.get(self.method, SPANS[self.normalise])
+        return times * moving * span if moving else super().score_noise
 
     def combine(self, task: Task, call: Call) -> Combination:
         "Ask all parts about all documents, and add up their answers"

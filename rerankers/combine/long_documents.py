@@ -15,7 +15,7 @@ from typing import Any
 from ..calls import Call
 from .combined import Ask, Combination
 from .fusion import values_of
-from .parts import Part, PartsRanker, known_word, named_parts
+from .parts import Part, PartsRanker, known_flag, known_word, named_parts
 from ..documents import Document
 from ..errors import InputError
 from ..rankers import COMPLETE, BaseRanker, Ranking, Task, check_positive, unfinished
@@ -209,7 +209,7 @@ class LongDocuments(PartsRanker):
         if not callable(split): known_word("split", split, [*UNITS, "tokens"])
         self.rankers = named_parts([ranker])
         self.size, self.overlap, self.aggregate, self.titles, self.split = (
-            size, overlap, aggregate, titles, split)
+            size, overlap, aggregate, known_flag("titles", titles), split)
         self.tokenizer = tokenizer_of(next(iter(self.rankers.values()))) if split == "tokens" else None
         given = {"split": (split, "sentences"), "size": (size, 200), "overlap": (overlap, 0),
                  "aggregate": (aggregate, "max"), "titles": (titles, True)}

@@ -15,7 +15,7 @@ from ..reranker import Reranker
 from ..specs import Spec
 
 # %% auto #0
-__all__ = ['Part', 'as_ranker', 'name_of', 'named_parts', 'known_word', 'PartsRanker']
+__all__ = ['Part', 'as_ranker', 'name_of', 'named_parts', 'known_word', 'known_flag', 'PartsRanker']
 
 # %% ../../nbs/combine/01_parts.ipynb #2eb768dc
 Part = BaseRanker | Spec | str | PathLike | Mapping[str, Any]   # What may stand for a ranker
@@ -64,6 +64,14 @@ def known_word(
     if not isinstance(value, str) or value not in words:
         raise InputError(f"{name}={value!r}. {did_you_mean(str(value), words)}")
     return value
+
+def known_flag(
+    name: str,      # Of the option, for the error message
+    value: Any,     # What the caller gave
+) -> bool:
+    "The value, if it is a truth value, else `InputError`: the word 'no' would count as true"
+    if isinstance(value, bool): return value
+    raise InputError(f"{name}={value!r}: give True or False, on a line true or false")
 
 class PartsRanker(CombinedRanker):
     "A ranker made of rankers, which can be written down"

@@ -17,10 +17,11 @@ from .parts import Part, PartsRanker, known_word, named_parts
 from ..documents import Document
 from ..errors import InputError, need
 from ..rankers import Ranking, Task, make_tasks
+from ..specs import Unwritable
 
 # %% auto #0
-__all__ = ['DAY', 'Decay', 'RECENCIES', 'Boost', 'moment', 'days_old', 'share_of', 'Recency', 'Fields', 'checked_factor', 'Blend',
-           'logistic', 'learned']
+__all__ = ['DAY', 'Decay', 'RECENCIES', 'Boost', 'moment', 'days_old', 'share_of', 'Recency', 'Fields', 'as_boost',
+           'written_boost', 'checked_factor', 'Blend', 'logistic', 'learned']
 
 # %% ../../nbs/combine/07_signals.ipynb #743fd09c
 DAY = 86_400.0      # seconds
@@ -123,21 +124,14 @@ class Fields(PartsRanker):
         self,
         ranker: Part,                   # Judges relevance: a word, a spec or a ranker
         *,
-        boosts: Mapping[str, Boost],    # Field -> factor by value
+        boosts: Mapping[str, Boost],    # Field -> factors by value, or pairs of a value and its factor
     ):
         if not isinstance(boosts, Mapping) or not boosts:
             raise InputError(f"boosts={boosts!r}: "
                              "give factors by field and value, as {'source': {'wiki': 1.2}}")
-        odd = next((field for field, boost in boosts.items()
-                    if not callable(boost) and not isinstance(boost, Mapping)), None)
-        if odd is not None:
-            raise InputError(f"boosts[{odd!r}] is a {type(boosts[odd]).__name__}: "
-                             "give factors by value, or a function of the value")
-        self.rankers, self.boosts = named_parts([ranker]), boosts
-        for field, boost in boosts.items():
-            for value, factor in (boost.items() if isinstance(boost, Mapping) else ()):
-                checked_factor(factor, field, value)
-        self.options = {"boosts": boosts}
+        self.rankers = named_parts([ranker])
+        self.boosts = {field: as_boost(field, boost) for field, boost in boosts.items()}
+        self.options = {"boosts": {field: written_boost(boost) for field, boost in self.boosts.items()}}
 
     def combine(self, task: Task, call: Call) -> Combination:
         "Judge, then multiply"
@@ -158,6 +152,21 @@ class Fields(PartsRanker):
             raise InputError(f"document {document.doc_id!r}: {field}={value!r} is no single value: "
                              "give a function of the value in boosts=")
         return checked_factor(boost.get(value, 1.0), field, value)
+
+def as_boost(field: str, boost: Any) -> Boost:
+    "A function, or factors by value; raises `InputError`"
+    if callable(boost): return boost
+    try: found = dict(boost)
+    except (TypeError, ValueError):
+        raise InputError(f"boosts[{field!r}] is a {type(boost).__name__}: "
+                         "give factors by value, or a function of the value") from None
+    for value, factor in found.items(): checked_factor(factor, field, value)
+    return found
+
+def written_boost(boost: Boost) -> Any:
+    "Factors as plain data: by value where all values are texts, and else in pairs, since keys of JSON are texts"
+    if not isinstance(boost, Mapping) or all(isinstance(value, str) for value in boost): return boost
+    return [[v if isinstance(v, (str, int, float, type(None))) else Unwritable(type(v).__name__), f] for v, f in boost.items()]
 
 def checked_factor(factor: Any, field: str, value: Any) -> float:
     "A number of at least 0, or `InputError`"
@@ -196,7 +205,9 @@ class Blend(PartsRanker):
     def combine(self, task: Task, call: Call) -> Combination:
         "Ask all parts about all documents, and blend"
         found = yield [Ask(name, range(len(task.documents))) for name in self.rankers]
-        return Ranking(self.blended(self.features(found)))
+        unknown = [all(v is None for v in row) for row in zip(*map(values_of, found))]     # no part had time for it
+        scores = self.blended(self.features(found))
+        return Ranking([None if nothing else s for s, nothing in zip(scores, unknown)])
 
     def features(self, found: Sequence[Ranking]) -> list[list[float]]:
         "One row of comparable scores a document; a missing one is the lowest of its part"
