@@ -17,7 +17,7 @@ from .errors import InputError, OutOfTime, Stopped
 
 # %% auto #0
 __all__ = ['Found', 'Item', 'STOP', 'FIRST_PART', 'Stop', 'check_wanted', 'while_wanted', 'new_stop', 'under', 'in_thread',
-           'Call', 'due_in', 'in_time']
+           'Call', 'due_in', 'next_size', 'in_time']
 
 # %% ../nbs/02_calls.ipynb #0c0237ed
 class Stop:
@@ -153,14 +153,30 @@ def due_in(
 # %% ../nbs/02_calls.ipynb #05c4fe72
 FIRST_PART = 1   # items in the first part of a call with a deadline: how long they take is not known yet
 
+def next_size(
+    size: int,                          # Items of the last part
+    took: float,                        # Seconds that it took
+    left: float,                        # Seconds until the deadline
+    before: tuple[int, float] | None,   # The same two numbers of the part before it
+) -> int:
+    "How many items the next part has: as many as should take a quarter of the time left, but no sudden growth"
+    each, start, known = took / size, 0.0, before is not None and before[0] != size
+    if before is not None and known:    # a part may have a price of its own, whatever its size
+        each = max((took - before[1]) / (size - before[0]), 0.0)
+        start = max(took - each * size, 0.0)
+    room = left / 4 if start < left / 8 else left / 2
+    fits = int(max(room - start, 0.0) / each) if each else 4 * size if start <= room else 1
+    if not known and 4 * took <= left: fits = max(fits, 2 * size)      # the second size tells the two prices apart
+    return max(1, min(4 * size, fits))
+
 def in_time(
     n: int,         # Number of items, the most promising first
     call: Call,     # With a deadline or without
 ) -> Iterator[slice]:
     "The items to work on next: all at once, or with a deadline as many as should take a quarter of the time left"
-    at, size = 0, call.batch_size or FIRST_PART if call.hurried else n
+    at, size, before = 0, call.batch_size or FIRST_PART if call.hurried else n, None
     while at < n and call.stop.left != 0:
         began = monotonic()
         yield slice(at, min(at + size, n))
         at, took, left = at + size, monotonic() - began, call.stop.left
-        if left is not None: size = max(1, min(4 * size, int(size * left / (4 * took)) if took else 4 * size))
+        if left is not None: size, before = next_size(size, took, left, before), (size, took)

@@ -561,7 +561,7 @@ def test_values_of_fields_keep_their_type_when_written(values):
 def test_a_value_that_cannot_be_written_is_named():
     made = Fields("bm25", boosts={"when": {(2024, 1): 2.0}})
     assert made.rank(QUERY, [Document("a", metadata={"when": (2024, 1)})])[0].scores["boost"] == 2.0
-    with pytest.raises(InputError, match="boosts= of 'fields' is a tuple"): made.spec
+    with pytest.raises(InputError, match="boosts= of 'fields' is a tuple"): str(made.spec)
 
 
 @pytest.mark.parametrize("wrong", [3, "ab", [1], [[[1], 2.0]], [["a"]], [["a", -1]]])
@@ -578,7 +578,8 @@ class Shaky(PointwiseRanker):
 
 @pytest.mark.parametrize("normalise", NORMALISERS)
 @pytest.mark.parametrize("method", FUSIONS)
-@given(docs=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=25, unique=True), seed=st.integers(0, 99), weights=st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)))
+@given(docs=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=25, unique=True), seed=st.integers(0, 99),
+       weights=st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)))
 def test_scores_of_a_fusion_move_as_little_as_it_says(method, normalise, docs, seed, weights):
     "One part's scores move within what it declares: the fusion's move within what that declares"
     steady = Points()
@@ -593,10 +594,12 @@ def test_rounding_moves_no_place():
     assert Fusion(Shaky(0), "bm25", k=9, weights=[3, 5]).score_noise == pytest.approx(0.3) and Fusion(Shaky(0), Shaky(1), method="combmnz").score_noise == 4.0
 
 
-NOBODY = {"cascade": lambda: Cascade("bm25", "bm25"), "kept": lambda: Fallback(Faulty(ServerError("down")), keep=True), "long": lambda: LongDocuments("bm25"),
+NOBODY = {"cascade": lambda: Cascade("bm25", "bm25"), "kept": lambda: Fallback(Faulty(ServerError("down")), keep=True),
+          "long": lambda: LongDocuments("bm25"),
           "deep": lambda: Fusion(Cascade("bm25", "bm25"), LongDocuments(Fusion("bm25", "bm25"), size=2))}
-OVER = {"fusion": lambda a: Fusion(a, a), "combsum": lambda a: Fusion(a, method="combsum"), "blend": lambda a: Blend(a, a), "recency": lambda a: Recency(a),
-        "fields": lambda a: Fields(a, boosts={"n": {"1": 2.0}}), "long": lambda a: LongDocuments(a, size=2), "ranks": lambda a: LongDocuments(a, size=2, aggregate="ranks"),
+OVER = {"fusion": lambda a: Fusion(a, a), "combsum": lambda a: Fusion(a, method="combsum"), "blend": lambda a: Blend(a, a),
+        "recency": lambda a: Recency(a), "fields": lambda a: Fields(a, boosts={"n": {"1": 2.0}}),
+        "long": lambda a: LongDocuments(a, size=2), "ranks": lambda a: LongDocuments(a, size=2, aggregate="ranks"),
         "fallback": lambda a: Fallback(a, keep=True)}
 
 
@@ -624,6 +627,7 @@ def test_documents_that_a_cascade_left_behind_keep_their_places():
     assert places == list(range(1, len(TEXTS) + 1)) and order(Fusion(inner, method="combsum").rank(QUERY, TEXTS)) == order(inner.rank(QUERY, TEXTS))
 
 
-@pytest.mark.parametrize("make", [lambda: Fallback("bm25", keep="no"), lambda: Reranker("fallback(bm25, keep=no)"), lambda: LongDocuments("bm25", titles="no"), lambda: LongDocuments("bm25", titles=0)])
+@pytest.mark.parametrize("make", [lambda: Fallback("bm25", keep="no"), lambda: Reranker("fallback(bm25, keep=no)"),
+                                  lambda: LongDocuments("bm25", titles="no"), lambda: LongDocuments("bm25", titles=0)])
 def test_a_word_is_no_truth_value(make):
     with pytest.raises(InputError, match="give True or False"): make()

@@ -149,6 +149,19 @@ def test_something_is_judged_where_a_single_document_fits(clock):
     assert {r.doc_id for r in judged} == set(range(len(judged))) and len(judged) >= 4 and clock[0] <= 0.3 + 0.05
 
 
+@pytest.mark.parametrize("first", [0.05, 0.1])
+def test_parts_that_cost_the_same_whatever_their_size_grow(first, clock):
+    "As on a graphics card; the first one may take longer, while a model warms up"
+    sizes = []
+    class Card(ByPair):
+        def score_pairs(self, pairs, call):
+            sizes.append(len(pairs))
+            ticking(self.clock, 0.05 if sizes[1:] else first)
+            return [float(len(t)) for _, t in pairs]
+    results = Card(clock).rank(QUERY, DOCS, deadline=0.4)
+    assert results.status == "complete" and sizes[0] == 1 and len(sizes) <= 5
+
+
 def test_a_method_that_answers_in_parts_says_what_is_missing(clock):
     "As late interaction does, which looks up vectors instead of scoring pairs"
     class ByParts(ByPair):

@@ -55,7 +55,7 @@ MUTATIONS = [
              "a document comes from where a part that failed found it"),
     Mutation(REMOTE, "return Ranking(order=range(len(task.documents)), error=error)", "raise", "tests/test_combinations_remote.py -k only_the_failed",
              "one failing query of many lets all be asked twice"),
-    Mutation("rerankers/spending.py", "if self.waiting: self.used[", "if more < 0: self.used[", "tests/test_budgets.py -k 'life_are or for_the_same'",
+    Mutation("rerankers/spending.py", "+= now - self.since", "+= (now - self.since) * self.waiting", "tests/test_budgets.py -k for_the_same",
              "a budget's seconds count once for each query that waits"),
     Mutation("rerankers/combine/fusion.py", "list(order) == Ranking(scores).best_first()", "False", TOGETHER + "within_another",
              "scores of a combination within another do not count"),
