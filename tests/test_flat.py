@@ -120,6 +120,14 @@ def test_the_paddings_id_in_a_text_is_counted_as_the_model_does():
     check_equal(numbers(flat, tokens), [numbers(alone, {"input_ids": [ids]})[0] for ids in tokens["input_ids"]])
 
 
+def test_an_attention_that_was_asked_for_stays():
+    torch.manual_seed(0)
+    config = T.BertConfig(**SMALL)
+    model = T.BertForSequenceClassification._from_config(config, attn_implementation="eager").eval()
+    assert not TorchRuntime(model, read_logits, ask=call_marked, flat=True).flat
+    assert model.config._attn_implementation == "eager"
+
+
 def test_token_types_travel_in_the_row():
     flat, plain = runtime_of(*FAMILIES["bert"]), runtime_of(*FAMILIES["bert"], flat=False)
     tokens = texts() | {"token_type_ids": [[int(i > 3) for i in range(len(ids))] for ids in texts()["input_ids"]]}
