@@ -216,7 +216,9 @@ def load():
 
     def one(name, **options):
         key = (name, *sorted(options.items()))
-        if key not in made: made[key] = Reranker(tiny_language_model("t5"), **{"model_type": name, "device": "cpu", **METHODS.get(name, {}), **options})
+        if key not in made:
+            folder = tiny_language_model("t5", num_layers=2 if name.startswith("lit5") else 1)      # of one layer LiT5 writes nothing
+            made[key] = Reranker(folder, **{"model_type": name, "device": "cpu", **METHODS.get(name, {}), **options})
         return made[key]
     return one
 
