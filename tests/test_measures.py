@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st  # noqa: E402
 
 from rerankers import Document, InputError, RankedResults, Reranker  # noqa: E402
 from rerankers.evaluation.measures import (  # noqa: E402
+    calculate, parse_measure,
     as_texts, changes, judged_apart, measure_run, ndcg_with_ties, order_of, references, share_of_gain, side_by_side, unjudged_bounds)
 from rerankers.results import Result  # noqa: E402
 
@@ -204,3 +205,20 @@ def test_systems_that_differ_in_what_is_judged_get_a_warning():
     [said] = judged_apart({"old": old, "new": new})
     assert said.startswith("Judged@2 is 100 % for old and 50 % for new")
     assert judged_apart({"old": old, "new": new}, points=50) == [] and judged_apart({}) == []
+
+
+ODD = ["nDCG@0", "P@-1", ir_measures.nDCG @ 0, ir_measures.P @ -1, ir_measures.nDCG @ True, "P(rel=0)@5", "RBP(p=2)", "IPrec@2", "AP(rel=99999999999)"]
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_measures_that_would_end_the_process_or_fail_in_it_are_refused(odd):
+    run, qrels = {"q": ["a", "b"]}, {"q": {"a": 1}}
+    for measure in (lambda: measure_run(run, qrels, [odd]), lambda: references(run, qrels, [odd]), lambda: unjudged_bounds(run, qrels, [odd]),
+                    lambda: calculate(run, qrels, {"it": odd if not isinstance(odd, str) else parse_measure(odd)})):
+        with pytest.raises(InputError): measure()
+
+
+@pytest.mark.parametrize("grade", [10**7, 2**31, 2**64, -10**7, float("inf")])
+def test_grades_that_no_program_has_the_memory_for_are_refused(grade):
+    "10 ** 9 counted as 0 in every measure of its query, without a word"
+    with pytest.raises(InputError, match="document 'b' has the grade"): measure_run({"q": ["a", "b"]}, {"q": {"a": 1, "b": grade}}, ["RR"])
+    assert measure_run({"q": ["b", "a"]}, {"q": {"a": 1, "b": 10**6}}, ["RR", "nDCG@2"]).mean["nDCG@2"] == 1

@@ -17,11 +17,11 @@ from ..rankers import check_positive
 from ..results import RankedResults
 
 # %% auto #0
-__all__ = ['MEASURES', 'FIRST', 'RANDOM', 'IDEAL', 'as_texts', 'spelling', 'Order', 'by_score', 'pairs_of', 'order_of',
-           'grade_of', 'text_grades', 'Judged', 'odd_documents', 'check_common', 'side_by_side', 'parse_measure',
-           'parse_measures', 'calculate', 'Measured', 'measure_run', 'shuffled', 'best_first', 'references',
-           'share_of_gain', 'Changes', 'changes', 'discounted', 'expected_gains', 'ndcg_with_ties', 'possible_grades',
-           'value_range', 'unjudged_bounds', 'judged_apart']
+__all__ = ['HIGHEST', 'MEASURES', 'FIRST', 'RANDOM', 'IDEAL', 'as_texts', 'spelling', 'Order', 'by_score', 'pairs_of', 'order_of',
+           'grade_of', 'text_grades', 'Judged', 'odd_documents', 'check_common', 'side_by_side', 'check_cutoff',
+           'parse_measure', 'parse_measures', 'calculate', 'Measured', 'measure_run', 'shuffled', 'best_first',
+           'references', 'share_of_gain', 'Changes', 'changes', 'discounted', 'expected_gains', 'ndcg_with_ties',
+           'possible_grades', 'value_range', 'unjudged_bounds', 'judged_apart']
 
 # %% ../../nbs/evaluation/02_measures.ipynb #61be6cc0
 def as_texts(
@@ -87,8 +87,12 @@ def order_of(
     return Order([*best], [*best.values()], repeated)
 
 # %% ../../nbs/evaluation/02_measures.ipynb #754709ec
+HIGHEST = 1_000_000     # trec_eval takes eight bytes of memory for every grade up to the highest, and counts 0 where there are too few
+
 def grade_of(grade: Any, query: Hashable, doc: Hashable) -> int:
     "A grade as a whole number; raises `InputError` for any other"
+    if isinstance(grade, Real) and abs(float(grade)) > HIGHEST:
+        raise InputError(f"query {query!r}: document {doc!r} has the grade {grade!r}; grades above {HIGHEST:,} are not computed")
     if isinstance(grade, Real) and float(grade).is_integer(): return int(float(grade))
     raise InputError(f"query {query!r}: document {doc!r} has the grade {grade!r}; "
                      "grades are whole numbers, 0 for what is not relevant")
@@ -160,13 +164,22 @@ def side_by_side(
     return Judged(kept, {q: grades[q] for q in kept}, {what: where for what, where in odd.items() if where})
 
 # %% ../../nbs/evaluation/02_measures.ipynb #e3b87231
+def check_cutoff(
+    measure: Any,   # Of ir_measures
+) -> Any:
+    "The same, or `InputError` if it looks at no place: trec_eval ends the whole process for a cutoff of 0"
+    cutoff = measure.params.get("cutoff")
+    if cutoff is None or isinstance(cutoff, int) and not isinstance(cutoff, bool) and cutoff > 0: return measure
+    raise InputError(f"{measure}: a measure looks at a whole number of places, such as nDCG@10")
+
 def parse_measure(
     name: str,  # As "nDCG@10"
 ) -> Any:
     "A measure of ir_measures; raises `InputError` for what is none"
     ir = need("ir_measures", extra="evaluation", purpose="Measuring a ranking")
-    try: return ir.parse_measure(name)
-    except (NameError, ValueError, TypeError) as error:
+    try: return check_cutoff(ir.parse_measure(name))
+    except InputError: raise
+    except (NameError, ValueError, TypeError, AssertionError) as error:
         near = did_you_mean(str(name).split("@")[0].split("(")[0], ir.measures.registry)
         raise InputError(f"{name!r} is no measure ({error}); "
                          f"measures look like nDCG@10, RR, R@100 or P(rel=2)@5. {near}") from None
@@ -178,13 +191,9 @@ def parse_measures(
     ir = need("ir_measures", extra="evaluation", purpose="Measuring a ranking")
     found: dict[str, Any] = {}
     for wanted in [measures] if isinstance(measures, str) else measures:
-        measure = wanted if isinstance(wanted, ir.Measure) else parse_measure(wanted)
+        measure = check_cutoff(wanted) if isinstance(wanted, ir.Measure) else parse_measure(wanted)
         found[str(wanted)] = measure
-        cutoff = measure.params.get("cutoff")
-        # trec_eval ends the whole process for a cutoff of 0
-        if cutoff is not None and not (isinstance(cutoff, int) and cutoff > 0):
-            raise InputError(f"{wanted}: a measure looks at a whole number of places, such as nDCG@10")
-        if measure.NAME == "nDCG" and cutoff: found.setdefault(f"Judged@{cutoff}", ir.Judged @ cutoff)
+        if measure.NAME == "nDCG" and (cutoff := measure.params.get("cutoff")): found.setdefault(f"Judged@{cutoff}", ir.Judged @ cutoff)
     return found
 
 def calculate(
@@ -197,10 +206,11 @@ def calculate(
     # `Judged` divides by the length of the order, so empty ones stay out and get what a missing query gets
     run = {q: {doc: float(len(ids) - i) for i, doc in enumerate(ids)} for q, ids in orders.items() if ids}
     names: dict[Any, list[str]] = {}
-    for name, measure in measures.items(): names.setdefault(measure, []).append(name)
+    for name, measure in measures.items(): names.setdefault(check_cutoff(measure), []).append(name)
     values: dict[str, dict[str, float]] = {name: dict.fromkeys(orders, 0.0) for name in measures}
     try: rows = list(ir.iter_calc(list(names), grades, run))
-    except ValueError as error: raise InputError(f"cannot compute {', '.join(measures)}: {error}") from None
+    except Exception as error:  # of any kind: each measure has a program of its own
+        raise InputError(f"cannot compute {', '.join(measures)}: {error}") from None
     for row in rows:
         for name in names[row.measure]: values[name][row.query_id] = float(row.value)
     return values
