@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerankers import Document, InputError, Reranker
+from rerankers import Document, InputError, Reranker, RerankersError
 from rerankers.evaluation.data import Builder, TestSet, checked, from_dicts, from_ir_datasets, read_beir, read_trec
 from rerankers.evaluation.first_stage import BM25Index, retrieve, with_candidates
 from rerankers.evaluation.runs import (
@@ -467,6 +467,16 @@ def test_ir_datasets(tmp_path):
     scored = ir_datasets.Dataset(made, ir_datasets.formats.TrecScoredDocs(ir_datasets.util.LocalDownload(str(tmp_path / "run"))))
     assert same(from_ir_datasets(scored), from_dicts(QUERIES, CORPUS, QRELS, {"q1": ["d3", "d1"], "q2": ["d3"]}))
     with pytest.raises(InputError, match="knows no data set 'vaswanni'. Did you mean 'vaswani'"): from_ir_datasets("vaswanni")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("All download sources failed", ["a.example"]), ConnectionError("no route"), ImportError("needs ijson")])
+def test_what_ir_datasets_cannot_get_is_told_with_its_name(error):
+    class Gone:
+        def queries_iter(self): raise error
+        def __repr__(self): return "Dataset('gone')"
+    with pytest.raises(RerankersError, match=r"ir_datasets cannot give the data set Dataset\('gone'\): \w+: \W*(All down|no route|needs ijson)") as told:
+        from_ir_datasets(Gone())
+    assert told.value.__cause__ is error
 
 
 # Candidates

@@ -10,13 +10,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..documents import (TEXT_KEYS, Document, as_row, first_key, listed, missing, to_document,
                                  to_documents)
-from ..errors import InputError, MissingDependency, did_you_mean, installed
+from ..errors import InputError, MissingDependency, RerankersError, did_you_mean, installed
 from .runs import (Notes, Qrels, Ranking, Source, counted, file_text, grade_of, id_text, ids_and_scores,
                                        keep, naming, parse_qrels, parse_run)
 from ..files import READERS, FileRow, guess_format, jsonl_rows, lines, read_documents
@@ -26,7 +27,7 @@ __all__ = ['Candidates', 'CHECKS', 'NO_TYPE', 'QUERY_KEYS', 'QUERY_TEXTS', 'Test
            'relevant_first', 'every_document', 'checked', 'Builder', 'is_text', 'fitting', 'bare_rows', 'rows_of',
            'each_row', 'query_of', 'document_of', 'each_in_file', 'read_queries', 'read_corpus', 'read_judgements',
            'beir_file', 'read_lines', 'read_beir', 'read_trec', 'package', 'own_text', 'record_document', 'loaded',
-           'first_stage_of', 'from_ir_datasets', 'from_dicts']
+           'fetching', 'first_stage_of', 'from_ir_datasets', 'read_records', 'from_dicts']
 
 # %% ../../nbs/evaluation/00_data.ipynb #0b73e211
 Candidates = dict[str, list[str]]   # Query id -> ids of the documents to rank
@@ -331,6 +332,15 @@ def loaded(name: Any) -> Any:
     except KeyError: hint = did_you_mean(name, known.registry)
     raise InputError(f"ir_datasets knows no data set {name!r}. {hint}")
 
+@contextmanager
+def fetching(name: Any) -> Iterator[None]:
+    "A context in which what ir_datasets cannot download or read is an error that names the data set"
+    try: yield
+    except RerankersError: raise
+    except (RuntimeError, OSError, ImportError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RerankersError(f"ir_datasets cannot give the data set {name!r}: {what[:300]}{'…' * (len(what) > 300)}") from error
+
 def first_stage_of(data: Any) -> dict[str, list[str]]:
     "The documents that a data set of ir_datasets brings for each query, best first"
     found: dict[str, list[Any]] = {}
@@ -343,9 +353,11 @@ def from_ir_datasets(
     *,
     whole: bool = False,    # Read all documents, not only those that are judged or scored
 ) -> TestSet:
-    "A data set of ir_datasets; raises `InputError` and `MissingDependency`"
-    data = loaded(name)
-    builder = Builder(name if isinstance(name, str) else "")
+    "A data set of ir_datasets; raises `InputError`, `MissingDependency`, and `RerankersError` for what cannot be downloaded"
+    with fetching(name): return read_records(loaded(name), Builder(name if isinstance(name, str) else ""), whole)
+
+def read_records(data: Any, builder: Builder, whole: bool) -> TestSet:
+    "The test set of a data set of ir_datasets"
     for query in data.queries_iter(): builder.query(query.query_id, own_text(query))
     for row in data.qrels_iter() if data.has_qrels() else (): builder.judge(row.query_id, row.doc_id, row.relevance)
     if data.has_scoreddocs(): builder.propose_all(first_stage_of(data))
