@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerankers import Cascade, Document, InputError, Reranker, ServerError
+from rerankers import Cascade, Document, InputError, MissingDependency, Reranker, ServerError
 from rerankers.combine import Adaptive
 from rerankers.evaluation.beir import TestSet
 from rerankers.evaluation.pairs import Grid, QueryRow, ScoreTable, cascade_run, depth_run, score_all
@@ -204,3 +204,78 @@ def test_what_failed_is_asked_again(tmp_path):
     (tmp_path / "t.jsonl").write_text(lines)
     again = score_all(Broken(), data, first, name="b", path=tmp_path / "t.jsonl")
     assert again.failures == {"q1": "ServerError: no answer"} and list(again.rows) == ["q0", "q1"]
+
+
+class Ordered(Points):
+    "An order alone"
+    pointwise = False
+    def score_pairs(self, pairs, call): return Ranking([float(-len(text)) for _, text in pairs], truncated=[True] * len(pairs))
+    def answer(self, tasks, call): return [Ranking(order=found.best_first()) for found in super().answer(tasks, call)]
+
+
+FORMS = ["table.jsonl", "table.json", "table.parquet", "table"]
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("ranker", [Points(), Points(unjudged=0.4), Broken(), Ordered()], ids=["scores", "some scores", "a failure", "an order"])
+def test_every_form_gives_the_same_table_back(form, ranker, tmp_path):
+    pytest.importorskip("pyarrow")
+    data, first = a_set([3, 1, 30])
+    table = score_all(ranker, data, first, name="語 \"n\"\n")
+    table.rows["empty"] = QueryRow("empty", [], [], None, [], 0.0)
+    table.save(tmp_path / form)
+    assert ScoreTable.load(tmp_path / form) == table and str(ScoreTable.load(str(tmp_path / form)).rows) == str(table.rows)
+
+
+def test_parquet_is_read_by_others(tmp_path):
+    pq, pd = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pandas")
+    data, first = a_set([3, 5])
+    table = score_all(Points(), data, first)
+    table.save(tmp_path / "a.parquet")
+    frame = pd.read_parquet(tmp_path / "a.parquet")
+    assert list(frame.columns) == ["query", "document", "place", "score", "rank", "truncated"] and len(frame) == 8
+    by_rank = frame.sort_values("rank").groupby("query")["document"].agg(list).to_dict()
+    assert by_rank == table.run() and {q: list(rows["document"]) for q, rows in frame.groupby("query")} == first
+    shuffled = pq.read_table(tmp_path / "a.parquet")
+    pq.write_table(shuffled.take(random.Random(0).sample(range(8), 8)), tmp_path / "b.parquet")
+    assert ScoreTable.load(tmp_path / "b.parquet") == table, "the order of the rows does not count"
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    *(("a.json", content) for content in (b"[1]", b"{", b"{}", b'{"rows": [1]}', b"\xff", b"")), ("a.parquet", b"no"), ("a.parquet", b"")])
+def test_what_is_no_table_is_named(name, content, tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: no "): ScoreTable.load(tmp_path / name)
+
+
+def test_other_parquet_is_no_table(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="metadata"): ScoreTable.load(tmp_path / "a.parquet")
+
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    from rerankers.evaluation import data as reading
+    monkeypatch.setattr(reading, "installed", lambda name: name != "pyarrow")
+    for call in (lambda: ScoreTable("n", True, True, "").save(tmp_path / "a.parquet"), lambda: ScoreTable.load(tmp_path / "a.parquet")):
+        with pytest.raises(MissingDependency, match="Parquet needs the package `pyarrow`, which is not installed: pip install pyarrow"): call()
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.json"])
+def test_rows_are_not_added_to_such_a_file(name, tmp_path):
+    data, first = a_set([3])
+    with pytest.raises(InputError, match=r"ends in \.jsonl"): score_all(Points(), data, first, path=tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_any_exception_of_a_ranker_is_a_row():
+    class Bug(Points):
+        def score_pairs(self, pairs, call):
+            if any(q == "query 1" for q, _ in pairs): raise IndexError("list index\nout of range")
+            return super().score_pairs(pairs, call)
+    data, first = a_set([3, 4, 5])
+    table = score_all(Bug(), data, first)
+    assert table.failures == {"q1": "IndexError: list index out of range"} and len(table.rows["q2"].order) == 5
+    class Stop(Points):
+        def score_pairs(self, pairs, call): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): score_all(Stop(), data, first)

@@ -15,13 +15,14 @@ from time import perf_counter
 from typing import Any
 
 from ..combine.parts import Part, as_ranker
-from ..errors import InputError, RerankersError
+from ..errors import AuthenticationError, CertificateError, InputError, MissingDependency, NotFoundError
 from ..rankers import BaseRanker, check_positive
 from ..results import Usage
 from ..spending import Prices
 
 # %% auto #0
-__all__ = ['Question', 'percentile', 'Cost', 'resident', 'machine', 'begun', 'take_turns', 'together', 'measure_costs']
+__all__ = ['Question', 'HOPELESS', 'percentile', 'Cost', 'resident', 'machine', 'begun', 'take_turns', 'together',
+           'measure_costs']
 
 # %% ../../nbs/evaluation/04_costs.ipynb #9c971825
 def percentile(
@@ -83,17 +84,22 @@ def _cpu_lines() -> list[str]:
     except OSError: return []
 
 Question = tuple[str, Sequence[Any]]    # A query and its documents
+HOPELESS = (AuthenticationError, CertificateError, MissingDependency, NotFoundError)    # What every question would end with
 
 def begun(
     part: Part,                     # A word, a ranker or a spec
     question: Question,             # For its first ranking
     clock: Callable[[], float],     # Seconds
 ) -> tuple[BaseRanker, Cost]:
-    "The ranker, loaded and asked once, and what that took"
+    "The ranker, loaded and asked once, and what that took; raises what no other question would mend"
     before, start = resident(), clock()
     ranker, loaded = as_ranker(part), clock()
-    ranker.rank(question[0], question[1], progress=False)
-    cost = Cost(None if isinstance(part, BaseRanker) else loaded - start, clock() - loaded)
+    cost = Cost(None if isinstance(part, BaseRanker) else loaded - start)
+    try:
+        ranker.rank(question[0], question[1], progress=False)
+        cost.first = clock() - loaded
+    except HOPELESS: raise
+    except Exception: pass      # one question that fails says nothing about the others, which are asked next
     after = resident()
     if before is not None and after is not None: cost.memory = max(after - before, 0)
     return ranker, cost
@@ -103,19 +109,19 @@ def take_turns(
     questions: Sequence[Question],                  # Queries with as many documents as users will have
     repeats: int = 5,                               # How often each query is asked
     clock: Callable[[], float] = perf_counter,      # Seconds
-) -> dict[str, RerankersError]:
+) -> dict[str, Exception]:
     "Time single queries, the rankers in turns, and then all queries together; returns errors, whose rankers have no times"
-    failed = dict[str, RerankersError]()
+    failed = dict[str, Exception]()
     for query, docs in [*questions] * repeats:
         for name, (ranker, cost) in loaded.items():
             if name in failed: continue
             start = clock()
             try: ranker.rank(query, docs, progress=False)
-            except RerankersError as error: failed[name] = error
+            except Exception as error: failed[name] = error     # whatever it is, the others are timed
             else: cost.single.append(clock() - start)
     for name, (ranker, cost) in loaded.items():
         try: together(ranker, cost, questions if name not in failed else [], clock)
-        except RerankersError as error: failed[name] = error
+        except Exception as error: failed[name] = error
         if name in failed: cost.single.clear()
     return failed
 

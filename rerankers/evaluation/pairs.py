@@ -5,24 +5,32 @@
 # %% ../../nbs/evaluation/01_pairs.ipynb #4387e2b8
 from __future__ import annotations
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from importlib import import_module
 from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, RerankersError, need
+from ..errors import InputError, need
+from .data import package
 from ..rankers import BaseRanker
 from ..results import RankedResults, Usage
 if TYPE_CHECKING: import numpy as np
 
 # %% auto #0
-__all__ = ['Candidates', 'AT_ONCE', 'QueryRow', 'check_candidates', 'fingerprint', 'ScoreTable', 'asked', 'written', 'score_all',
-           'resumed', 'check_pointwise', 'check_depth', 'best_of', 'depth_run', 'cascade_run', 'Grid']
+__all__ = ['Candidates', 'WHOLE', 'PAIR_TYPES', 'WRITERS', 'LOADERS', 'AT_ONCE', 'in_a_line', 'QueryRow', 'check_candidates',
+           'fingerprint', 'ScoreTable', 'save_lines', 'save_json', 'load_json', 'arrow', 'save_parquet', 'load_parquet',
+           'asked', 'written', 'score_all', 'resumed', 'check_pointwise', 'check_depth', 'best_of', 'depth_run',
+           'cascade_run', 'Grid']
 
 # %% ../../nbs/evaluation/01_pairs.ipynb #d8f37734
+def in_a_line(error: Exception) -> str:
+    "What went wrong: its kind and its words"
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
 @dataclass(frozen=True)
 class QueryRow:
     "What one ranker said about the candidates of one query"
@@ -50,7 +58,7 @@ class QueryRow:
     def failed(cls, query: str, ids: list[str], error: Exception, seconds: float) -> QueryRow:
         "Of a query whose ranking ended with an error"
         return cls(query, ids, [], None, [False] * len(ids), seconds, status="failed",
-                   error=f"{type(error).__name__}: {error}")
+                   error=in_a_line(error))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> QueryRow:
@@ -126,13 +134,13 @@ class ScoreTable:
             for row in self.rows.values() for rank, i in enumerate(row.order, start=1)])
 
     def save(self, path: str | Path) -> None:
-        "One JSON line for the ranker and one for each query"
-        lines = [self.head, *(row.to_json() for row in self.rows.values())]
-        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        "A name that ends in .parquet or .json says the form; else one JSON line for the ranker and one for each query"
+        WRITERS.get(Path(path).suffix, save_lines)(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> ScoreTable:
-        "A saved table; a last line that was not written to its end is left out. Raises `InputError`"
+        "A saved table of any form; a last line that was not written to its end is left out. Raises `InputError`"
+        if Path(path).suffix in LOADERS: return LOADERS[Path(path).suffix](Path(path))
         first, *rest = Path(path).read_bytes().split(b"\n")     # the last one may end within a letter
         try: table = cls(**{"rows": {}, **json.loads(first)})
         except (ValueError, TypeError) as error: raise InputError(f"{path}, line 1: no table of scores: {error}") from None
@@ -142,6 +150,71 @@ class ScoreTable:
                 raise InputError(f"{path}, line {number}: no row of a table of scores: {error}") from None
             table.rows[row.query] = row
         return table
+
+# %% ../../nbs/evaluation/01_pairs.ipynb #daf8f2c3
+def save_lines(table: ScoreTable, path: Path) -> None:
+    "One JSON line for the ranker and one for each query"
+    lines = [table.head, *(row.to_json() for row in table.rows.values())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+def save_json(table: ScoreTable, path: Path) -> None:
+    "One JSON object"
+    whole = {**json.loads(table.head), "rows": [asdict(row) for row in table.rows.values()]}
+    path.write_text(json.dumps(whole, ensure_ascii=False) + "\n", encoding="utf-8")
+
+def load_json(path: Path) -> ScoreTable:
+    "From one JSON object; raises `InputError`"
+    try:
+        whole = json.loads(path.read_bytes())
+        rows = [QueryRow.from_json(json.dumps(row)) for row in whole.pop("rows")]
+        return ScoreTable(**whole, rows={row.query: row for row in rows})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: no table of scores: {type(error).__name__}: {error}") from None
+
+WHOLE = ("query", "seconds", "usage", "status", "error")    # What belongs to a query rather than to a pair
+
+def arrow(what: str) -> tuple[Any, Any]:
+    "`pyarrow` and its part for Parquet; raises `MissingDependency`"
+    return package("pyarrow", "pyarrow", what), import_module("pyarrow.parquet")
+
+def save_parquet(table: ScoreTable, path: Path) -> None:
+    "A row for each pair; raises `MissingDependency`"
+    pa, pq = arrow("Writing Parquet")
+    columns: dict[str, list[Any]] = {name: [] for name in PAIR_TYPES}
+    for row in table.rows.values():
+        ranks = {i: rank for rank, i in enumerate(row.order, start=1)}
+        for i, doc in enumerate(row.ids):
+            score = row.scores[i] if row.scores else None
+            for name, value in zip(columns, (row.query, doc, i + 1, score, ranks.get(i), row.truncated[i])): columns[name].append(value)
+    queries = [{name: value for name, value in asdict(row).items() if name in WHOLE} | {"scored": row.scores is not None}
+               for row in table.rows.values()]
+    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in PAIR_TYPES.items()],
+                       metadata={"rerankers": json.dumps({"head": table.head, "queries": queries})})
+    pq.write_table(pa.table(columns, schema=schema), path)
+
+PAIR_TYPES = {"query": "string", "document": "string", "place": "int64", "score": "float64", "rank": "int64", "truncated": "bool_"}
+
+def load_parquet(path: Path) -> ScoreTable:
+    "From a row for each pair; raises `InputError` and `MissingDependency`"
+    pa, pq = arrow("Reading Parquet")
+    try: found = pq.read_table(path)
+    except pa.ArrowInvalid as error: raise InputError(f"{path}: no Parquet: {error}") from None
+    told = (found.schema.metadata or {}).get(b"rerankers")
+    if told is None: raise InputError(f"{path}: no table of scores: the metadata that `ScoreTable.save` writes are missing")
+    whole = json.loads(told)
+    pairs: dict[str, list[dict[str, Any]]] = {query["query"]: [] for query in whole["queries"]}
+    for pair in found.to_pylist(): pairs[pair["query"]].append(pair)
+    table = ScoreTable(**json.loads(whole["head"]))
+    for query in whole["queries"]:
+        rows = sorted(pairs[query["query"]], key=lambda pair: pair["place"])
+        order = sorted((i for i, pair in enumerate(rows) if pair["rank"] is not None), key=lambda i: rows[i]["rank"])
+        table.rows[query["query"]] = QueryRow(
+            ids=[pair["document"] for pair in rows], order=order, scores=[pair["score"] for pair in rows] if query.pop("scored") else None,
+            truncated=[pair["truncated"] for pair in rows], **{**query, "usage": Usage(**query["usage"]) if query["usage"] else None})
+    return table
+
+WRITERS: dict[str, Callable[[ScoreTable, Path], None]] = {".parquet": save_parquet, ".json": save_json}
+LOADERS: dict[str, Callable[[Path], ScoreTable]] = {".parquet": load_parquet, ".json": load_json}
 
 # %% ../../nbs/evaluation/01_pairs.ipynb #cc9d4c92
 AT_ONCE = 8     # queries in one `rank_many`: enough to fill batches, few enough to lose little when interrupted
@@ -158,14 +231,14 @@ def asked(
         found = ranker.rank_many(
             [data.queries[q] for q in chosen], lists,
             doc_ids=[list(ids) for ids in chosen.values()], progress=False)
-    except RerankersError as error:
+        took = perf_counter() - began
+        return [QueryRow.of(q, list(ids), results, took * len(ids) / (sum(map(len, lists)) or 1))
+                for (q, ids), results in zip(chosen.items(), found, strict=True)]
+    except Exception as error:      # of any kind: a ranker may be anybody's
         if len(chosen) == 1:
             [(query, ids)] = chosen.items()
             return [QueryRow.failed(query, list(ids), error, perf_counter() - began)]
         return [row for query, ids in chosen.items() for row in asked(ranker, data, {query: ids})]
-    seconds, pairs = perf_counter() - began, sum(map(len, lists)) or 1
-    return [QueryRow.of(q, list(ids), results, seconds * len(ids) / pairs)
-            for (q, ids), results in zip(chosen.items(), found)]
 
 def written(
     ranker: BaseRanker,     # Any ranker
@@ -189,6 +262,8 @@ def score_all(
     check_candidates(data, chosen)
     table = ScoreTable(
         name or repr(ranker), ranker.pointwise, ranker.order_free, fingerprint(data, chosen), {}, written(ranker))
+    if path is not None and Path(path).suffix in WRITERS:
+        raise InputError(f"{path}: rows are added one by one, so give a name that ends in .jsonl, and save the table as {Path(path).suffix} afterwards")
     if path is not None: table.rows = resumed(table, Path(path))
     left = [q for q in chosen if q not in table.rows]
     for at in range(0, len(left), AT_ONCE):
@@ -206,7 +281,7 @@ def resumed(
 ) -> dict[str, QueryRow]:
     "Rows that the file has; begins the file, or rewrites it without a last line that was cut short"
     if not path.exists() or not path.stat().st_size:
-        table.save(path)
+        save_lines(table, path)
         return {}
     there = ScoreTable.load(path)
     if there.head != table.head:
@@ -214,7 +289,7 @@ def resumed(
                          f"on data {table.data}: give another path, or delete the file")
     there.rows = {q: row for q, row in there.rows.items() if row.error is None}     # what failed is tried again
     part = path.with_name(path.name + ".part")
-    there.save(part)
+    save_lines(there, part)
     part.replace(path)      # the file is never without what it had
     return there.rows
 
