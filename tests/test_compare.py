@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerankers import Document, InputError, Reranker, ServerError, Spec
+from rerankers import AuthenticationError, Document, InputError, Reranker, ServerError, Spec
 from rerankers.cli import main
 from rerankers.evaluation import TestSet
-from rerankers.evaluation.comparison import compare, overlap, thirds
+from rerankers.evaluation.comparison import compare, luck_of, overlap, thirds
 from rerankers.evaluation.measures import FIRST, IDEAL, RANDOM
+from rerankers.evaluation.statistics import Winner
 from rerankers.evaluation.report import front, quality_plot, report_html, table_html
 from rerankers.rankers import PointwiseRanker, Ranking
 
@@ -308,6 +309,7 @@ def test_on_the_command_line(tmp_path, capsys):
     assert main(["compare", str(tmp_path), "--models", "bm25", "bm25:5 > bm25", "--candidates", "judged", "--timed", "1", "--report", str(page), "-q"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("On 6 queries, ") and "bm25:5 > bm25" in said and FIRST in said and page.read_text().startswith("<!doctype html>")
+    assert re.search("differences of less than about|queries are too few|says the same", said)
     assert main(["compare", str(tmp_path), "--models", "bm25", "--candidates", "judged", "--timed", "0", "--json", "-q"]) == 0
     assert json.loads(capsys.readouterr().out)["queries"] == 6
     assert main(["compare", str(tmp_path)]) == 2 and "--models" in capsys.readouterr().err
@@ -316,3 +318,141 @@ def test_on_the_command_line(tmp_path, capsys):
 def test_one_query_proves_nothing():
     verdict = compare({"good": Knows(1.0)}, a_set(1), timed=0).verdict
     assert verdict.startswith("On 1 query, no ranker is shown to be better than the first stage")
+
+
+class Odd(Knows):
+    "Fails with any exception, for the queries of a kind or for the first ones it is asked"
+    def __init__(self, error, when="", times=10**9): self.skill, self.salt, self.error, self.when, self.times = 1.0, 0, error, when, times
+    def score_pairs(self, pairs, call):
+        if any(self.when in q for q, _ in pairs) and self.times:
+            self.times -= 1
+            raise self.error
+        return super().score_pairs(pairs, call)
+
+
+def test_any_exception_is_recorded_and_loses_nobody_else(data):
+    rankers = {"good": Knows(1.0), "bug": Odd(TypeError("no\nnumber")), "part": Odd(KeyError("gone"), "q7"), "broken": Reranker("bm25")}
+    rankers["broken"].answer = None     # calling it is a TypeError of Python's own
+    found = compare(rankers, data, timed=2, repeats=1)
+    assert set(found.tables) == {"good", "part"} and found.failed["bug"] == "TypeError: no number" and found.failed["broken"].startswith("TypeError: ")
+    assert found.tables["part"].failures == {"q7": "KeyError: 'gone'"} and found.costs["part"].latency is not None
+    with pytest.raises(InputError, match="bug: TypeError: no number"): compare({"bug": Odd(TypeError("no number"))}, data, timed=0)
+
+
+def test_loading_may_fail_in_any_way(monkeypatch, data):
+    from rerankers.evaluation import costs
+    load = costs.as_ranker
+    def loads(part): return 1 / 0 if part == "broken" else load(part)
+    monkeypatch.setattr(costs, "as_ranker", loads)
+    assert compare(["bm25", "broken"], a_set(3), timed=0).failed == {"broken": "ZeroDivisionError: division by zero"}
+
+
+def test_who_stops_the_process_stops_it(data):
+    for stop in (KeyboardInterrupt, SystemExit):
+        with pytest.raises(stop): compare({"good": Knows(1.0), "stop": Odd(stop())}, data, timed=0)
+
+
+@pytest.mark.parametrize("error", [ServerError("busy"), ValueError("empty")])
+def test_a_first_query_that_fails_drops_nobody(error, data):
+    found = compare({"late": Odd(error, "query q0 "), "moody": Odd(error, times=1)}, data, timed=2, repeats=1)
+    assert list(found.tables["late"].failures) == ["q0"] and not found.tables["moody"].failures and not found.failed
+    assert found.costs["moody"].latency is not None is found.costs["late"].latency
+    assert any(line.startswith("late failed while times were measured") and str(error) in line for line in found.warnings)
+
+
+def test_what_no_other_query_would_mend_is_asked_once(data):
+    asked = []
+    class Locked(Knows):
+        def score_pairs(self, pairs, call):
+            asked.append(1)
+            raise AuthenticationError("no such key")
+    assert compare({"locked": Locked(1.0), "good": Knows(1.0)}, data, timed=0).failed == {"locked": "AuthenticationError: no such key"}
+    assert len(asked) == 1
+
+
+COLUMNS = ["id", "query", "difference", "overlap", "queries", "group", "cut by", "low", "high", "best of good", "p (Holm)", "nDCG@10"]
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_name_is_no_column(name):
+    def told(name):
+        found = compare({name: Knows(1.0), "good": Knows(0.3, 1)}, a_set(6), timed=0)
+        frames = [found.wins(name), found.wins("good", over=name), found.groups(name), found.disagreements(3), found.table]
+        return [frame.reset_index().to_numpy().tolist() for frame in frames], [len(set(frame.columns)) == len(frame.columns) for frame in frames]
+    assert json.dumps(told(name)).replace(name, "?") == json.dumps(told("plain")).replace(name, "?").replace("plain", "?")
+
+
+@pytest.mark.parametrize("name", ["語" * 100, "𠀀" * 80, "a" * 300, "é" * 90, "..", ".", "", "a/b\\c:d*e?f\"g<h>i|j\nk\0l", "~", "-rf", " "])
+def test_every_name_is_a_file(name, tmp_path):
+    rankers = {name: Knows(1.0), name + "x": Knows(0.3, 1), name.upper() + "X": Knows(0.2)}
+    found = compare(rankers, a_set(3), folder=tmp_path, timed=0)
+    assert set(found.tables) == set(rankers) and not found.failed
+    files = list(tmp_path.iterdir())
+    assert len({f.name.casefold() for f in files}) == len(rankers) and all(len(f.name.encode()) <= 200 for f in files)
+    assert compare(rankers, a_set(3), folder=tmp_path, timed=0).values == found.values
+
+
+def test_a_name_of_half_a_character():
+    with pytest.raises(InputError, match="half a character"): compare({"a\ud800": Knows(1.0)}, a_set(3))
+
+
+def test_several_runs_of_one_that_draws(data, tmp_path):
+    seeds = {"drawn": [Knows(0.2, salt) for salt in range(4)], "good": Knows(1.0)}
+    found = compare(seeds, data, folder=tmp_path, timed=1, repeats=1)
+    alone = {f"{salt}": compare({"one": Knows(0.2, salt)}, data, timed=0) for salt in range(4)}
+    means = [one.table.loc["one", "nDCG@10"] for one in alone.values()]
+    row = found.table.loc["drawn"]
+    assert row["nDCG@10"] == pytest.approx(mean(means)) and row["runs"] == 4
+    assert (row["lowest run"], row["highest run"]) == (pytest.approx(min(means)), pytest.approx(max(means)))
+    for q in data.queries: assert found.values["drawn"][q] == pytest.approx(mean(one.values["one"][q] for one in alone.values()))
+    depths = found.depth([5, 20]).means["drawn"]
+    assert depths == pytest.approx([mean(one.depth([5, 20]).means["one"][i] for one in alone.values()) for i in (0, 1)])
+    [said] = [line for line in found.caveats if "was run" in line]
+    assert said.startswith(f"drawn was run 4 times, with {min(means):.1f} to {max(means):.1f} points")
+    assert json.loads(found.to_json())["caveats"] == found.caveats and said in report_html(found)
+    assert len(list(tmp_path.iterdir())) == 5 and "runs" not in compare({"good": Knows(1.0)}, data, timed=0).table
+
+
+def test_the_interval_knows_of_the_runs(data):
+    def width(runs): return compare({"drawn": runs}, data, timed=0).differences["drawn"].interval.half_width
+    few, many = width([Knows(0.2, 0), Knows(0.2, 1)]), width([Knows(0.2, 0)])
+    queries_alone = width([Knows(0.2, 0)] * 2)
+    assert queries_alone == pytest.approx(many) and few != pytest.approx(many), "the same run twice adds nothing, other runs do"
+
+
+def test_one_run_that_fails_loses_no_other(data):
+    found = compare({"drawn": [Knows(0.2, 0), Odd(TypeError("no")), Knows(0.2, 1)]}, data, timed=0)
+    assert len(found.runs["drawn"]) == 2 and found.failed == {"drawn (run 2)": "TypeError: no"}
+    some = compare({"drawn": [Knows(0.2, 0), Odd(TypeError("no"), "q7")]}, data, timed=0)
+    assert some.table.loc["drawn", "failed"] == 1 and any(line.startswith("drawn (run 2) failed for 1 queries") for line in some.warnings)
+    with pytest.raises(InputError, match="empty list of runs"): compare({"drawn": []}, data)
+
+
+def test_caveats_are_those_of_plain_computation(data, found):
+    half = max(d.interval.half_width for d in found.differences.values())
+    assert found.caveats[0] == f"With these 30 queries, differences of less than about {100 * half:.1f} points may be chance."
+    rng, lost = random.Random(0), []
+    for _ in range(4000):
+        half = rng.sample(sorted(data.queries), 15)
+        other = [q for q in data.queries if q not in half]
+        best = max(found.tables, key=lambda name: sum(found.values[name][q] for q in half))
+        lost.append(mean(found.values[best][q] for q in half) - mean(found.values[best][q] for q in other))
+    assert found.winner.inflation == pytest.approx(mean(lost) / 2 ** 0.5, abs=0.005)
+    assert found.caveats[1] == luck_of(found.winner) and all(line in report_html(found) for line in found.caveats)
+    alone = compare({"good": Knows(1.0)}, data, timed=0)
+    assert len(alone.caveats) == 1 and compare({"good": Knows(1.0), "x": Knows(0)}, a_set(1), timed=0).caveats == ["One query cannot show any difference."]
+
+
+def test_luck_in_words():
+    assert luck_of(Winner("a", 0.5, 0.02, {"a": 0.6, "b": 0.4})) == (
+        "Choosing the best of 2 on the queries that it is then judged by adds about 2.0 points: "
+        "expect 48.0 from a on new ones, not 50.0; 60 % of random halves of the queries choose it.")
+    assert luck_of(Winner("a", 0.5, -0.001, {"a": 1.0})).endswith("adds next to nothing: 100 % of random halves of the queries choose a.")
+
+
+def test_too_few_queries_and_queries_that_say_the_same():
+    few = compare({"good": Knows(1.0)}, a_set(5), timed=0)
+    assert few.differences["good"].p_holm == pytest.approx(0.0625)
+    assert few.caveats == ["5 queries are too few: even if a ranker is better on each of them, p is 0.06, and up to 0.05 counts."]
+    assert compare({"good": Knows(1.0)}, a_set(6), timed=0).differences["good"].p_holm <= 0.05
+    same = compare({"same": Breaks("?")}, a_set(8), timed=0)
+    assert same.caveats == ["Each of these 8 queries says the same, so they do not show how large a difference may be chance."]

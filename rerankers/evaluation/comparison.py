@@ -6,6 +6,7 @@
 from __future__ import annotations
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,17 +20,19 @@ from ..combine.parts import Part, name_of
 from ..errors import InputError, RerankersError, did_you_mean, need
 from .costs import Cost, Question, begun, machine, take_turns
 from .measures import FIRST, IDEAL, MEASURES, RANDOM, Measured, changes, judged_apart, measure_run, parse_measures, references, share_of_gain
-from .pairs import Candidates, Grid, ScoreTable, check_candidates, score_all
-from .statistics import AllPairs, Difference, against, all_pairs, generator, intervals
+from .pairs import Candidates, Grid, ScoreTable, check_candidates, in_a_line, score_all
+from .statistics import AllPairs, Difference, Winner, against, all_pairs, generator, intervals, winner
 from ..rankers import COMPLETE, BaseRanker, check_positive
 from ..specs import Spec
 from ..spending import Prices, amounts
+from ..text import readable
 
 # %% auto #0
-__all__ = ['CUTS', 'percent', 'Comparison', 'quality_row', 'difference_row', 'cost_row', 'table_rows', 'signed', 'verdict_of',
-           'listed', 'fastest', 'DepthCurves', 'depth_curves', 'wins_of', 'overlap', 'disagreements_of', 'thirds',
-           'script_of', 'groups_of', 'named_rankers', 'pool_of', 'check_times', 'named_measures', 'named_prices',
-           'compare', 'scored', 'file_name', 'as_data']
+__all__ = ['CUTS', 'percent', 'Comparison', 'quality_row', 'spread_row', 'difference_row', 'cost_row', 'table_rows', 'signed',
+           'verdict_of', 'listed', 'shown_by_queries', 'luck_of', 'caveats_of', 'fastest', 'DepthCurves',
+           'depth_curves', 'heads', 'wins_of', 'overlap', 'disagreements_of', 'thirds', 'script_of', 'groups_of',
+           'runs_in', 'named_rankers', 'pool_of', 'check_times', 'named_measures', 'named_prices', 'compare',
+           'measured_run', 'mean_of_runs', 'Asked', 'ask_all', 'scored', 'file_name', 'as_data']
 
 # %% ../../nbs/evaluation/05_comparison.ipynb #53ac2f38
 def percent(value: float) -> float:
@@ -50,21 +53,39 @@ class Comparison:
     machine: dict[str, str] = field(default_factory=dict)       # Where the costs were measured
     seed: int = 0                           # Of all random draws
     untimed: dict[str, str] = field(default_factory=dict)       # Rankers that failed while times were measured, and why
+    again: dict[str, list[ScoreTable]] = field(default_factory=dict)    # Ranker -> its further runs, if it was run several times
+    runs: dict[str, list[Measured]] = field(default_factory=dict)       # Ranker -> measures of each run; `measured` has their means
+
+    def tables_of(self, name: str) -> list[ScoreTable]:
+        "What a ranker said, in each of its runs"
+        return [self.tables[name], *self.again.get(name, [])]
 
     @property
     def values(self) -> dict[str, dict[str, float]]:
         "First stage and rankers -> query -> the measure"
         return {name: self.measured[name].values[self.measure] for name in (FIRST, *self.tables)}
 
+    @property
+    def value_runs(self) -> dict[str, list[dict[str, float]]]:
+        "First stage and rankers -> for each run query -> the measure"
+        return {name: [run.values[self.measure] for run in self.runs.get(name, [self.measured[name]])]
+                for name in (FIRST, *self.tables)}
+
     @cached_property
     def differences(self) -> dict[str, Difference]:
         "Each ranker's difference to the first stage, with interval and p"
-        return against(self.values, FIRST, seed=self.seed)
+        return against(self.value_runs, FIRST, seed=self.seed)
 
     @cached_property
     def pairs(self) -> AllPairs:
         "Which rankers, the first stage among them, can be told apart"
-        return all_pairs(self.values, seed=self.seed)
+        return all_pairs(self.value_runs, seed=self.seed)
+
+    @cached_property
+    def winner(self) -> Winner | None:
+        "The best ranker and what choosing it adds to its number; None where there is nothing to choose or to split"
+        found = {name: values for name, values in self.value_runs.items() if name != FIRST}
+        return winner(found, seed=self.seed) if len(found) > 1 and len(self.values[FIRST]) > 1 else None
 
     @property
     def best(self) -> str:
@@ -83,13 +104,18 @@ class Comparison:
         shown = {name: self.measured[name] for name in (FIRST, *self.tables)}
         said = [f"{n} × {what}" for what, n in self.measured[FIRST].notes.items()]
         said += judged_apart(shown)
-        for name, table in self.tables.items():
-            if table.failures: said.append(f"{name} failed for {len(table.failures)} queries, which keep the first stage's order: "
+        for table in (run for name in self.tables for run in self.tables_of(name)):
+            if table.failures: said.append(f"{table.name} failed for {len(table.failures)} queries, which keep the first stage's order: "
                                            f"{next(iter(table.failures.values()))}")
             partly = [row.status for row in table.rows.values() if row.status != COMPLETE and not row.error]
-            if partly: said.append(f"{name} did not complete {len(partly)} queries: {partly[0]}")
+            if partly: said.append(f"{table.name} did not complete {len(partly)} queries: {partly[0]}")
         said += [f"{name} failed while times were measured, so it has none: {why}" for name, why in self.untimed.items()]
         return [*said, *(f"{name} could not be compared: {why}" for name, why in self.failed.items())]
+
+    @property
+    def caveats(self) -> list[str]:
+        "What these queries cannot show, and what luck has to do with the numbers"
+        return caveats_of(self)
 
     @property
     def table(self) -> Any:
@@ -143,7 +169,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         from html import escape
-        return f"<p><b>{escape(self.verdict)}</b></p>{self.table.to_html(float_format=lambda v: f'{v:.1f}', na_rep='')}"
+        return f"<p><b>{escape(self.verdict)}</b> {escape(' '.join(self.caveats))}</p>{self.table.to_html(float_format=lambda v: f'{v:.1f}', na_rep='')}"
 
 # %% ../../nbs/evaluation/05_comparison.ipynb #076ad5c5
 def quality_row(comparison: Comparison, name: str) -> dict[str, Any]:
@@ -152,7 +178,13 @@ def quality_row(comparison: Comparison, name: str) -> dict[str, Any]:
     first, ceiling = (mean[who][comparison.measure] for who in (FIRST, IDEAL))
     share = share_of_gain(mean[name][comparison.measure], first, ceiling)
     return {measure: percent(value) for measure, value in mean[name].items()} | {
-        "share of the gain, %": share if share is None else percent(share)}
+        "share of the gain, %": share if share is None else percent(share), **spread_row(comparison, name)}
+
+def spread_row(comparison: Comparison, name: str) -> dict[str, Any]:
+    "How far the runs of a ranker are apart; nothing where each was run once"
+    if not comparison.runs: return {}
+    means = [percent(run.mean[comparison.measure]) for run in comparison.runs.get(name, [])]
+    return {"runs": len(means) or None, "lowest run": min(means, default=None), "highest run": max(means, default=None)}
 
 def difference_row(comparison: Comparison, name: str) -> dict[str, Any]:
     "How a ranker differs from the first stage"
@@ -171,7 +203,7 @@ def cost_row(comparison: Comparison, name: str) -> dict[str, Any]:
     return {"cut, %": 100 * cut / pairs, **{what: None if s is None else 1000 * s for what, s in milliseconds.items()},
             "pairs a second": cost.throughput, "load, s": cost.load, "memory, MB": None if cost.memory is None else cost.memory / 1e6,
             "tokens a query": None if cost.usage is None else (cost.usage.input_tokens + cost.usage.output_tokens) / (cost.queries or 1),
-            "money for 1,000": None if prices is None else cost.money(prices), "failed": len(comparison.tables[name].failures)}
+            "money for 1,000": None if prices is None else cost.money(prices), "failed": sum(len(table.failures) for table in comparison.tables_of(name))}
 
 def table_rows(comparison: Comparison) -> dict[str, dict[str, Any]]:
     "Name -> column -> value: rankers best first, then the references"
@@ -202,6 +234,32 @@ def verdict_of(comparison: Comparison) -> str:
 def listed(names: Sequence[str]) -> str:
     "Names as a sentence has them"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+def shown_by_queries(comparison: Comparison) -> str:
+    "The smallest difference that the queries can show, or that they can show none"
+    n, half = len(comparison.values[FIRST]), max(found.interval.half_width for found in comparison.differences.values())
+    least = len(comparison.tables) * 2.0 ** (1 - n)     # Holm's p where every query is better
+    if n == 1: return "One query cannot show any difference."
+    if least > 0.05: return f"{n} queries are too few: even if a ranker is better on each of them, p is {min(least, 1):.2f}, and up to 0.05 counts."
+    if not half: return f"Each of these {n} queries says the same, so they do not show how large a difference may be chance."
+    return f"With these {n} queries, differences of less than about {percent(half):.1f} points may be chance."
+
+def luck_of(won: Winner) -> str:
+    "What choosing the best adds to its number"
+    luck, halves = percent(won.inflation), f"{percent(won.chosen[won.name]):.0f} % of random halves of the queries choose"
+    chosen = f"Choosing the best of {len(won.chosen)} on the queries that it is then judged by adds"
+    if luck < 0.05: return f"{chosen} next to nothing: {halves} {won.name}."
+    return (f"{chosen} about {luck:.1f} points: expect {percent(won.expected):.1f} from {won.name} on new ones, "
+            f"not {percent(won.mean):.1f}; {halves} it.")
+
+def caveats_of(comparison: Comparison) -> list[str]:
+    "The smallest difference that the queries can show, what choosing the best adds to its number, and how far runs are apart"
+    said = [shown_by_queries(comparison)]
+    if (won := comparison.winner) is not None: said.append(luck_of(won))
+    for name, runs in comparison.runs.items():
+        means = [percent(run.mean[comparison.measure]) for run in runs]
+        said.append(f"{name} was run {len(means)} times, with {min(means):.1f} to {max(means):.1f} points; the table has the mean.")
+    return said
 
 def fastest(comparison: Comparison, names: Sequence[str]) -> str:
     "A sentence about the fastest of several equals; '' where no times are known"
@@ -250,22 +308,37 @@ def depth_curves(
     if name != "nDCG" or not k.isdigit():
         raise InputError(f"depth curves are computed for nDCG at some place, such as nDCG@10, not for {comparison.measure}")
     queries = list(comparison.values[FIRST])
-    alone = {who: table for who, table in comparison.tables.items() if table.pointwise}
+    alone = {who: comparison.tables_of(who) for who, table in comparison.tables.items() if table.pointwise}
     if not alone: return DepthCurves([], {}, comparison.measured[FIRST].mean[comparison.measure], list(comparison.tables))
-    kept = {who: ScoreTable(table.name, True, table.order_free, table.data, {q: table.rows[q] for q in queries if q in table.rows})
-            for who, table in alone.items()}
+    kept = {f"{i} {who}": ScoreTable(table.name, True, table.order_free, table.data, {q: table.rows[q] for q in queries if q in table.rows})
+            for who, runs in alone.items() for i, table in enumerate(runs)}
     grid = Grid(kept, comparison.data.qrels, int(k))
     chosen = list(depths) if depths is not None else list(range(1, grid.width + 1))
-    missing = len(queries) - len(grid.queries)      # queries without candidates count as 0
-    means = {who: [float(row.sum() / (len(row) + missing)) for row in grid.curve(who, chosen)] for who in alone}
+    # queries without candidates have no row, and count as 0
+    curves = {who: [grid.curve(f"{i} {who}", chosen) for i in range(len(runs))] for who, runs in alone.items()}
+    means = {who: [math.fsum(float(row.sum()) for row in rows) / (len(rows) * len(queries)) for rows in zip(*each)]
+             for who, each in curves.items()}
     return DepthCurves(chosen, means, comparison.measured[FIRST].mean[comparison.measure],
                        [who for who in comparison.tables if who not in alone])
 
 # %% ../../nbs/evaluation/05_comparison.ipynb #9f2cf358
+def heads(
+    names: Sequence[str],   # Of rankers
+    taken: Iterable[str],   # The other columns of the frame
+) -> list[str]:
+    "Names of columns: those of the rankers, with a word more where a column is called so already"
+    used, found = set(taken), list[str]()
+    for name in names:
+        while name in used: name = f"{name} (ranker)"
+        used.add(name)
+        found.append(name)
+    return found
+
 def wins_of(comparison: Comparison, name: str, over: str) -> Any:
     "A frame of queries by difference, best first"
     pd = need("pandas", extra="evaluation", purpose="Differences by query")
     ours, theirs = comparison.values[name], comparison.values[over]
+    name, over = heads([name, over], ["id", "query", "difference"])
     rows = [{"id": q, "query": comparison.data.queries.get(q, ""), name: percent(ours[q]), over: percent(theirs[q]),
              "difference": percent(ours[q] - theirs[q])} for q in ours]
     return pd.DataFrame(sorted(rows, key=lambda row: -row["difference"])).set_index("id")
@@ -291,9 +364,10 @@ def disagreements_of(comparison: Comparison, k: int, first: str | None, second: 
     ranked = [name for name in comparison.pairs.names if name != FIRST] + [FIRST]
     first = first or next(name for name in ranked if name != second)
     second = second or next(name for name in ranked if name != first)
+    columns = heads([first, second, f"best of {first}", f"best of {second}"], ["id", "query", "overlap"])
     rows = [{"id": q, "query": comparison.data.queries.get(q, ""), "overlap": overlap(runs[first][q], runs[second][q]),
-             first: percent(comparison.values[first][q]), second: percent(comparison.values[second][q]),
-             f"best of {first}": runs[first][q][:3], f"best of {second}": runs[second][q][:3]}
+             **dict(zip(columns, (percent(comparison.values[first][q]), percent(comparison.values[second][q]),
+                                  runs[first][q][:3], runs[second][q][:3])))}
             for q in comparison.values[first] if q in runs[first]]
     return pd.DataFrame(sorted(rows, key=lambda row: row["overlap"])[:k]).set_index("id")
 
@@ -314,7 +388,6 @@ def script_of(
     text: str,  # A query
 ) -> str:
     "The script that most of its letters belong to, such as LATIN"
-    import unicodedata
     names = [unicodedata.name(c, "?").split()[0] for c in text if c.isalpha()]
     return max(sorted(set(names)), key=names.count, default="none")
 
@@ -331,6 +404,7 @@ def groups_of(comparison: Comparison, name: str) -> Any:
     "A frame of groups of queries: their number, what the first stage and the ranker reach, and the difference"
     pd = need("pandas", extra="evaluation", purpose="Groups of queries")
     ours, first, rows = comparison.values[name], comparison.values[FIRST], []
+    [head] = heads([name], ["cut by", "group", "queries", FIRST, "difference", "low", "high"])
     for what, cut in CUTS.items():
         where = cut(comparison, list(ours))
         for group in dict.fromkeys(sorted(where.values())):
@@ -338,25 +412,36 @@ def groups_of(comparison: Comparison, name: str) -> Any:
             found = intervals({"difference": {q: ours[q] - first[q] for q in chosen}}, seed=comparison.seed)["difference"]
             rows.append({"cut by": what, "group": group, "queries": len(chosen),
                          FIRST: percent(math.fsum(first[q] for q in chosen) / len(chosen)),
-                         name: percent(math.fsum(ours[q] for q in chosen) / len(chosen)),
+                         head: percent(math.fsum(ours[q] for q in chosen) / len(chosen)),
                          "difference": percent(found.mean), "low": percent(found.low), "high": percent(found.high)})
     return pd.DataFrame(rows).set_index(["cut by", "group"])
 
 # %% ../../nbs/evaluation/05_comparison.ipynb #f49b371b
+def runs_in(
+    given: Any,     # A ranker, or a list of them: the runs of one that draws at random
+) -> list[Part]:
+    "The runs of a ranker; raises `InputError` for an empty list"
+    found = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not found: raise InputError("a ranker is given as an empty list of runs: give it once for each seed")
+    return found
+
 def named_rankers(
-    rankers: Any,   # A list, or a dictionary with their names
-) -> dict[str, Part]:
-    "Parts by name; the second of equal names becomes `name#2`. Raises `InputError` where there are none"
+    rankers: Any,   # A list, or a dictionary with their names; what stands for a ranker may be a list of its runs
+) -> dict[str, list[Part]]:
+    "The runs of each ranker by name; the second of equal names becomes `name#2`. Raises `InputError` where there are none"
     if isinstance(rankers, (str, PathLike, Spec, BaseRanker)): rankers = [rankers]
     if not isinstance(rankers, Iterable): raise InputError(f"{rankers!r} is no list of rankers")
-    if isinstance(rankers, Mapping): found = {str(name): part for name, part in rankers.items()}
+    if isinstance(rankers, Mapping): found = {str(name): runs_in(part) for name, part in rankers.items()}
     else:
-        names = [name_of(part) if isinstance(part, BaseRanker) else str(part) for part in rankers]
-        found = {name if names[:i].count(name) == 0 else f"{name}#{names[:i].count(name) + 1}": part
-                 for i, (name, part) in enumerate(zip(names, rankers))}
+        given = [runs_in(part) for part in rankers]
+        names = [name_of(part) if isinstance(part, BaseRanker) else str(part) for part, *_ in given]
+        found = {name if names[:i].count(name) == 0 else f"{name}#{names[:i].count(name) + 1}": runs
+                 for i, (name, runs) in enumerate(zip(names, given))}
     if not found: raise InputError("no rankers to compare: give words such as 'bm25' and 'offline', specs or rankers")
     taken = next((name for name in found if name in (FIRST, RANDOM, IDEAL)), None)
     if taken: raise InputError(f"{taken!r} is a row of every comparison: give the ranker another name")
+    broken = next((name for name in found if readable(name) != name), None)
+    if broken: raise InputError(f"the name {broken!r} has half a character, which cannot be written: give another")
     return found
 
 def pool_of(
@@ -400,7 +485,8 @@ def named_prices(
     return {name: amounts(Prices, given, "prices") for name, given in (prices or {}).items()}
 
 def compare(
-    rankers: Any,                               # Words, rankers or specs: a list, or a dictionary with their names
+    # Words, rankers or specs: a list, or a dictionary with their names; a list in it holds several runs of one ranker
+    rankers: Any,
     data: Any,                                  # A `TestSet`: queries, documents, judgements
     *,
     candidates: Candidates | None = None,       # Query id -> document ids, first stage's order; by default data's own
@@ -417,52 +503,96 @@ def compare(
     parts, pool, decisive = named_rankers(rankers), pool_of(data, candidates), named_measures(measures)
     charged, _ = named_prices(prices, parts), generator(seed)     # what is odd is said before hours of work
     check_times(timed, repeats)
-    whole, failed, tables = sum(map(len, pool.values())), dict[str, str](), dict[str, ScoreTable]()
     questions: list[Question] = [(data.queries[q], [data.corpus[d] for d in ids]) for q, ids in list(pool.items())[:max(timed, 1)]]
-    loaded = dict[str, tuple[BaseRanker, Cost]]()
-    for name, part in parts.items():
-        path = None if folder is None else Path(folder) / f"{file_name(name)}.jsonl"
-        try: tables[name], loaded[name] = scored(name, part, data, pool, questions[0], path, whole, progress, clock)
-        except RerankersError as error: failed[name] = f"{type(error).__name__}: {error}"
-    if not tables: raise InputError("none of the rankers could be compared: " + "; ".join(f"{n}: {why}" for n, why in failed.items()))
-    sound = {name: both for name, both in loaded.items() if timed and not tables[name].failures}
-    untimed = take_turns(sound, questions, repeats, clock)
+    asked = ask_all(parts, data, pool, questions[0], None if folder is None else Path(folder), progress, clock)
+    if not asked.tables: raise InputError(f"none of the rankers could be compared: {'; '.join(map(': '.join, asked.failed.items()))}")
+    untimed = asked.time(list(pool)[:timed], questions, repeats, clock)
     judged: Mapping[Any, Any] = {q: grades for q, grades in data.qrels.items() if q in data.queries}
-    runs: Mapping[str, Mapping[Any, Any]] = {name: table.run() for name, table in tables.items()}
     order: Mapping[Any, Any] = pool
-    measured = {name: measure_run(runs[name], judged, decisive, queries=judged) for name in tables}
+    runs = {name: [measured_run(table, judged, decisive) for table in tables] for name, tables in asked.tables.items()}
     return Comparison(
-        data, pool, str(decisive[0]), tables, references(order, judged, decisive, queries=judged) | measured,
-        {name: cost for name, (_, cost) in loaded.items()}, failed, charged, machine(), seed,
-        {name: f"{type(error).__name__}: {error}" for name, error in untimed.items()})
+        data, pool, str(decisive[0]), {name: tables[0] for name, tables in asked.tables.items()},
+        references(order, judged, decisive, queries=judged) | {name: mean_of_runs(found) for name, found in runs.items()},
+        {name: cost for name, (_, cost) in asked.loaded.items()}, asked.failed, charged, machine(), seed, untimed,
+        {name: tables[1:] for name, tables in asked.tables.items() if len(tables) > 1},
+        {name: found for name, found in runs.items() if len(found) > 1})
+
+def measured_run(table: ScoreTable, judged: Mapping[Any, Any], measures: Sequence[Any]) -> Measured:
+    "What measures say of one run"
+    run: Mapping[Any, Any] = table.run()
+    return measure_run(run, judged, measures, queries=judged)
+
+def mean_of_runs(
+    runs: Sequence[Measured],   # Of one ranker
+) -> Measured:
+    "The mean of each query's values; what was odd is that of the first run"
+    values = {measure: {q: math.fsum(run.values[measure][q] for run in runs) / len(runs) for q in row}
+              for measure, row in runs[0].values.items()}
+    return Measured(values, runs[0].tied, runs[0].odd)
+
+@dataclass
+class Asked:
+    "What rankers said, before anything is measured"
+    tables: dict[str, list[ScoreTable]] = field(default_factory=dict)           # Ranker -> what it said, one a run
+    loaded: dict[str, tuple[BaseRanker, Cost]] = field(default_factory=dict)    # Ranker -> itself, and what its first run took
+    failed: dict[str, str] = field(default_factory=dict)                        # Ranker or run -> why there is nothing
+
+    def time(self, ids: Sequence[str], questions: Sequence[Question], repeats: int, clock: Callable[[], float]) -> dict[str, str]:
+        "Fill in the costs of those that can answer these queries; returns why the others have none"
+        if not ids: return {}
+        failures = {name: tables[0].failures for name, tables in self.tables.items()}
+        untimed = {name: why[q] for name, why in failures.items() for q in reversed(ids) if q in why}
+        sound = {name: both for name, both in self.loaded.items() if name not in untimed}
+        return untimed | {name: in_a_line(error) for name, error in take_turns(sound, questions, repeats, clock).items()}
+
+def ask_all(
+    parts: Mapping[str, Sequence[Part]], data: Any, pool: Candidates, question: Question, folder: Path | None,
+    progress: Callable[[str, int, int], Any] | None, clock: Callable[[], float],
+) -> Asked:
+    "Load and ask every run of every ranker; one that fails does not lose the others"
+    asked, whole = Asked(), sum(map(len, pool.values()))
+    for name, number, part in ((name, n, part) for name, runs in parts.items() for n, part in enumerate(runs, start=1)):
+        label = name if number == 1 else f"{name} (run {number})"
+        path = None if folder is None else folder / f"{file_name(label)}.jsonl"
+        found = scored(label, part, data, pool, question, path, whole, progress, clock)
+        if isinstance(found, str): asked.failed[label] = found
+        else:
+            asked.tables.setdefault(name, []).append(found[0])
+            asked.loaded.setdefault(name, found[1])
+    return asked
 
 def scored(
     name: str, part: Part, data: Any, pool: Candidates, question: Question, path: Path | None, whole: int,
     progress: Callable[[str, int, int], Any] | None, clock: Callable[[], float],
-) -> tuple[ScoreTable, tuple[BaseRanker, Cost]]:
-    "A ranker's scores, and the ranker with what loading it took"
+) -> tuple[ScoreTable, tuple[BaseRanker, Cost]] | str:
+    "A ranker's scores, and the ranker with what loading it took; or why there are none"
     done = 0
     def tell(pairs: int) -> None:
         nonlocal done
         done += pairs
         if progress: progress(name, done, whole)
     if path is not None: path.parent.mkdir(parents=True, exist_ok=True)
-    ranker, cost = begun(part, question, clock)
-    return score_all(ranker, data, pool, name=name, path=path, progress=tell), (ranker, cost)
+    try: ranker, cost = begun(part, question, clock)
+    except Exception as error: return in_a_line(error)      # whatever it is, the others are compared
+    try: table = score_all(ranker, data, pool, name=name, path=path, progress=tell)
+    except RerankersError as error: return in_a_line(error)
+    return (table, (ranker, cost)) if len(table.failures) < len(table.rows) else next(iter(table.failures.values()))
 
 def file_name(
     name: str,  # Of a ranker
 ) -> str:
-    "A name for its file: letters, digits and a few signs, and a few letters more where others were replaced"
+    "A name for its file: letters, digits and a few signs, at most 120 bytes; with a hash where names could become one"
     from hashlib import sha256
-    plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:80]
-    return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
+    plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in name).encode()[:120].decode(errors="ignore")
+    # some file systems know no difference between A and a, or between the two ways to write é
+    safe = plain == name == unicodedata.normalize("NFC", name).lower() and name.strip(".")
+    return plain if safe else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
 
 def as_data(comparison: Comparison) -> dict[str, Any]:
     "A comparison as plain data, without NaN and infinities"
     from rerankers.results import finite
     return finite({
         "verdict": comparison.verdict, "measure": comparison.measure, "queries": len(comparison.values[FIRST]),
-        "table": table_rows(comparison), "warnings": comparison.warnings, "values": comparison.values,
+        "table": table_rows(comparison), "caveats": comparison.caveats, "warnings": comparison.warnings, "values": comparison.values,
         "groups of equals": comparison.pairs.groups(), "machine": comparison.machine, "seed": comparison.seed,
         "candidates": next(iter(comparison.tables.values())).data})

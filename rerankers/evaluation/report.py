@@ -221,10 +221,9 @@ def report_html(
 ) -> str:
     "The whole page"
     warnings = "".join(f"<li>{escape(line)}</li>" for line in comparison.warnings)
-    half = max(d.interval.half_width for d in comparison.differences.values())
+    caveats = "".join(f"<p class=note>{escape(line)}</p>" for line in comparison.caveats)
     parts = [
-        f"<h1>{escape(title)}</h1><p class=verdict>{escape(comparison.verdict)}</p>",
-        f"<p class=note>With these queries, differences of less than about {100 * half:.1f} points may be chance.</p>",
+        f"<h1>{escape(title)}</h1><p class=verdict>{escape(comparison.verdict)}</p>", caveats,
         f"<h2>Before you believe it</h2><ul>{warnings}</ul>" if warnings else "",
         "<h2>Quality and time</h2>" + picture_html(quality_plot(comparison), "Quality against latency",
             "Bars: 95 % intervals of the difference to the first stage. Line: rankers that no other beats in both."),
