@@ -198,3 +198,13 @@ def test_every_extra_that_the_source_names_exists():
     source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "rerankers").rglob("*.py"))
     found = {name for pair in names.findall(source) for name in pair if name}
     assert found and found <= EXTRAS
+
+
+def test_names_of_evaluation_are_loaded_when_used():
+    "`from rerankers.evaluation import audit` is the function, and the package itself loads none of its modules"
+    code = ("import sys, rerankers.evaluation as e\n"
+            "assert not [m for m in sys.modules if m.startswith('rerankers.evaluation.')], sys.modules\n"
+            "assert all(callable(getattr(e, name)) for name in e.__all__) and set(e.HOMES) == set(e.__all__)\n"
+            "from rerankers.evaluation import audit, compare, from_columns, from_dicts, from_ir_datasets, with_candidates, write_run\n"
+            "assert callable(audit) and callable(compare)")
+    subprocess.run([sys.executable, "-c", code], check=True)
