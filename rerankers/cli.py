@@ -42,8 +42,9 @@ __all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 
            'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row', 'model_cells',
            'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command', 'parse_measures',
            'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'compare_command',
-           'comparison_table', 'add_compare', 'add_rank', 'add_models', 'add_retrieve', 'add_evaluate', 'make_parser',
-           'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
+           'comparison_table', 'add_compare', 'audit_command', 'add_audit', 'add_rank', 'add_models', 'add_retrieve',
+           'add_evaluate', 'make_parser', 'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line',
+           'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -362,7 +363,7 @@ def compare_command(args: Namespace) -> str:
     for warning in found.warnings: warnings.warn(warning, stacklevel=1)
     if args.report: logger.info("the report is in %s", found.save(args.report))
     if args.output == "json": return found.to_json(indent=2) + "\n"
-    return f"{found.verdict}\n\n{comparison_table(found)}"
+    return f"{found.verdict}\n\n{comparison_table(found)}\n" + "".join(f"{line}\n" for line in found.caveats)
 
 def comparison_table(found: Any) -> str:
     "The columns of a comparison that fit a terminal"
@@ -390,6 +391,41 @@ def add_compare(commands: Any) -> None:
     add("--encoding", default="utf-8", help="of the files (utf-8)")
     add("-q", "--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=compare_command)
+
+# %% ../nbs/cli.ipynb #dc30fec4
+def audit_command(args: Namespace) -> str:
+    "What `rerankers audit` prints"
+    from rerankers.evaluation.data import read_beir
+    from rerankers.evaluation.first_stage import with_candidates
+    from rerankers.evaluation.robustness import audit, plan
+    data = with_candidates(read_beir(args.data, args.split, encoding=args.encoding), args.candidates,
+                           depth=args.depth, progress=False if args.quiet else None)
+    settings = {name: getattr(args, name) for name in ("queries", "depth", "parts", "seed")}
+    asked = plan(data, **settings)
+    if args.plan: return f"{asked.told}\n"
+    tell(data.notes)
+    if not args.quiet: complain("note", asked.told)
+    card = audit(load(args), data, **settings)
+    return card.to_json(indent=2) + "\n" if args.output == "json" else f"{card!r}\n"
+
+def add_audit(commands: Any) -> None:
+    "The command `audit`"
+    parser = commands.add_parser("audit", help="what small changes do to a ranker", allow_abbrev=False,
+                                 description="Change what should make no difference, and show what it does to a ranker.")
+    add = parser.add_argument
+    add("data", metavar="DATA", help="a folder with corpus.jsonl, queries.jsonl and qrels/")
+    add("--split", default="test", help="which judgements (test)")
+    add("--candidates", default="bm25", metavar="RUN", help="a TREC run, 'judged', or 'bm25' (the default)")
+    add("--queries", type=positive, default=20, metavar="N", help="at most so many, drawn at random (20)")
+    add("--depth", type=positive, default=10, metavar="N", help="candidates for each query (10)")
+    add("--parts", nargs="+", metavar="PART", help="order, duplicates, injection, layout, position (all)")
+    add("--seed", type=int, default=0, metavar="N", help="the same seed gives the same cases (0)")
+    add("--plan", action="store_true", help="say how often the ranker would be asked, and stop")
+    add("--json", dest="output", action="store_const", const="json", help="as a JSON object")
+    add("--encoding", default="utf-8", help="of the files (utf-8)")
+    add("-q", "--quiet", action="store_true", help="no progress bar, no note")
+    add_model(parser)
+    parser.set_defaults(run=audit_command)
 
 # %% ../nbs/cli.ipynb #901a153e
 def add_rank(commands: Any) -> None:
@@ -442,7 +478,7 @@ def make_parser() -> ArgumentParser:
         epilog=EXAMPLE_COMMANDS, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rerankers {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate, add_compare): add(commands)
+    for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate, add_compare, add_audit): add(commands)
     return parser
 
 # %% ../nbs/cli.ipynb #9ff544fb

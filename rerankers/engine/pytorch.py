@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
-from inspect import unwrap
+from inspect import isfunction, unwrap
 from math import inf
 from types import SimpleNamespace
 from typing import Any
@@ -451,7 +451,9 @@ class TorchRuntime:
     @loads
     def _tried(self) -> bool:
         "Prepare the model for flat batches, if they give its own numbers"
-        with torch_module().inference_mode(): return flatten(self.model, self._numbers, (self.ask, type(self.read)))
+        # A function reads as it reads for all models; an object has settings, so what was found with another says nothing
+        reading = (self.ask, self.read) if isfunction(self.ask) and isfunction(self.read) else object()
+        with torch_module().inference_mode(): return flatten(self.model, self._numbers, reading)
 
 # %% ../../nbs/engine/09_pytorch.ipynb #6504e85b
 def read_logits(output: Any, inputs: dict[str, Any]) -> Any:

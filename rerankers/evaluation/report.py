@@ -5,39 +5,49 @@
 # %% ../../nbs/evaluation/06_report.ipynb #e48a3c5d
 from __future__ import annotations
 import io
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from ..errors import InputError, need
+from .comparison import overlap
 from .measures import FIRST, IDEAL
 
 # %% auto #0
-__all__ = ['COLOURS', 'WIDTH', 'HEIGHT', 'STYLE', 'SORT', 'figure', 'logarithmic', 'unread', 'front', 'quality_plot',
-           'depth_plot', 'wins_plot', 'as_svg', 'shown', 'cell', 'is_text', 'table_html', 'frame_html', 'picture_html',
-           'depth_section', 'again_section', 'report_html', 'save_report']
+__all__ = ['COLOURS', 'IN_THE_DARK', 'SHAPES', 'LINES', 'LINE', 'WIDE', 'NARROW', 'STYLE', 'SORT', 'COSTS', 'QUALITY_NOTE',
+           'COST_NOTE', 'figure', 'logarithmic', 'unread', 'look', 'spread', 'name_points', 'front', 'quality_plot',
+           'depth_plot', 'wins_plot', 'as_svg', 'palette', 'shown', 'cell', 'is_text', 'heading', 'table_html',
+           'in_one_cell', 'frame_rows', 'picture_html', 'list_html', 'numbers_section', 'depth_section', 'wins_section',
+           'documents_html', 'side_html', 'disagreements_section', 'again_section', 'report_html', 'save_report']
 
 # %% ../../nbs/evaluation/06_report.ipynb #5f776d24
-# Okabe and Ito's colours, black left out
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F")
-WIDTH, HEIGHT = 7.2, 4.0    # inches
+# After Okabe and Ito, without their black: on white, and on black. Each is at least three times as dark, or light, as the page
+COLOURS = ("#0072B2", "#C44E00", "#00805D", "#A8527F", "#9A6A00", "#2B87BD", "#6B5316")
+IN_THE_DARK = ("#56B4E9", "#F58B4C", "#2CC295", "#E39CC3", "#F0B429", "#9AD4F5", "#D3BC7E")
+SHAPES, LINES = "osD^vPX", ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+LINE = 13                           # points from one line of text to the next
+WIDE, NARROW = (7.4, 4.0), (4.2, 4.0)   # inches: for a desk, and for a telephone
 
-def figure() -> tuple[Any, Any]:
+def figure(
+    narrow: bool = False,   # For a telephone?
+) -> tuple[Any, Any]:
     "An empty picture and its axes, without a frame above and to the right"
     need("matplotlib", extra="evaluation", purpose="A picture")
     from matplotlib.figure import Figure    # not pyplot: nothing is shown, and nothing global changes
-    made = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    made = Figure(figsize=NARROW if narrow else WIDE, layout="constrained")
     axes = made.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return made, axes
 
-def logarithmic(axes: Any) -> None:
-    "A logarithmic axis to the right whose ticks are plain numbers, such as 1, 2, 5, 10"
+def logarithmic(axes: Any, narrow: bool) -> None:
+    "A logarithmic axis to the right whose ticks are plain numbers, such as 1, 2, 5, 10; fewer where it is narrow"
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if narrow else (1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -46,6 +56,48 @@ def unread(
 ) -> str:
     "The text as it is: matplotlib reads what stands between two dollar signs as a formula"
     return text.replace("$", r"\$")
+
+def look(i: int) -> dict[str, Any]:
+    "Colour, shape and kind of line of the i-th ranker"
+    return {"color": COLOURS[i % len(COLOURS)], "marker": SHAPES[i % len(SHAPES)], "linestyle": LINES[i % len(LINES)]}
+
+# %% ../../nbs/evaluation/06_report.ipynb #4f8ab050
+def spread(
+    wanted: Sequence[float],    # Where the middle of each would like to be
+    rooms: Sequence[float],     # What each needs
+    low: float = -math.inf,     # No middle is below
+    high: float = math.inf,     # None is above, if there is room enough
+) -> list[float]:
+    "Places for the middles in the same order, as near to the wanted ones as can be without overlap"
+    order, before = sorted(range(len(wanted)), key=lambda i: wanted[i]), [0.0]
+    for i, j in zip(order, order[1:]): before.append(before[-1] + (rooms[i] + rooms[j]) / 2)
+    groups: list[tuple[float, int]] = []    # sum and number of those that stand together
+    for i, taken in zip(order, before):
+        total, count = wanted[i] - taken, 1
+        while groups and groups[-1][0] / groups[-1][1] > total / count:
+            more, others = groups.pop()
+            total, count = total + more, count + others
+        groups.append((total, count))
+    free = [total / count for total, count in groups for _ in range(count)]
+    found = {i: max(min(at, high - before[-1]), low) + taken for i, at, taken in zip(order, free, before)}
+    return [found[i] for i in range(len(wanted))]
+
+def name_points(
+    axes: Any,                                              # Of a picture whose points are drawn already
+    points: Mapping[str, tuple[float | None, float]],       # Name -> place; without an x, a line across the picture
+    narrow: bool,                                           # Long names then take two lines
+) -> None:
+    "Write the names into a column to the right"
+    names = {name: fill(name, 18) if narrow else name for name in points}
+    low, high = axes.get_ylim()
+    line = LINE * (high - low) / (axes.figure.get_figheight() * 72 * 0.82)      # the axes have about so much of the picture
+    places = spread([y for _, y in points.values()], [line * (text.count("\n") + 1.1) for text in names.values()], low, high)
+    across = axes.get_yaxis_transform()     # x from 0 to 1, y as the data have it
+    for (name, (x, y)), at in zip(points.items(), places):
+        axes.annotate(unread(names[name]), (1, y) if x is None else (x, y), (1.04, at), xycoords=across if x is None else "data",
+                      textcoords=across, va="center", annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": "#888888", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 4})
+    axes.set_ylim(low, high)    # names may stand above and below
 
 def front(
     points: Mapping[str, tuple[float, float]],  # Name -> (seconds, quality)
@@ -56,91 +108,123 @@ def front(
         if points[name][1] > best: kept, best = [*kept, name], points[name][1]
     return kept
 
-def quality_plot(comparison: Any) -> Any:
+def quality_plot(comparison: Any, narrow: bool = False) -> Any:
     "Quality against latency, or quality alone where no times were measured"
-    made, axes = figure()
+    made, axes = figure(narrow)
     means = {name: 100 * m.mean[comparison.measure] for name, m in comparison.measured.items()}
     times = {name: 1000 * s for name, cost in comparison.costs.items() if (s := cost.latency) is not None}
     places = times or {name: 1.0 + i for i, name in enumerate(comparison.tables)}     # without a time, no place beside times
+    points: dict[str, tuple[float | None, float]] = {}
     for i, name in enumerate(comparison.tables):
         if name not in places: continue
-        found, colour = comparison.differences[name].interval, COLOURS[i % len(COLOURS)]
+        found, points[name] = comparison.differences[name].interval, (places[name], means[name])
         low, high = 100 * (found.mean - found.low), 100 * (found.high - found.mean)
-        axes.errorbar(places[name], means[name], [[low], [high]], fmt="o", color=colour, capsize=3)
-        # every other name stands below its point, so that neighbours do not hide each other
-        axes.annotate(unread(name), (places[name], means[name]), (7, 6 if i % 2 else -14), textcoords="offset points", color=colour)
+        axes.errorbar(places[name], means[name], [[low], [high]], **look(i) | {"linestyle": "none"}, capsize=3)
     best = front({name: (places[name], means[name]) for name in places})
     axes.plot([places[n] for n in best], [means[n] for n in best], color="black", linewidth=0.8, zorder=0)
     for name in (FIRST, IDEAL):
         axes.axhline(means[name], color="black", linestyle="--", linewidth=0.8)
-        axes.annotate(name, (0, means[name]), (3, 3), xycoords=("axes fraction", "data"), textcoords="offset points")
-    axes.margins(x=0.3)
-    if times: logarithmic(axes)
-    axes.set(xlabel="milliseconds a query (median), logarithmic" if times else "no times were measured", ylabel=f"{comparison.measure} × 100")
+        points[name] = None, means[name]
+    if times: logarithmic(axes, narrow)
+    name_points(axes, points, narrow)
+    axes.set(xlabel="milliseconds a query (median, log scale)" if times else "no times were measured", ylabel=f"{comparison.measure} × 100")
     if not times: axes.set_xticks([])
     return made
 
-def depth_plot(curves: Any, measure: str) -> Any:
+def depth_plot(
+    curves: Any,                    # Of `Comparison.depth`
+    measure: str,                   # The measure that decides
+    narrow: bool = False,           # For a telephone?
+    names: Sequence[str] = (),      # All rankers, for those that look as in another picture
+) -> Any:
     "Quality against the number of candidates that are re-ranked"
-    made, axes = figure()
-    for i, (name, means) in enumerate(curves.means.items()):
-        colour, enough = COLOURS[i % len(COLOURS)], curves.enough(name)
-        axes.plot(curves.depths, [100 * m for m in means], color=colour)
-        axes.annotate(unread(name), (curves.depths[-1], 100 * means[-1]), (4, 0), textcoords="offset points", color=colour, va="center", annotation_clip=False)
-        if enough is not None: axes.plot(enough, 100 * means[curves.depths.index(enough)], "o", color=colour)
+    made, axes = figure(narrow)
+    points: dict[str, tuple[float | None, float]] = {}
+    places = {name: i for i, name in enumerate(names or curves.means)}
+    for name, means in curves.means.items():
+        style, enough = look(places[name]), curves.enough(name)
+        axes.plot(curves.depths, [100 * m for m in means], **style | {"marker": ""})
+        points[name] = curves.depths[-1], 100 * means[-1]
+        if enough is not None: axes.plot(enough, 100 * means[curves.depths.index(enough)], **style)
     axes.axhline(100 * curves.first, color="black", linestyle="--", linewidth=0.8)
-    axes.annotate(FIRST, (0, 100 * curves.first), (2, 3), xycoords=("axes fraction", "data"), textcoords="offset points")
-    logarithmic(axes)
-    axes.set(xlabel="candidates that are re-ranked, logarithmic", ylabel=f"{measure} × 100")
+    points[FIRST] = None, 100 * curves.first
+    logarithmic(axes, narrow)
+    name_points(axes, points, narrow)
+    axes.set(xlabel="candidates that are re-ranked (log scale)", ylabel=f"{measure} × 100")
     return made
 
-def wins_plot(comparison: Any) -> Any:
+def wins_plot(comparison: Any, narrow: bool = False) -> Any:
     "Each query's difference to the first stage, sorted"
-    made, axes = figure()
+    made, axes = figure(narrow)
     gains = comparison.wins()["difference"].tolist()
-    axes.bar(range(len(gains)), gains, width=1.0, color=[COLOURS[0] if g > 0 else COLOURS[1] for g in gains])
+    axes.bar(range(len(gains)), gains, width=1.0 if len(gains) > 60 else 0.85, color=[COLOURS[0] if g > 0 else COLOURS[1] for g in gains])
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set(xlabel="queries, sorted", ylabel=f"{comparison.measure} × 100: {unread(comparison.best)} − {FIRST}", xticks=[])
+    axes.set(xlabel="queries, sorted", ylabel=f"points that {unread(comparison.best)} gains" if len(comparison.best) < 20 else "points gained",
+             xticks=[], xlim=(-1, len(gains)))
     return made
 
 def as_svg(
     made: Any,      # A figure of matplotlib
     name: str,      # What it shows, for those who cannot see it
+    salt: str = "", # Where a page has the picture twice
 ) -> str:
-    "The picture as SVG that takes the colour of the text around it, the same bytes each time"
+    "The picture as SVG that takes the colours of the page around it, the same bytes each time"
     import matplotlib
     file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name + salt, "font.size": 11}):
         made.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = re.sub("<metadata>.*?</metadata>", "", file.getvalue()[file.getvalue().index("<svg"):], flags=re.S)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)       # every picture has an axes_1
     text = re.sub(r"#000000|(?<=fill: )black", "currentColor", text)
+    for i, colour in enumerate(COLOURS): text = text.replace(colour.lower(), f"var(--c{i}, {colour})")
     text = re.sub(r"(<text [^>]*style=\")(?![^\"]*fill:)", r"\1fill: currentColor; ", text)
     return re.sub(r'^<svg [^>]*viewBox="([^"]*)"[^>]*>', lambda m: f'<svg viewBox="{m[1]}" role="img" aria-label="{escape(name)}" '
                   'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">', text, count=1)
 
 # %% ../../nbs/evaluation/06_report.ipynb #599c37af
-STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #8881 }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 4rem }
-h1 { font-size: 1.6rem; line-height: 1.25 } h2 { font-size: 1.2rem; margin-top: 2.5rem }
-.verdict { font-size: 1.15rem; border-left: .3rem solid #0072B2; padding: .2rem 0 .2rem 1rem }
-.scroll { overflow-x: auto; -webkit-overflow-scrolling: touch }
+def palette(colours: Sequence[str]) -> str:
+    "The colours of pictures, as variables of a style sheet"
+    return "; ".join(f"--c{i}: {colour}" for i, colour in enumerate(colours))
+
+STYLE = f"""
+:root {{ color-scheme: light dark; --page: #fff; --text: #1a1a1a; --quiet: #555; --line: #ccc; --soft: #f1f5f8; {palette(COLOURS)} }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --page: #121212; --text: #ececec; --quiet: #b0b0b0; --line: #444; --soft: #1d252b; {palette(IN_THE_DARK)} }} }}
+""" + """
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1.5rem 1rem 4rem;
+  background: var(--page); color: var(--text) }
+h1 { font-size: 1.6rem; line-height: 1.25 }
+h2 { font-size: 1.2rem; margin: 2.8rem 0 .6rem } h3 { font-size: 1rem; margin: 1.4rem 0 .3rem }
+.verdict { font-size: 1.15rem; border-left: .3rem solid var(--c0); padding: .2rem 0 .2rem 1rem }
+.scroll { overflow-x: auto; margin: .6rem 0 }
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
-th:first-child, td:first-child, .text { text-align: left } td.text { white-space: normal; min-width: 14rem }
-th button { all: unset; cursor: pointer } th button:focus-visible { outline: 2px solid } tr.best { background: var(--soft) }
-svg { width: 100%; height: auto; max-width: 46rem; display: block } li { margin: .2rem 0 }
-pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .85rem }
-figcaption, .note { font-size: .9rem; opacity: .85 } figure { margin: 1rem 0 }
-@media print { body { max-width: none; padding: 0; font-size: 11pt } .scroll { overflow: visible }
-  table { font-size: 7.5pt } th, td { padding: .15rem .3rem } figure, tr { break-inside: avoid } }
+p, ul { max-width: 52rem } th, td { padding: .3rem .45rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+thead th { vertical-align: bottom; white-space: normal; min-width: 2.2rem } tbody th { font-weight: normal }
+th:first-child, .text { text-align: left } td.long { white-space: normal; min-width: 14rem }
+th:first-child { position: sticky; left: 0; background: var(--page) } tr.best > * { background: var(--soft) } tr.best th { font-weight: 600 }
+th button { all: unset; cursor: pointer } th button:focus-visible { outline: 2px solid var(--c0) }
+th[aria-sort=descending] button::after { content: " ↓" } th[aria-sort=ascending] button::after { content: " ↑" }
+svg { width: 100%; height: auto; display: block } .wide { max-width: 47rem } .narrow { display: none; max-width: 27rem }
+figure { margin: 1rem 0 } figcaption, .note { font-size: .9rem; color: var(--quiet) } li { margin: .2rem 0 }
+pre { background: var(--soft); padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem }
+.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1.5rem; font-size: .9rem }
+.sides ol { margin: .2rem 0; padding-left: 1.4rem } .grade { color: var(--quiet) }
+@media (max-width: 40rem) { .wide { display: none } .narrow { display: block }
+  .sides { grid-template-columns: 1fr } td.long { min-width: 10rem }
+  th:first-child { min-width: 7rem; max-width: 9rem; white-space: normal; overflow-wrap: break-word } }
+@media print { :root { """ + f"--page: #fff; --text: #000; --quiet: #333; --line: #aaa; {palette(COLOURS)}" + """ }
+  body { max-width: none; padding: 0; font-size: 10.5pt } h2 { margin-top: 1.6rem; break-after: avoid } h3 { break-after: avoid }
+  .wide { display: block; max-width: 15cm } .narrow { display: none } .scroll { overflow: visible } .sides { grid-template-columns: 1fr 1fr }
+  table { font-size: 8pt } th, td { padding: .12rem .3rem } th:first-child { position: static }
+  tr.best th::before { content: "* " } figure, tr, .sides { break-inside: avoid } td.long { min-width: 0 } }
 """
 SORT = """
 for (const table of document.querySelectorAll("table.sortable")) {
-  const body = table.tBodies[0];
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
   table.querySelectorAll("th button").forEach(button => button.addEventListener("click", () => {
-    const at = button.closest("th").cellIndex, down = button.dataset.down !== "1";
-    button.dataset.down = down ? "1" : "0";
+    const head = button.closest("th"), at = head.cellIndex, down = head.getAttribute("aria-sort") !== "descending";
+    heads.forEach(other => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
     const key = row => parseFloat(row.cells[at].dataset.value ?? "NaN");
     const rows = [...body.rows].sort((a, b) => (isNaN(key(a)) - isNaN(key(b))) || (down ? key(b) - key(a) : key(a) - key(b)));
     rows.forEach(row => body.append(row));
@@ -153,17 +237,24 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, float) and value != value: return ""
     if isinstance(value, bool): return "yes" if value else ""
     if isinstance(value, int): return f"{value:,}"
+    if isinstance(value, float) and 0 < value < 0.0005: return "&lt; 0.001"
     if isinstance(value, float): return f"{value:.3f}" if 0 < abs(value) < 0.1 else f"{value:,.1f}"     # p and money are small
     return escape(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
 
 def cell(value: Any) -> str:
     "A cell of a table"
     if isinstance(value, (int, float)) and value == value: return f'<td data-value="{float(value)}">{shown(value)}</td>'
-    return f"<td class=text>{shown(value)}</td>" if isinstance(value, (str, list, tuple)) else "<td></td>"
+    if not isinstance(value, (str, list, tuple)): return "<td></td>"
+    return f"<td class='text{' long' if len(shown(value)) > 30 else ''}'>{shown(value)}</td>"
 
 def is_text(rows: Mapping[Any, Mapping[str, Any]], column: str) -> bool:
     "Does a column hold words?"
     return any(isinstance(row.get(column), (str, list, tuple)) for row in rows.values())
+
+def heading(rows: Mapping[Any, Mapping[str, Any]], column: str) -> str:
+    "The head of a column; one of numbers can be sorted by"
+    if is_text(rows, column): return f"<th scope=col class=text>{escape(str(column))}</th>"
+    return f"<th scope=col><button>{escape(str(column))}</button></th>"
 
 def table_html(
     rows: Mapping[Any, Mapping[str, Any]],  # Name of a row -> column -> value
@@ -173,22 +264,56 @@ def table_html(
     "A table whose columns sort where scripts run, and that reads well where they do not"
     columns, marked = list(dict.fromkeys(c for row in rows.values() for c in row)), set(best)
     columns = [c for c in columns if any(shown(row.get(c)) for row in rows.values())]
-    head = "".join(f"<th{' class=text' if is_text(rows, c) else ''}><button>{escape(str(c))}</button></th>" for c in columns)
-    body = "".join(f"<tr{' class=best' if name in marked else ''}><td>{escape(str(name))}</td>"
+    body = "".join(f"<tr{' class=best' if name in marked else ''}><th scope=row>{escape(str(name))}</th>"
                    + "".join(cell(row.get(c)) for c in columns) + "</tr>" for name, row in rows.items())
-    return (f'<div class=scroll><table class=sortable><thead><tr><th>{escape(corner)}</th>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>")
+    return (f'<div class=scroll tabindex=0 role=region aria-label="{escape(corner or "table")}"><table class=sortable><thead><tr>'
+            f"<th scope=col>{escape(corner)}</th>{''.join(heading(rows, c) for c in columns)}</tr></thead><tbody>{body}</tbody></table></div>")
 
-def frame_html(frame: Any, corner: str = "") -> str:
-    "A pandas frame as such a table"
-    rows = {" · ".join(map(str, name)) if isinstance(name, tuple) else name: row for name, row in zip(frame.index, frame.to_dict("records"))}
-    return table_html(rows, corner=corner)
+def in_one_cell(
+    row: Mapping[str, Any],     # With the ends of an interval as `low` and `high`, or without
+    without: Iterable[str] = (),    # Columns to leave out
+) -> dict[str, Any]:
+    "The row with its interval in one cell, where its low end was"
+    found = {c: value for c, value in row.items() if c not in without}
+    if "high" not in found: return found
+    found["low"] = f"{found['low']:+.1f} to {found.pop('high'):+.1f}"
+    return {"95 % interval" if c == "low" else c: value for c, value in found.items()}
 
-def picture_html(made: Any, name: str, caption: str) -> str:
-    "A picture with what it shows below it"
-    return f"<figure>{as_svg(made, name)}<figcaption>{escape(caption)}</figcaption></figure>"
+def frame_rows(frame: Any) -> dict[Any, dict[str, Any]]:
+    "The rows of a pandas frame by name; a name of several parts is written as one"
+    names = [" · ".join(map(str, name)) if isinstance(name, tuple) else name for name in frame.index]
+    return dict(zip(names, frame.to_dict("records")))
+
+def picture_html(draw: Callable[[bool], Any], name: str, caption: str) -> str:
+    "A picture, for a desk and for a telephone, with what it shows below it"
+    both = "".join(f"<div class={kind}>{as_svg(draw(kind == 'narrow'), name, kind)}</div>" for kind in ("wide", "narrow"))
+    return f"<figure>{both}<figcaption>{escape(caption)}</figcaption></figure>"
 
 # %% ../../nbs/evaluation/06_report.ipynb #e01c891d
+# Columns of the comparison's table that belong to what a ranker costs; the others are about quality
+COSTS = ("cut, %", "median, ms", "p95, ms", "pairs a second", "load, s", "memory, MB", "tokens a query", "money for 1,000", "failed")
+
+# What the columns are, in words
+QUALITY_NOTE = ("Marked rows cannot be told from the best one. Measures are in points of a hundred; the difference is to the first stage. "
+                "Helped, same and hurt count queries.")
+COST_NOTE = ("Cut: documents of which a part was not read. Median and 95th percentile of single calls; "
+             "pairs a second when many queries come at once.")
+
+def list_html(lines: Iterable[str]) -> str:
+    "Lines as a list"
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+
+def numbers_section(comparison: Any) -> str:
+    "Two tables, of what each ranker reaches and of what it costs, and the groups that cannot be told apart"
+    rows, first = comparison.rows(), "ranker"
+    quality = {name: in_one_cell(row, (*COSTS, "equal to the best")) for name, row in rows.items()}
+    costs = {name: {c: row[c] for c in COSTS} for name, row in rows.items() if name in comparison.tables}
+    groups = [", ".join(group) for group in comparison.pairs.groups() if len(group) > 1]
+    return "".join([
+        "<h2>All numbers</h2>", table_html(quality, comparison.equals, first), f"<p class=note>{QUALITY_NOTE}</p>",
+        f"<p>Groups within which these queries show no difference:</p>{list_html(groups)}" if groups else "",
+        "<h3>What each costs</h3>", table_html(costs, comparison.equals, first), f"<p class=note>{COST_NOTE}</p>"])
+
 def depth_section(comparison: Any) -> str:
     "Depth curves, and what they say in words; '' for a measure that has none"
     try: curves = comparison.depth()
@@ -201,18 +326,54 @@ def depth_section(comparison: Any) -> str:
         else:
             said.append(f"{name} has 90 % of its best gain at {enough} candidates"
                         + (f", is best at {top}, and loses {lost:.1f} points from there to {curves.depths[-1]}." if lost >= 0.05 else "."))
-    if curves.left_out: said.append(f"{', '.join(curves.left_out)}: looks at documents together, so each depth needs a run of its own.")
+    if curves.left_out:
+        said.append(f"{', '.join(curves.left_out)}: documents are looked at together, so each depth needs a run of its own.")
     return ("<h2>How many candidates?</h2>"
-            + picture_html(depth_plot(curves, comparison.measure), "Quality against depth",
-                           "Dots: the depth that has 90 % of the ranker's best gain.")
-            + "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in said) + "</ul>")
+            + picture_html(lambda narrow: depth_plot(curves, comparison.measure, narrow, list(comparison.tables)), "Quality against depth",
+                           "Marks on the lines: the depth that has 90 % of the ranker's best gain.")
+            + list_html(said))
+
+def wins_section(comparison: Any, most: int = 5) -> str:
+    "Differences by query: all as a picture, the largest in words, and groups of queries"
+    wins = comparison.wins()
+    gained, lost = wins[wins["difference"] > 0].head(most), wins[wins["difference"] < 0].tail(most).iloc[::-1]
+    groups = {name: in_one_cell(row) for name, row in frame_rows(comparison.groups()).items()}
+    tables = "".join(f"<h3>{title}</h3>{table_html(frame_rows(part), corner='id')}"
+                     for title, part in (("It helps most here", gained), ("It hurts most here", lost)) if len(part))
+    return ("<h2>Where it helps and where it hurts</h2>"
+            + picture_html(lambda narrow: wins_plot(comparison, narrow), "Differences by query",
+                           f"Each bar is a query; {comparison.best} against the first stage.")
+            + tables + "<h3>By kind of query</h3>" + table_html(groups, corner="group"))
+
+def documents_html(comparison: Any, query: str, ids: Iterable[str]) -> str:
+    "Documents in their order, with the beginning of each and its judgement"
+    def line(doc: str) -> str:
+        text, grade = " ".join(comparison.data.corpus[doc].content.split()), comparison.data.qrels.get(query, {}).get(doc)
+        begin, said = text if len(text) <= 90 else f"{text[:89]}…", "not judged" if grade is None else f"judged {grade}"
+        return f"<li>{escape(begin)} <span class=grade>({said})</span></li>"
+    return f"<ol>{''.join(line(doc) for doc in ids if doc in comparison.data.corpus)}</ol>"
+
+def side_html(comparison: Any, query: str, name: str, ids: Sequence[str]) -> str:
+    "What a ranker puts first for a query, and what that is worth"
+    points = 100 * comparison.values[name][query]
+    return f"<div>{escape(name)}, {points:.1f} points{documents_html(comparison, query, ids[:3])}</div>"
+
+def disagreements_section(comparison: Any, most: int = 10) -> str:
+    "The queries that the best two rankers order most differently, with what each puts first"
+    runs = {FIRST: comparison.candidates} | {name: table.run() for name, table in comparison.tables.items()}
+    first, second, *_ = [*(name for name in comparison.pairs.names if name != FIRST), FIRST]
+    known = [query for query in comparison.values[first] if query in comparison.candidates]
+    chosen = sorted(known, key=lambda query: overlap(runs[first][query], runs[second][query]))[:most]
+    return "<h2>Where the best two disagree</h2>" + "".join(
+        f"<h3>{escape(comparison.data.queries.get(query, query))}</h3><div class=sides>"
+        + "".join(side_html(comparison, query, name, runs[name][query]) for name in (first, second)) + "</div>" for query in chosen)
 
 def again_section(comparison: Any) -> str:
     "What one needs to do it again"
-    names = ", ".join(repr(table.ranker) for table in comparison.tables.values())
+    names = [f"  {name}: {table.ranker}" for name, table in comparison.tables.items()]
     facts = {**comparison.machine, "seed": comparison.seed, "fingerprint of the data": next(iter(comparison.tables.values())).data,
              "queries with judgements": len(comparison.values[FIRST]), "pairs": sum(map(len, comparison.candidates.values()))}
-    lines = [f"rankers: {names}", *(f"{what}: {value}" for what, value in facts.items())]
+    lines = ["rankers:", *names, *(f"{what}: {value}" for what, value in facts.items())]
     return f"<h2>Doing it again</h2><pre>{escape(chr(10).join(lines))}</pre>"
 
 def report_html(
@@ -220,24 +381,16 @@ def report_html(
     title: str = "Does re-ranking help?",   # Of the page
 ) -> str:
     "The whole page"
-    warnings = "".join(f"<li>{escape(line)}</li>" for line in comparison.warnings)
     caveats = "".join(f"<p class=note>{escape(line)}</p>" for line in comparison.caveats)
     parts = [
         f"<h1>{escape(title)}</h1><p class=verdict>{escape(comparison.verdict)}</p>", caveats,
-        f"<h2>Before you believe it</h2><ul>{warnings}</ul>" if warnings else "",
-        "<h2>Quality and time</h2>" + picture_html(quality_plot(comparison), "Quality against latency",
+        f"<h2>Before you believe it</h2>{list_html(warnings)}" if (warnings := comparison.warnings) else "",
+        "<h2>Quality and time</h2>" + picture_html(lambda narrow: quality_plot(comparison, narrow), "Quality against latency",
             "Bars: 95 % intervals of the difference to the first stage. Line: rankers that no other beats in both."),
-        "<h2>All numbers</h2>" + table_html(comparison.rows(), comparison.equals, "ranker"),
-        "<p class=note>Shaded rows cannot be told from the best one. Measures are in points of a hundred.</p>",
-        depth_section(comparison),
-        "<h2>Where it helps and where it hurts</h2>" + picture_html(wins_plot(comparison), "Differences by query",
-            f"Each bar is a query; {comparison.best} against the first stage."),
-        frame_html(comparison.groups(), "group"),
-        "<h2>Where the best two disagree</h2>" + frame_html(comparison.disagreements(10), "query"),
-        again_section(comparison),
+        *(section(comparison) for section in (numbers_section, depth_section, wins_section, disagreements_section, again_section)),
     ]
-    return (f'<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">'
-            f"<title>{escape(title)}</title><style>{STYLE}</style><body>{''.join(parts)}<script>{SORT}</script></body></html>")
+    return (f'<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">'
+            f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>{''.join(parts)}</main><script>{SORT}</script></body></html>")
 
 def save_report(
     comparison: Any,            # A `Comparison`
