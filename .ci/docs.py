@@ -20,7 +20,7 @@ import yaml
 
 root = Path(__file__).resolve().parents[1]
 nbs = root/"nbs"
-folders_first = ["", "engine", "web", "strategies", "llm", "backends", "tutorials", "evaluation"]  # the menu's order; other folders follow by name
+folders_first = ["", "tutorials", "engine", "web", "strategies", "llm", "backends", "evaluation"]  # the menu's order; other folders follow by name
 captions = {"": "Core", "llm": "LLM", "api": "API"}                        # where the folder's name will not do
 shown_folded = {"export", "exporti", "exports"}
 left_out = {"hide", "default_exp"}
