@@ -235,7 +235,7 @@ def test_a_row_computes_no_padding():
     assert given == [46]
 
 
-@pytest.mark.parametrize(("name", "rows"), [("bert", 3), ("xlm-roberta", 3), ("electra", 3), ("bert states", 23), ("modernbert mean", 23)])
+@pytest.mark.parametrize(("name", "rows"), [("bert", 3), ("xlm-roberta", 3), ("electra", 3), ("bert states", 23), ("distilbert", 23), ("modernbert mean", 23)])
 def test_the_last_layer_ends_with_first_tokens_where_nothing_else_is_read(name, rows):
     runtime, given = runtime_of(*FAMILIES[name]), []
     stack = max((m for m in runtime.model.modules() if isinstance(m, torch.nn.ModuleList)), key=lambda m: sum(p.numel() for p in m.parameters()))

@@ -452,7 +452,7 @@ class TorchRuntime:
     def _tried(self) -> bool:
         "Prepare the model for flat batches, if they give its own numbers"
         # A function reads as it reads for all models; an object has settings, so what was found with another says nothing
-        reading = (self.ask, self.read) if isfunction(self.ask) and isfunction(self.read) else object()
+        reading = (self.ask, self.read) if isfunction(self.ask) and isfunction(self.read) else None
         with torch_module().inference_mode(): return flatten(self.model, self._numbers, reading)
 
 # %% ../../nbs/engine/09_pytorch.ipynb #6504e85b

@@ -15,7 +15,7 @@ MUTATIONS = [
     Mutation(FLAT, "if isinstance(pooler, module): yield", "if False: yield", TESTS + " -k nomicbert", "a pooler reads the row"),
     Mutation(FLAT, "<= max(noise, allowed / 4) and", "<= 9 * allowed or", TESTS + " -k 'see_each_other or wrong or off_by_one'", "any numbers agree"),
     Mutation(FLAT, "for hook in hooks: hook.remove()", "pass", TESTS + " -k stays", "hooks stay on a model that is not flat"),
-    Mutation(FLAT, "[True, False] if last_attention", "[False] if last_attention", TESTS + " -k first_tokens", "the last layer is computed for nobody"),
+    Mutation(FLAT, "[True, False] if short and", "[False] if short and", TESTS + " -k first_tokens", "the last layer is computed for nobody"),
     Mutation(FLAT, "else row.places[row.firsts]", "else row.places[:states.shape[1]]", TESTS + " -k first_tokens", "first tokens of other texts"),
     Mutation(TORCH, "self._limit = min(self.max_tokens, max(items * tokens // 2, 1))", "pass", TESTS + " -k halves", "out of memory again and again"),
     Mutation(TORCH, "flat_row(batch, self.device) if self.flat else None", "None", TESTS + " -k computes_no", "padding is computed all the same"),
