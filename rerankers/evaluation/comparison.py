@@ -19,7 +19,7 @@ from typing import Any
 from ..combine.parts import Part, name_of
 from ..errors import InputError, RerankersError, did_you_mean, need
 from .costs import Cost, Question, begun, machine, take_turns
-from .measures import FIRST, IDEAL, MEASURES, RANDOM, Measured, changes, judged_apart, measure_run, parse_measures, references, share_of_gain
+from .measures import FIRST, IDEAL, MEASURES, RANDOM, Measured, changes, judged_apart, measure_run, overlap, parse_measures, references, share_of_gain
 from .pairs import Candidates, Grid, ScoreTable, check_candidates, in_a_line, score_all
 from .statistics import AllPairs, Difference, Winner, against, all_pairs, generator, intervals, winner
 from ..rankers import COMPLETE, BaseRanker, check_positive
@@ -30,9 +30,9 @@ from ..text import readable
 # %% auto #0
 __all__ = ['CUTS', 'percent', 'Comparison', 'quality_row', 'spread_row', 'difference_row', 'cost_row', 'table_rows', 'signed',
            'verdict_of', 'listed', 'shown_by_queries', 'luck_of', 'caveats_of', 'fastest', 'DepthCurves',
-           'depth_curves', 'heads', 'wins_of', 'overlap', 'disagreements_of', 'thirds', 'script_of', 'groups_of',
-           'runs_in', 'named_rankers', 'pool_of', 'check_times', 'named_measures', 'named_prices', 'compare',
-           'measured_run', 'mean_of_runs', 'Asked', 'ask_all', 'scored', 'file_name', 'as_data']
+           'depth_curves', 'heads', 'wins_of', 'disagreements_of', 'thirds', 'script_of', 'groups_of', 'runs_in',
+           'named_rankers', 'pool_of', 'check_times', 'named_measures', 'named_prices', 'compare', 'measured_run',
+           'mean_of_runs', 'Asked', 'ask_all', 'scored', 'file_name', 'as_data']
 
 # %% ../../nbs/evaluation/05_comparison.ipynb #53ac2f38
 def percent(value: float) -> float:
@@ -342,20 +342,6 @@ def wins_of(comparison: Comparison, name: str, over: str) -> Any:
     rows = [{"id": q, "query": comparison.data.queries.get(q, ""), name: percent(ours[q]), over: percent(theirs[q]),
              "difference": percent(ours[q] - theirs[q])} for q in ours]
     return pd.DataFrame(sorted(rows, key=lambda row: -row["difference"])).set_index("id")
-
-def overlap(
-    first: Sequence[str],   # Ids, best first
-    second: Sequence[str],  # The same ids in another order
-    p: float = 0.9,         # How much weight the next place has; 0.9 puts 86 % on the first ten
-) -> float:
-    "Rank-biased overlap of two orders of the same documents, from 0 to 1"
-    seen_first, seen_second, total, weight = set[str](), set[str](), 0.0, 0.0
-    for depth, (a, b) in enumerate(zip(first, second), start=1):
-        seen_first.add(a)
-        seen_second.add(b)
-        share = p ** (depth - 1)
-        total, weight = total + share * len(seen_first & seen_second) / depth, weight + share
-    return total / weight if weight else 1.0
 
 def disagreements_of(comparison: Comparison, k: int, first: str | None, second: str | None) -> Any:
     "A frame of the queries that two rankers order most differently"

@@ -20,8 +20,8 @@ from ..results import RankedResults
 __all__ = ['HIGHEST', 'MEASURES', 'FIRST', 'RANDOM', 'IDEAL', 'as_texts', 'spelling', 'Order', 'by_score', 'pairs_of', 'order_of',
            'grade_of', 'text_grades', 'Judged', 'odd_documents', 'check_common', 'side_by_side', 'check_cutoff',
            'parse_measure', 'parse_measures', 'calculate', 'Measured', 'measure_run', 'shuffled', 'best_first',
-           'references', 'share_of_gain', 'Changes', 'changes', 'discounted', 'expected_gains', 'ndcg_with_ties',
-           'possible_grades', 'value_range', 'unjudged_bounds', 'judged_apart']
+           'references', 'share_of_gain', 'Changes', 'changes', 'overlap', 'discounted', 'expected_gains',
+           'ndcg_with_ties', 'possible_grades', 'value_range', 'unjudged_bounds', 'judged_apart']
 
 # %% ../../nbs/evaluation/02_measures.ipynb #61be6cc0
 def as_texts(
@@ -304,6 +304,21 @@ def changes(
     found = [values[q] - before[q] for q in values]
     helped, hurt = sum(d > least for d in found), sum(d < -least for d in found)
     return Changes(helped, len(found) - helped - hurt, hurt)
+
+# %% ../../nbs/evaluation/02_measures.ipynb #d28021cd
+def overlap(
+    first: Sequence[str],   # Ids, best first
+    second: Sequence[str],  # The same ids in another order
+    p: float = 0.9,         # How much weight the next place has; 0.9 puts 86 % on the first ten
+) -> float:
+    "Rank-biased overlap of two orders of the same documents, from 0 to 1"
+    seen_first, seen_second, total, weight = set[str](), set[str](), 0.0, 0.0
+    for depth, (a, b) in enumerate(zip(first, second), start=1):
+        seen_first.add(a)
+        seen_second.add(b)
+        share = p ** (depth - 1)
+        total, weight = total + share * len(seen_first & seen_second) / depth, weight + share
+    return total / weight if weight else 1.0
 
 # %% ../../nbs/evaluation/02_measures.ipynb #4514c6b7
 def discounted(gains: Iterable[float], k: int | None) -> float:

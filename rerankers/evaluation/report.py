@@ -14,8 +14,7 @@ from textwrap import fill
 from typing import Any
 
 from ..errors import InputError, need
-from .comparison import overlap
-from .measures import FIRST, IDEAL
+from .measures import FIRST, IDEAL, overlap
 
 # %% auto #0
 __all__ = ['COLOURS', 'IN_THE_DARK', 'SHAPES', 'LINES', 'LINE', 'WIDE', 'NARROW', 'STYLE', 'SORT', 'COSTS', 'QUALITY_NOTE',
