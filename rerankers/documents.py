@@ -4,6 +4,7 @@
 
 # %% ../nbs/01_documents.ipynb #bba630c2
 from __future__ import annotations
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,15 +12,16 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from .errors import InputError, did_you_mean
+from .pictures import Picture, as_pictures, base64_only, is_image
 
 # %% auto #0
-__all__ = ['TEXT_KEYS', 'ID_KEYS', 'WRAPPERS', 'ReadDocument', 'TUPLES', 'OBJECT_IDS', 'METADATA', 'OTHERWISE', 'NOTHING',
-           'CONVERTERS', 'LISTINGS', 'Document', 'first_key', 'missing', 'as_row', 'as_metadata', 'unwrapped',
-           'without_keys', 'from_mapping', 'from_tuple', 'id_of', 'from_object', 'from_record', 'Shape', 'is_a',
-           'holds', 'copied', 'shape_of', 'is_one', 'read', 'checked_document', 'to_document', 'written', 'chosen',
-           'check_fields', 'listing', 'listed', 'as_items', 'is_label', 'as_list', 'check_ordered', 'check_id',
-           'labelled', 'numbered', 'each', 'taken', 'to_documents', 'Picture', 'Content', 'shown_fields',
-           'written_value']
+__all__ = ['TEXT_KEYS', 'ID_KEYS', 'PICTURE_KEYS', 'WRAPPERS', 'ReadDocument', 'TUPLES', 'OBJECT_IDS', 'METADATA', 'OTHERWISE',
+           'NOTHING', 'CONVERTERS', 'LISTINGS', 'Document', 'first_key', 'missing', 'as_row', 'as_metadata',
+           'unwrapped', 'without_keys', 'pictures_of', 'from_mapping', 'from_tuple', 'id_of', 'from_object',
+           'from_record', 'Shape', 'is_a', 'holds', 'copied', 'shape_of', 'is_one', 'read', 'checked_document',
+           'to_document', 'written', 'chosen', 'check_fields', 'listing', 'listed', 'as_items', 'is_label', 'as_list',
+           'check_ordered', 'check_id', 'labelled', 'numbered', 'each', 'taken', 'to_documents', 'Content',
+           'pictures_in', 'shown_fields', 'written_value']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
 @dataclass(repr=False)
@@ -32,9 +34,21 @@ class Document:
     image_path: str | None = None       # A picture of the page, for rankers that read pictures
     base64: str | None = None           # The same picture, base64-encoded
     title: str | None = None            # Shown to models together with the text
+    # A picture in any form that `rerankers.pictures.as_picture` reads, or a list of them; kept as `Picture`s
+    image: Any = None
 
     def __post_init__(self) -> None:
         if self.metadata is None: self.metadata = {}
+        if self.image is None: return
+        self.image = as_pictures(self.image) or None
+        if self.image and self.text is None: self.document_type = "image"
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        "All of its pictures, in whichever way they were given"
+        own = (Picture(base64=base64_only(self.base64)),) if self.base64 else ()
+        if not own and self.image_path: own = (Picture(os.fspath(self.image_path)),)
+        return (*own, *(self.image or ()))
 
     @property
     def content(self) -> str:
@@ -43,12 +57,13 @@ class Document:
 
     def __repr__(self) -> str:
         shown = {"text": self.text, "doc_id": self.doc_id, "metadata": self.metadata}
-        shown |= {k: v for k in ("title", "image_path") if (v := getattr(self, k)) is not None}
+        shown |= {k: v for k in ("title", "image_path", "image") if (v := getattr(self, k)) is not None}
         return f"Document({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
 # %% ../nbs/01_documents.ipynb #eb05c9bc
 TEXT_KEYS = ("text", "content", "page_content", "contents", "body", "passage", "segment", "long_text")
 ID_KEYS   = ("doc_id", "_id", "id", "docid", "docno", "pid")
+PICTURE_KEYS = ("image", "image_path", "base64")
 # where stores put the record
 WRAPPERS  = ("_source", "payload", "entity", "fields", "properties", "metadata")
 
@@ -85,18 +100,31 @@ def as_metadata(given: Any) -> dict[str, Any]:
 def unwrapped(row: Mapping, names: Sequence[str]) -> tuple[Mapping, Mapping]:
     "What a store says about its record (empty if there is no store), and the record itself"
     inside = [k for k in WRAPPERS if isinstance(row.get(k), Mapping) and first_key(row[k], names)]
-    if first_key(row, names) or not inside: return {}, row
+    pictured = inside == ["metadata"] and first_key(row, PICTURE_KEYS)     # a picture and what is known of it
+    if first_key(row, names) or pictured or not inside: return {}, row
     return {k: v for k, v in row.items() if k != inside[0]}, row[inside[0]]
 
 def without_keys(row: Mapping, *keys: str | None) -> dict[str, Any]:
     "A copy without some of the keys"
     return {k: v for k, v in row.items() if k not in keys}
 
+def pictures_of(record: Mapping, text: str | None) -> dict[str, Any]:
+    "The pictures of a record by their keys; beside a text, what is no picture is left to the metadata"
+    found = {key: record[key] for key in PICTURE_KEYS[1:] if isinstance(record.get(key), str) and record[key]}
+    if missing(record.get("image")): return found
+    try: return {**found, "image": as_pictures(record["image"])}
+    except InputError:
+        if not isinstance(text, str): raise
+        return found
+
 def from_mapping(row: Mapping, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
-    "Read a dictionary with a text, and perhaps an id, a title and metadata; raises `InputError`"
+    "Read a dictionary with a text or a picture, and perhaps an id, a title and metadata; raises `InputError`"
     hit, record = unwrapped(row, names)
     text = first_key(record, names)
-    if text is None:
+    shown = pictures_of(record, None if text is None else record[text])
+    # a string beside a text may be a link that the caller wants to find again
+    own = [k for k in shown if text is None or not isinstance(record[k], str)]
+    if text is None and not shown:
         seen = next((row[k] for k in WRAPPERS if isinstance(row.get(k), Mapping)), row)
         raise InputError(
             f"a dictionary without text: it has {sorted(map(str, seen))}, "
@@ -110,14 +138,15 @@ def from_mapping(row: Mapping, names: Sequence[str] = TEXT_KEYS) -> ReadDocument
     hit, record = (without_keys(p, key) if p is part else p for p in (hit, record))
     metadata = {
         **hit,
-        **without_keys(record, text, "title", "metadata"),
+        **without_keys(record, text, "title", "metadata", *own),
         **as_metadata(record.get("metadata")),
     }
     doc = Document(
-        record[text],
+        None if text is None else record[text],
         doc_id=part[key] if key else None,
         title=record.get("title"),
         metadata=metadata,
+        **shown,
     )
     return doc, {**metadata, **without_keys(record, "metadata")}
 
@@ -206,6 +235,8 @@ def copied(doc: Document, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
 NOTHING = type(None)
 CONVERTERS = (
     Shape("rerankers.Document",         is_a(Document), copied),
+    Shape("a picture of Pillow",        lambda thing, names: is_image(thing) or isinstance(thing, Picture),
+                                        lambda thing, names: (Document(image=thing), {})),
     Shape("a string",                   is_a(str), lambda s, names: (Document(str(s)), {"text": str(s)})),
     # before dictionaries, since some Arrow scalars are mappings too
     Shape("an Arrow scalar",            holds(object, "as_py"),
@@ -254,7 +285,7 @@ def checked_document(doc: Document) -> Document:
     "The document if it can be ranked, otherwise `InputError`"
     if missing(doc.title): doc.title = None         # data frames write NaN for a missing title
     elif not isinstance(doc.title, str): raise InputError(f"its title is not a string: {doc.title!r}")
-    if not isinstance(doc.text, str) and not (doc.image_path or doc.base64):
+    if not isinstance(doc.text, str) and not doc.pictures:
         raise InputError(f"no text (got {doc.text!r}); an empty document is the empty string")
     return doc
 
@@ -406,33 +437,33 @@ def to_documents(
     ))
 
 # %% ../nbs/01_documents.ipynb #fa869f6a
-@dataclass(frozen=True)
-class Picture:
-    "A picture, given by its file or by its bytes"
-    path: str | None = None     # Path of a file
-    base64: str | None = None   # Its bytes, base64-encoded; used if both are given
-
 class Content(str):
-    "What a method is shown of a document: its text, and its picture if it has one"
-    picture: Picture | None
+    "What a method is shown of a document or a query: its text, and its pictures if it has any"
+    pictures: tuple[Picture, ...]
 
-    def __new__(cls, text: str, picture: Picture | None = None) -> Content:
+    def __new__(cls, text: str, *pictures: Picture) -> Content:
         made = super().__new__(cls, text)
-        made.picture = picture
+        made.pictures = pictures
         return made
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, str)
             and str.__eq__(self, other)
-            and self.picture == getattr(other, "picture", None)
+            and self.pictures == pictures_in(other)
         )
 
     def __ne__(self, other: object) -> bool: return not self == other
 
-    def __hash__(self) -> int: return hash((str(self), self.picture)) if self.picture else str.__hash__(self)
+    def __hash__(self) -> int: return hash((str(self), self.pictures)) if self.pictures else str.__hash__(self)
 
-    def __reduce__(self) -> tuple[Any, ...]: return Content, (str(self), self.picture)
+    def __reduce__(self) -> tuple[Any, ...]: return Content, (str(self), *self.pictures)
+
+def pictures_in(
+    content: Any,   # What a method is shown: a string, perhaps a `Content`
+) -> tuple[Picture, ...]:
+    "The pictures that it carries"
+    return getattr(content, "pictures", ())
 
 # %% ../nbs/01_documents.ipynb #149178bf
 def shown_fields(

@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from typing import Any
 
 # %% auto #0
-__all__ = ['TELEMETRY_OFF', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'UnknownToken', 'UnknownDocument',
-           'UnknownModel', 'MissingDependency', 'ModelLoadError', 'Stopped', 'LimitReached', 'OutOfTime', 'OutOfBudget',
-           'UnusableAnswer', 'ForkedError', 'ProviderError', 'AuthenticationError', 'NotFoundError', 'BadRequestError',
-           'RateLimitError', 'ProviderTimeoutError', 'ServerError', 'CertificateError', 'installed', 'Silence', 'need',
-           'did_you_mean']
+__all__ = ['TELEMETRY_OFF', 'SILENCE', 'logger', 'RerankersError', 'InputError', 'UnknownToken', 'UnusablePicture',
+           'UnknownDocument', 'UnknownModel', 'MissingDependency', 'ModelLoadError', 'Stopped', 'LimitReached',
+           'OutOfTime', 'OutOfBudget', 'UnusableAnswer', 'ForkedError', 'ProviderError', 'AuthenticationError',
+           'NotFoundError', 'BadRequestError', 'RateLimitError', 'ProviderTimeoutError', 'ServerError',
+           'CertificateError', 'installed', 'Silence', 'need', 'did_you_mean']
 
 # %% ../nbs/00_errors.ipynb #cfbf40e2
 class RerankersError(Exception):
@@ -45,6 +45,17 @@ class UnknownToken(InputError):
     ):
         super().__init__(message)
         self.text = text
+
+class UnusablePicture(InputError):
+    "A picture that cannot be opened, or that the method cannot look at"
+    def __init__(
+        self,
+        message: str = "",      # Which picture, what is wrong with it, what to do about it
+        picture: Any = None,    # The `rerankers.pictures.Picture`
+        owner: str = "",        # Whose picture it is, once a ranker knows
+    ):
+        super().__init__(message)
+        self.picture, self.owner = picture, owner
 
 class UnknownDocument(RerankersError, KeyError):
     "No result has this document id"

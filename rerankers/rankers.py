@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .calls import Call, check_wanted, due_in, in_thread, in_time, new_stop, while_wanted
 from .compat import also_verbose
-from .documents import (TEXT_KEYS, Content, Document, Picture, as_items, check_ordered,
-    is_label, is_one, listed, listing, shown_fields, to_documents)
+from .documents import (PICTURE_KEYS, TEXT_KEYS, Content, Document, as_items, check_ordered, first_key,
+    is_label, is_one, listed, listing, pictures_in, shown_fields, to_document, to_documents)
 from .text import readable
-from .errors import InputError, LimitReached, OutOfTime, UnknownToken, UnusableAnswer, did_you_mean, need
+from .errors import (InputError, LimitReached, OutOfTime, UnknownToken, UnusableAnswer, UnusablePicture,
+    did_you_mean, need)
+from .pictures import Picture, is_image
 from .claims import Choice, Claims, register
 from .results import RankedResults, Result, Stage, Usage, split_fields
 from .streams import Streaming
@@ -29,10 +31,10 @@ from .specs import SECRETS, Spec, Unwritable, writable
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['COMPLETE', 'MERGES', 'Pair', 'Task', 'Added', 'unfinished', 'Ranking', 'check_query', 'check_positive',
-           'is_collection', 'per_query', 'make_calls', 'make_tasks', 'check_scores', 'check_order', 'to_results',
-           'owner', 'in_parts', 'naming_documents', 'remembering', 'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank',
-           'PointwiseRanker', 'SetwiseRanker']
+__all__ = ['COMPLETE', 'MERGES', 'Pair', 'Task', 'Added', 'unfinished', 'Ranking', 'is_pictured', 'pictured_query', 'check_query',
+           'check_positive', 'is_collection', 'per_query', 'make_calls', 'make_tasks', 'check_scores', 'check_order',
+           'to_results', 'owner', 'in_parts', 'naming_documents', 'picture_owner', 'remembering', 'BaseRanker',
+           'call_rank', 'OwnRank', 'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
 
 # %% ../nbs/05_rankers.ipynb #1fd95050
 @dataclass(frozen=True)
@@ -213,12 +215,25 @@ class Ranking:
         ]
 
 # %% ../nbs/05_rankers.ipynb #bb6c76dd
+def is_pictured(query: Any) -> bool:
+    "Does it bring a picture: a `Document` or a dictionary with one, or a picture itself?"
+    if isinstance(query, Mapping): return first_key(query, PICTURE_KEYS) is not None
+    if isinstance(query, Document): return bool(query.pictures)
+    return isinstance(query, Picture) or is_image(query)
+
+def pictured_query(query: Any) -> str:
+    "The query's text, which carries its pictures; raises `InputError`"
+    try: found = to_document(query)
+    except InputError as error: raise InputError(f"the query: {error}") from None
+    return Content(readable(found.content), *found.pictures)
+
 def check_query(query: Any) -> str:
     "The query, or `InputError`; an Arrow scalar becomes the text it holds"
     if hasattr(query, "as_py"): query = query.as_py()
+    if is_pictured(query): query = pictured_query(query)
     if not isinstance(query, str):
         raise InputError(f"the query is a {type(query).__name__}, not a string: {query!r}")
-    if not query.strip(): raise InputError("the query is empty: there is nothing to rank by")
+    if not query.strip() and not pictures_in(query): raise InputError("the query is empty: there is nothing to rank by")
     return query
 
 def check_positive(name: str, value: Any) -> int | None:
@@ -390,6 +405,18 @@ def naming_documents(tasks: Sequence[Task], shown: Callable[[Document], str]) ->
     try: yield
     except UnknownToken as error:
         raise UnknownToken(f"{owner(error.text, tasks, shown)}: {error}", error.text) from error
+    except UnusablePicture as error:
+        if error.owner: raise       # a ranker made of rankers hears it from one of them
+        whose = picture_owner(error.picture, tasks)
+        raise UnusablePicture(f"{whose}: {error}", error.picture, whose) from error
+
+def picture_owner(
+    picture: Picture,       # That could not be used
+    tasks: Sequence[Task],  # Of one call
+) -> str:
+    "Whose picture it is, for an error message"
+    found = next((doc for task in tasks for doc in task.documents if picture in doc.pictures), None)
+    return "the query" if found is None else f"document {found.doc_id!r}"
 
 # %% ../nbs/05_rankers.ipynb #6f80672f
 def remembering(
@@ -434,6 +461,7 @@ class BaseRanker(Streaming, ABC):
     progress: bool | None = None                    # Progress bar; `None` shows one to people, for long work
     # Does the method look at pictures? If not, a document without a text is refused
     sees: bool = False
+    sees_queries: bool = False      # May a query be a picture as well?
     # Is the method given texts, as most kinds of ranker are? Then it cannot see, whatever `sees` says
     texts_only: ClassVar[bool] = False
     waits: bool = False                             # Does it wait for a network rather than for a processor?
@@ -571,8 +599,8 @@ class BaseRanker(Streaming, ABC):
     ) -> str:
         "What the model is shown of a document: the chosen fields, and its picture if the method sees"
         text = readable(document.content if self.fields is None else shown_fields(document, self.fields))
-        pictured = self.sees and not self.texts_only and (document.image_path or document.base64)
-        return Content(text, Picture(document.image_path, document.base64)) if pictured else text
+        pictures = document.pictures if self.sees and not self.texts_only else ()
+        return Content(text, *pictures) if pictures else text
 
     @property
     def spec(self) -> Spec:
@@ -650,10 +678,13 @@ class BaseRanker(Streaming, ABC):
 
     def _full(self, tasks: list[Task]) -> list[Task]:
         "The tasks that have documents; raises `InputError` for a picture if the method only reads"
+        if not self.sees_queries and any(pictures_in(t.query) for t in tasks):
+            raise InputError(f"the query is a picture, and {self!r} takes queries in words: "
+                             "choose a method that looks at pictures of queries, such as 'clip'")
         for i, doc in (
             (i, doc) for t in tasks for i, doc in enumerate(t.documents) if self.texts_only or not self.sees
         ):
-            if (doc.image_path or doc.base64) and not doc.content.strip():
+            if doc.pictures and not doc.content.strip():
                 raise InputError(f"document {i} is a picture without a text, and {self!r} only reads: "
                                  "give it a text, or choose a method that sees")
         return [t for t in tasks if t.documents]

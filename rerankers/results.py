@@ -14,14 +14,15 @@ from math import isfinite, isnan
 from numbers import Integral
 from typing import Any, overload
 
-from .documents import Document
+from .documents import Content, Document, pictures_in
+from .pictures import as_pictures
 from .text import readable
 from .errors import InputError, UnknownDocument, did_you_mean, need
 
 # %% auto #0
 __all__ = ['DOCUMENT_FIELDS', 'BAR', 'ROW', 'TABLE', 'Result', 'field_of', 'split_fields', 'Usage', 'Stage', 'finite', 'as_json',
-           'in_rank_order', 'RankedResults', 'results_frame', 'column_names', 'trec_lines', 'bar_width', 'row_html',
-           'results_html']
+           'in_rank_order', 'written_query', 'read_query', 'RankedResults', 'results_frame', 'column_names',
+           'trec_lines', 'bar_width', 'row_html', 'results_html']
 
 # %% ../nbs/03_results.ipynb #b7dba218
 @dataclass
@@ -85,6 +86,7 @@ class Result:
         "Rank, score and the document's fields that are set, as one flat dictionary"
         doc = {f.name: getattr(self.document, f.name) for f in fields(Document)}
         extras = {k: doc[k] for k in ("title", "image_path", "base64") if doc[k] is not None}
+        if doc["image"]: extras["image"] = [picture.to_dict() for picture in doc["image"]]
         if self.document.document_type != "text": extras["document_type"] = self.document.document_type
         if self.truncated: extras["truncated"] = True
         if self.scores: extras["scores"] = dict(self.scores)
@@ -205,6 +207,15 @@ def in_rank_order(results: list[Result]) -> list[Result]:
     return sorted(results, key=lambda r: (r.score is None or isnan(r.score), -(r.score or 0)))
 
 # %% ../nbs/03_results.ipynb #2513ba57
+def written_query(query: str) -> Any:
+    "A query as JSON can hold it: a string, or a dictionary if it has pictures"
+    pictures = [picture.to_dict() for picture in pictures_in(query)]
+    return {"text": str(query), "image": pictures} if pictures else query
+
+def read_query(written: Any) -> str:
+    "The opposite of `written_query`"
+    return written if isinstance(written, str) else Content(written["text"], *as_pictures(written["image"]))
+
 @dataclass
 class RankedResults(Sequence):
     "The results of one query, best first"
@@ -261,7 +272,7 @@ class RankedResults(Sequence):
         if self.status != "complete": more["status"] = self.status
         if self.stages: more["stages"] = [asdict(stage) for stage in self.stages]
         return {
-            "query": self.query,
+            "query": written_query(self.query),
             "has_scores": self.has_scores,
             **more,
             "results": [r.to_dict() for r in self.results],
@@ -273,7 +284,7 @@ class RankedResults(Sequence):
         usage = Usage(**row["usage"]) if row.get("usage") else None
         return cls(
             [Result.from_dict(r) for r in row["results"]],
-            row["query"],
+            read_query(row["query"]),
             row["has_scores"],
             usage,
             dict(row.get("faults") or {}),
@@ -376,7 +387,8 @@ def bar_width(score: float, low: float, high: float) -> float:
 
 def row_html(result: Result, low: float, high: float, width: int) -> str:
     "One row of the table; the text of documents is escaped, since it cannot be trusted"
-    text = " ".join(part for part in (result.document.title, result.text or result.document.image_path) if part)
+    pictures = ", ".join(map(str, result.document.pictures))
+    text = " ".join(part for part in (result.document.title, result.text or pictures) if part)
     text = text if len(text) <= width else text[:width - 1].rstrip() + "…"
     bar, score = ("", "") if result.score is None else (
         BAR.format(width=bar_width(result.score, low, high)),
@@ -404,4 +416,4 @@ def results_html(
         f"{len(results)} result{'s' * (len(results) != 1)}"
         + (f", the best {most} shown" if len(results) > most else "")
     )
-    return TABLE.format(query=escape(readable(results.query)), count=count, rows=rows)
+    return TABLE.format(query=escape(readable(results.query or ", ".join(map(str, pictures_in(results.query))))), count=count, rows=rows)

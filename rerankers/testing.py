@@ -4,6 +4,7 @@
 
 # %% ../nbs/testing.ipynb #38ebdb09
 from __future__ import annotations
+import base64
 import contextlib
 import copy
 import io
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .documents import Document
-from .errors import InputError
+from .errors import InputError, need
 from .rankers import BaseRanker
 from .results import RankedResults
 
@@ -21,7 +22,7 @@ from .results import RankedResults
 __all__ = ['QUERY', 'SAMPLE_TEXTS', 'ROUNDING', 'CHECKS', 'candidates', 'scores_of', 'assert_close', 'check_permutation',
            'check_unchanged', 'check_nothing_printed', 'check_shapes', 'check_repeatable', 'check_order_free',
            'check_batches', 'check_many', 'check_async', 'check_threads', 'check_pickling', 'check_bad_input',
-           'check_ranker']
+           'picture_files', 'check_pictures', 'check_ranker']
 
 # %% ../nbs/testing.ipynb #bf94f433
 QUERY = "who wrote the play hamlet?"
@@ -177,11 +178,38 @@ def check_bad_input(ranker: BaseRanker) -> None:
         except InputError: continue
         raise AssertionError(f"bad input {i} was accepted")
 
+# %% ../nbs/testing.ipynb #9eea688f
+def picture_files() -> list[bytes]:
+    "Files of three small pictures that differ in size and colour"
+    pillow = need("PIL.Image", extra="pictures", purpose="A method that sees")
+    files = [io.BytesIO() for _ in range(3)]
+    for file, size, colour in zip(files, ((60, 40), (30, 90), (64, 64)), ("white", "navy", "orange")):
+        pillow.new("RGB", size, colour).save(file, "PNG")
+    return [file.getvalue() for file in files]
+
+def check_pictures(ranker: BaseRanker) -> None:
+    "A method that sees gives a picture one score in every form, in every batch, and refuses one that is broken"
+    if not ranker.sees or ranker.texts_only: return
+    files = picture_files()
+    coded = [base64.b64encode(file).decode() for file in files]
+    forms: list[list[Any]] = [[*files, files[0]], [*coded, coded[0]], [{"bytes": file} for file in (*files, files[0])]]
+    sets = [[Document(image=form, metadata={"n": n}) for n, form in enumerate(some)] for some in forms]
+    found = [ranker.rank(QUERY, docs) for docs in sets] + [ranker.rank(QUERY, sets[0], batch_size=1)]
+    for results in found:
+        assert sorted(r.metadata["n"] for r in results) == list(range(4)), "pictures are lost or doubled"
+        if not results.has_scores: continue
+        assert_close(scores_of(results), scores_of(found[0]), ranker.score_noise, "another form, or another batch")
+        assert_close(scores_of(results)[:1], scores_of(results)[3:], ranker.score_noise, "equal pictures")
+    assert RankedResults.from_dict(found[0].to_dict()) == found[0], "pictures do not survive to_dict and from_dict"
+    try: ranker.rank(QUERY, [Document(image=files[0]), Document(image=files[1][:40], doc_id="broken")])
+    except InputError as error: assert "'broken'" in str(error), f"the error does not name the document: {error}"
+    else: raise AssertionError("a broken picture was ranked")
+
 # %% ../nbs/testing.ipynb #fc79cbf0
 CHECKS: tuple[Callable[[BaseRanker], None], ...] = (
     check_permutation, check_unchanged, check_nothing_printed, check_shapes, check_repeatable,
     check_order_free, check_batches, check_many, check_async, check_threads, check_pickling,
-    check_bad_input)
+    check_pictures, check_bad_input)
 
 def check_ranker(
     ranker: BaseRanker,     # Any ranker, ready to use

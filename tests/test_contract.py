@@ -298,6 +298,11 @@ class AcceptsNoQuery(Length):
     def rank(self, query, docs, *args, **kwargs): return super().rank(query or "nothing", docs, *args, **kwargs)
 
 
+class Swallows(Length):
+    "Scores a picture that it cannot open as if there were none"
+    sees, texts_only = True, False
+
+
 class OtherErrors(Length):
     def rank(self, *args, **kwargs):
         try: return super().rank(*args, **kwargs)
@@ -317,6 +322,7 @@ BROKEN = {      # class -> the clause that it breaks
     OtherWhenAsync: "check_async", FailsWhenAsync: "check_async",
     Shares: "check_threads",
     CannotTravel: "check_pickling", ForgetsOnTheWay: "check_pickling",
+    Swallows: "check_pictures",
     AcceptsNoQuery: "check_bad_input", OtherErrors: "check_bad_input",
 }
 CAUGHT = (AssertionError, RerankersError, IndexError, ValueError, AttributeError, RuntimeError)

@@ -295,6 +295,11 @@ class CombinedRanker(BaseRanker):
         return all(r.sees and not r.texts_only for r in self.rankers.values())
 
     @property
+    def sees_queries(self) -> bool:     # type: ignore[override]
+        "Do all of them take pictures as queries?"
+        return all(r.sees_queries for r in self.rankers.values())
+
+    @property
     def waits(self) -> bool:            # type: ignore[override]
         "Does one of them wait for a network?"
         return any(r.waits for r in self.rankers.values())

@@ -103,6 +103,7 @@ def changed_part(value: Any, where: str) -> str | None:
 def saved_line(doc: Document, cut: bool) -> str:
     "A document as a line of JSON; raises `InputError` for what JSON would change"
     row = {name: value for name in FIELDS if (value := getattr(doc, name)) is not None}
+    if doc.image: row["image"] = [picture.to_dict() for picture in doc.image]
     # NumPy's numbers become Python's
     ident = row["doc_id"] = doc.doc_id.item() if hasattr(doc.doc_id, "item") else doc.doc_id
     if type(ident) not in (str, int, float, bool):

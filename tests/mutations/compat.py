@@ -17,7 +17,7 @@ MUTATIONS = [
              f"{FOREIGN} -k 'nothing or missing'", "NaN is an id"),
     Mutation(DOCUMENTS, "for part in (hit, record) for key in ID_KEYS if key in part]", "for part in (record, hit) for key in ID_KEYS if key in part]",
              f"{FOREIGN} -k 'elasticsearch'", "the id of a hit is one of its source's fields"),
-    Mutation(DOCUMENTS, "    if first_key(row, names) or not inside: return {}, row", "    if not inside: return {}, row", f"{FOREIGN} -k beside", "a text is taken from a field"),
+    Mutation(DOCUMENTS, "    if first_key(row, names) or pictured or not inside: return {}, row", "    if pictured or not inside: return {}, row", f"{FOREIGN} -k beside", "a text is taken from a field"),
     Mutation(DOCUMENTS, "if scored and (second is None or hasattr(second, \"__float__\")): return read(first, names)", "if scored: return read(first, names)",
              f"{FOREIGN} -k 'no_text'", "(document, text) is read as if it were a score"),
     Mutation(DOCUMENTS, "    scored = len(row) == 2 and not isinstance(first, str) and is_one(first, names)", "    scored = len(row) == 2 and is_one(first, names)",

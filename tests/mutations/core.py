@@ -9,8 +9,8 @@ BASIC, NAMES, COMMAND, CONTRACT = "tests/test_documents_results.py", "tests/test
 MUTATIONS = [
     Mutation(DOCUMENTS, "for part in (self.title, self.text) if part)", "for part in (self.text, self.title) if part)", BASIC + " -k title_comes",
              "a title after its text"),
-    Mutation(DOCUMENTS, '**without_keys(record, text, "title", "metadata"),\n        **as_metadata(record.get("metadata")),',
-             '**as_metadata(record.get("metadata")),\n        **without_keys(record, text, "title", "metadata"),',
+    Mutation(DOCUMENTS, '**without_keys(record, text, "title", "metadata", *own),\n        **as_metadata(record.get("metadata")),',
+             '**as_metadata(record.get("metadata")),\n        **without_keys(record, text, "title", "metadata", *own),',
              BASIC + " -k precedence",
              "a loose field hides the field of the row's own metadata"),
     Mutation(DOCUMENTS, '("doc_id", "_id", "id", "docid", "docno", "pid")', '("id", "_id", "doc_id", "docid", "docno", "pid")', BASIC,

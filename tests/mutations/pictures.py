@@ -1,0 +1,26 @@
+"Faults of pictures: what is opened, what is refused, what is fetched, what a model is shown"
+from mutations import Mutation
+
+PICTURES, DOCUMENTS, DOWNLOADS = "rerankers/pictures.py", "rerankers/documents.py", "rerankers/web/downloads.py"
+SEEING, IMAGES, CLIP = "rerankers/engine/seeing.py", "rerankers/engine/images.py", "rerankers/backends/clip.py"
+OPEN, FETCH, SEE = "tests/test_pictures.py", "tests/test_downloads.py", "tests/test_vision.py -k "
+
+MUTATIONS = [
+    Mutation(PICTURES, "lies = image.format != \"TIFF\" and image", "lies = image", OPEN, "a TIFF file that lies on its side is measured wrongly"),
+    Mutation(PICTURES, "if max(image.size) > THINNEST * min(image.size):", "if False:", OPEN, "a strip fills the memory"),
+    Mutation(PICTURES, "except (UnusablePicture, MemoryError): raise", "except MemoryError: raise", OPEN, "the reason why a picture is refused is lost"),
+    Mutation(PICTURES, "low, high = (0, 65535) if marked else", "low, high = (0, 255) if marked else", OPEN, "16-bit pictures are white"),
+    Mutation(PICTURES, "return Picture(base64=\"\".join(text.split())) if is_base64(text) else Picture(text)", "return Picture(text)", OPEN, "base64 is a path"),
+    Mutation(DOCUMENTS, "if not isinstance(text, str): raise\n        return found", "raise", OPEN, "a shop's record with a picture of its own is refused"),
+    Mutation(DOCUMENTS, "[k for k in shown if text is None or not isinstance(record[k], str)]", "[k for k in shown]", OPEN, "the link of a record is lost"),
+    Mutation("rerankers/rankers.py", "if not self.sees_queries and any(pictures_in(t.query) for t in tasks):", "if False:", OPEN, "a query's picture is ignored"),
+    Mutation("rerankers/rankers.py", "found = next((doc for task in tasks for doc in task.documents if picture in doc.pictures), None)", "found = tasks[0].documents[0]",
+             OPEN, "an error names another document"),
+    Mutation("rerankers/results.py", "return {\"text\": str(query), \"image\": pictures} if pictures else query", "return query", OPEN, "a saved query has no picture"),
+    Mutation(DOWNLOADS, "local and not hop", "local", FETCH, "a redirect leads to this machine"),
+    Mutation(DOWNLOADS, "if private is not None: raise", "if False: raise", FETCH, "what only this machine can reach is fetched"),
+    Mutation(IMAGES, "for token in made[\"added_tokens\"]: token[\"content\"] = hidden(token[\"content\"])", "pass", SEE + "characters", "a text ends a turn"),
+    Mutation(SEEING, "if picture not in seen: seen[picture]", "seen[picture]", SEE + "'tower and mono'", "the vision tower runs for each batch"),
+    Mutation(SEEING, "if not left[picture]: del seen[picture]", "pass", SEE + "longer", "memory grows with the number of pages"),
+    Mutation(CLIP, "lower_case = padded = True", "lower_case = True", SEE + "'each_case and siglip'", "SigLIP reads texts without their padding"),
+]
