@@ -14,8 +14,10 @@ from .errors import InputError
 
 # %% auto #0
 __all__ = ['VOCABULARY', 'Layer', 'TURNS', 'ANSWERS', 'TINY_SHAPES', 'LATE_LENGTHS', 'LATE_FILES', 'LATE_CHAINS', 'LATE_MODULES',
-           'tiny_tokenizer', 'tiny_bert', 'known_value', 'save_quietly', 'write_module', 'write_chain', 'score_layers',
-           'export_onnx', 'tiny_checkpoint', 'tiny_pieces', 'tiny_language_model', 'tiny_late']
+           'CLIP_PICTURES', 'SIGHTS', 'QWEN_CHAT', 'TOWERS', 'tiny_tokenizer', 'tiny_bert', 'known_value',
+           'save_quietly', 'write_module', 'write_chain', 'score_layers', 'export_onnx', 'tiny_checkpoint',
+           'tiny_pieces', 'tiny_language_model', 'tiny_late', 'tiny_clip', 'tiny_bytes', 'seeing_config',
+           'write_reading', 'tiny_seeing', 'tiny_colqwen']
 
 # %% ../nbs/tiny_models.ipynb #4ac9ca9e
 VOCABULARY = (
@@ -272,4 +274,117 @@ def tiny_late(
                   metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(
             json.loads((folder / "config.json").read_text()) | {"architectures": ["HF_ColBERT"]}))
+    return str(folder)
+
+# %% ../nbs/tiny_models.ipynb #fa570cff
+CLIP_PICTURES: dict[str, dict[str, Any]] = {    # what preprocessor_config.json says
+    "clip": {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 32}, "do_center_crop": True,
+             "crop_size": {"height": 32, "width": 32}, "do_convert_rgb": True, "resample": 3},
+    "siglip": {"image_processor_type": "SiglipImageProcessor", "size": {"height": 32, "width": 32},
+               "do_convert_rgb": True, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}}
+
+@cache
+def tiny_clip(
+    kind: str = "clip",     # "clip" or "siglip"
+) -> str:
+    "Folder of a tiny model of texts and pictures with random weights; made once per process. Raises `InputError`"
+    import json
+    import tempfile
+    import torch
+    import transformers
+    known_value("kind", kind, CLIP_PICTURES)
+    folder, tokenizer = Path(tempfile.mkdtemp(prefix=f"tiny-{kind}-")), tiny_pieces("<s> $A </s>")
+    length = 77 if kind == "clip" else 64
+    tokenizer.model_max_length = length
+    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.AutoConfig.for_model(
+        kind,
+        text_config={**layers, "vocab_size": len(tokenizer), "max_position_embeddings": length, "projection_size": 32,
+                     "bos_token_id": 3, "eos_token_id": 1, "pad_token_id": 0},
+        vision_config={**layers, "image_size": 32, "patch_size": 8})
+    if kind == "clip": config.projection_dim = 16
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        save_quietly(transformers.AutoModel.from_config(config).eval(), folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(CLIP_PICTURES[kind]))
+    return str(folder)
+
+# %% ../nbs/tiny_models.ipynb #b0043511
+SIGHTS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+QWEN_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+TOWERS: dict[str, dict[str, Any]] = {   # architecture -> its vision tower
+    "qwen2_vl": {"depth": 2, "embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2, "num_heads": 2, "patch_size": 14},
+    "qwen3_vl": {"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 64, "num_heads": 2,
+                 "patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}}
+
+def tiny_bytes():
+    "A transformers tokenizer like Qwen's, whose pieces are single bytes, with tokens for turns, answers and pictures"
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.add_special_tokens(["<|endoftext|>", *TURNS[:2], *SIGHTS])
+    made.add_tokens(["True", "False", *ANSWERS])
+    found = PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<|endoftext|>", eos_token="<|im_end|>", padding_side="left",
+        additional_special_tokens=[*TURNS[:2], *SIGHTS], model_input_names=["input_ids", "attention_mask"])
+    found.chat_template = QWEN_CHAT
+    return found
+
+def seeing_config(architecture: str):
+    "The configuration of a tiny language model that sees"
+    import transformers
+    tokenizer = tiny_bytes()
+    ids = dict(zip(("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id"),
+                   map(tokenizer.convert_tokens_to_ids, SIGHTS)))
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+    return transformers.AutoConfig.for_model(
+        architecture, vision_config=TOWERS[architecture], tie_word_embeddings=True, **ids,
+        text_config={**TINY_SHAPES[""], "vocab_size": len(tokenizer), "max_position_embeddings": 4096,
+                     "rope_parameters": rope, "pad_token_id": tokenizer.pad_token_id,
+                     "eos_token_id": tokenizer.eos_token_id, "tie_word_embeddings": True})
+
+def write_reading(folder: Path, tokenizer: Any, patch: int) -> None:
+    "A tokenizer's files, and the file that says how pictures are made ready"
+    import json
+    tokenizer.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({
+        "image_processor_type": "Qwen2VLImageProcessor", "patch_size": patch, "merge_size": 2,
+        "temporal_patch_size": 2, "min_pixels": 3136, "max_pixels": 31360}))
+
+@cache
+def tiny_seeing(
+    architecture: str = "qwen2_vl",     # "qwen2_vl" or "qwen3_vl"
+) -> str:
+    "Folder of a tiny language model that sees, with random weights; made once per process. Raises `InputError`"
+    import tempfile
+    import torch
+    import transformers
+    known_value("architecture", architecture, TOWERS)
+    folder = Path(tempfile.mkdtemp(prefix=f"tiny-{architecture}-"))
+    tokenizer, config = tiny_bytes(), seeing_config(architecture)
+    with torch.random.fork_rng():
+        torch.manual_seed(13)
+        save_quietly(transformers.AutoModelForImageTextToText.from_config(config).eval(), folder)
+    write_reading(folder, tokenizer, TOWERS[architecture]["patch_size"])
+    return str(folder)
+
+@cache
+def tiny_colqwen() -> str:
+    "Folder of a tiny ColQwen2 in transformers' layout, with random weights; made once per process"
+    import tempfile
+    import torch
+    import transformers
+    folder = Path(tempfile.mkdtemp(prefix="tiny-colqwen-"))
+    config = transformers.ColQwen2Config(vlm_config=seeing_config("qwen2_vl").to_dict(), embedding_dim=16)
+    with torch.random.fork_rng():
+        torch.manual_seed(17)
+        save_quietly(transformers.ColQwen2ForRetrieval(config).eval(), folder)
+    write_reading(folder, tiny_bytes(), TOWERS["qwen2_vl"]["patch_size"])
     return str(folder)

@@ -41,7 +41,8 @@ def language(architecture, **options): return copied("tiny_language_model", arch
 
 TORCH = {   # name -> what writes the checkpoint, and how it is opened
     "cross-encoder": (copied("tiny_checkpoint", "bert"), {}), "chain": (copied("tiny_checkpoint", "chain"), {}),
-    "biencoder": (copied("tiny_checkpoint", "biencoder"), {}), "colbert": (copied("tiny_late", "stanford"), {}), "splade": (splade, {}),
+    "biencoder": (copied("tiny_checkpoint", "biencoder"), {}), "clip": (copied("tiny_clip"), {}), "colvision": (copied("tiny_colqwen"), {}),
+    "monovlm": (copied("tiny_seeing"), {"model_type": "monovlm"}), "colbert": (copied("tiny_late", "stanford"), {}), "splade": (splade, {}),
     "bge-m3": (lambda folder: import_module("test_bge_m3").write_model(folder), {"model_type": "bge-m3"}),
     "jina-v3": (lambda folder: import_module("test_jina_v3").write_model(folder), {"model_type": "jina-v3"}),
     "layerwise": (lambda folder: import_module("test_layerwise").write(folder, "gemma"), {}),
