@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from .errors import MissingDependency
-
 # %% auto #0
-__all__ = ['Options', 'FORMER', 'FORMER_MODEL_NAMES', 'other_names', 't5_options', 'upr_options', 'Former', 'former_named',
-           'former_of', 'translated', 'the_model', 'also_verbose']
+__all__ = ['Options', 'FORMER', 'FORMER_MODEL_NAMES', 'other_names', 't5_options', 'vlm_options', 'upr_options', 'Former',
+           'former_named', 'former_of', 'translated', 'the_model', 'also_verbose']
 
 # %% ../nbs/compat.ipynb #a76cc081
 Options = dict[str, Any]
@@ -32,6 +30,13 @@ def t5_options(options: Options) -> Options:
     found = other_names(token_true="true_token", token_false="false_token", inputs_template="template")(options)
     if not found.get("return_logits", True): del found["return_logits"]
     if "inputs_template" in options: found["template"] = str(found["template"]).replace("{text}", "{document}")
+    return found
+
+def vlm_options(options: Options) -> Options:
+    "MonoVLM: `return_logits=True` is gone as in T5, and the processor is that of the model or of its base"
+    found = other_names(token_true="true_token", token_false="false_token", prompt_template="prompt",
+                        processor_name="processor_name")(options)
+    if not found.get("return_logits", True): del found["return_logits"]
     return found
 
 def upr_options(options: Options) -> Options:
@@ -55,7 +60,7 @@ class Former:
     "A class of rerankers 0.10"
     name: str                           # Its name, which `model_type` accepted too
     module: str                         # Its module below `rerankers.models`; "" if it was only a name
-    word: str                           # Word of the backend that does its work now; "" if there is none
+    word: str                           # Word of the backend that does its work now
     order: str = ""                     # Options that could follow the model by position
     translate: Callable[[Options], Options] = other_names()     # Its options -> ours
     model: str = ""                     # Its model when none was named; "" if one had to be named
@@ -83,24 +88,20 @@ FORMER = (
            upr_options),
     Former("MxBaiV2Ranker", "mxbai_v2", "mxbaiv2", "device dtype batch_size verbose max_length",
            model="mixedbread-ai/mxbai-rerank-base-v2"),
-    Former("MonoVLMRanker", "monovlm_ranker", ""),
+    Former("MonoVLMRanker", "monovlm_ranker", "monovlm",
+           "processor_name dtype device batch_size verbose token_false token_true return_logits prompt_template",
+           vlm_options),
 )
 
 # %% ../nbs/compat.ipynb #6a43e094
 def former_named(name: str) -> Former | None:
-    "The row of a class's name; raises `MissingDependency` for a class that has no counterpart here"
-    row = next((row for row in FORMER if row.name.lower() == name.lower()), None)
-    if row is not None and not row.word:
-        raise MissingDependency(
-            f"{row.name} of rerankers 0.10 looks at pictures, which no method here does yet: "
-            f"keep `rerankers==0.10.0` in an environment of its own for it"
-        )
-    return row
+    "The row of a class's name, None if 0.10 had no such class"
+    return next((row for row in FORMER if row.name.lower() == name.lower()), None)
 
 def former_of(cls: type) -> Former | None:
     "The row of a class of ours, or of one that it inherits from"
     return next(
-        (row for c in cls.__mro__ for row in FORMER if row.word and row.word in vars(c).get("words", ())),
+        (row for c in cls.__mro__ for row in FORMER if row.word in vars(c).get("words", ())),
         None,
     )
 

@@ -35,7 +35,7 @@ def former_class(row: Former) -> type[BaseRanker]:
 
 def available() -> dict[str, type[BaseRanker]]:
     "Classes by their names in 0.10, as far as their packages are installed"
-    return {row.name: cls for row in FORMER if row.word and is_ready(cls := former_class(row))}
+    return {row.name: cls for row in FORMER if is_ready(cls := former_class(row))}
 
 def found_in(module: str, name: str) -> Any:
     "What a name means in a module of 0.10; raises `AttributeError`"

@@ -21,7 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from official import wheel
 
-from rerankers import BaseRanker, Document, InputError, MissingDependency, RankedResults, Reranker, Result, UnknownModel, claims, registry
+from rerankers import BaseRanker, Document, InputError, RankedResults, Reranker, Result, UnknownModel, claims, registry
 from rerankers.calls import Call
 from rerankers.compat import FORMER, former_of, translated
 from rerankers.rankers import PointwiseRanker, Ranking, make_tasks
@@ -101,8 +101,8 @@ def old_modules():
 def test_the_table_has_all_modules_classes_and_options_of_the_wheel():
     "In 0.10's order, since they could be given by position"
     wanted = {(module, name): options for module, classes in old_modules().items() for name, options in classes.items()}
-    listed = {(row.module, row.name): row.order.split() for row in FORMER if row.module and row.word}
-    assert {key: options for key, options in wanted.items() if key[1] != "MonoVLMRanker"} == listed
+    listed = {(row.module, row.name): row.order.split() for row in FORMER if row.module}
+    assert wanted == listed
     assert {module for module, _ in wanted} | {"ranker"} == set(old_modules()) - {"__init__"} == {m.rpartition(".")[2] for m in sys.modules
                                                                                                    if m.startswith("rerankers.models.")}
 
@@ -114,13 +114,13 @@ def test_extras_of_0_10_are_there():
     settings = ConfigParser(delimiters=["="])
     settings.read(ROOT / "settings.ini", encoding="utf-8")
     ours = {name.removesuffix("_requirements") for name in settings["DEFAULT"] if name.endswith("_requirements")}
-    assert set(theirs) - {"all", "monovlm"} <= ours | {"langchain"} and len(theirs) > 8
+    assert set(theirs) - {"all"} <= ours | {"langchain"} and len(theirs) > 8
 
 
-GONE = {"return_logits"}    # T5's: the page says what stands for it
+GONE = {"return_logits", "processor_name"}      # T5's and MonoVLM's: the page says what stands for it
 
 
-@pytest.mark.parametrize("row", [row for row in FORMER if row.word], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", FORMER, ids=lambda row: row.name)
 def test_every_option_of_0_10_is_known_today(row):
     cls = registry.backend_named(row.word)
     options = translated(cls, {name: 1 for name in row.order.split() if name != "verbose"})
@@ -133,7 +133,7 @@ def test_rerankers_0_10_names_every_class_that_model_type_takes():
     assert set(names) == {row.name for row in FORMER}
 
 
-@pytest.mark.parametrize("row", [row for row in FORMER if row.word], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", FORMER, ids=lambda row: row.name)
 def test_a_class_of_0_10_is_ours(row):
     "In its module, in the package, and as model_type"
     cls = registry.BACKENDS[row.word]
@@ -162,12 +162,6 @@ def test_a_class_name_that_two_have_names_neither(monkeypatch):
     with pytest.raises(UnknownModel, match="Twins"): registry.choose("some/model", model_type="Twins")
 
 
-def test_what_looks_at_pictures_is_named():
-    "Until there is a method for it: an ImportError where it is imported, and ours"
-    with pytest.raises(MissingDependency, match="MonoVLMRanker.*pictures"): exec("from rerankers.models.monovlm_ranker import MonoVLMRanker")
-    with pytest.raises(MissingDependency, match="MonoVLMRanker.*pictures"): Reranker("lightonai/MonoQwen2-VL-v0.1", model_type="MonoVLMRanker")
-
-
 def test_modules_of_0_10_load_nothing():
     "Also where their classes are looked at; nothing is printed, no warning"
     code = """if True:
@@ -177,7 +171,7 @@ def test_modules_of_0_10_load_nothing():
         from importlib import import_module
         from rerankers.utils import get_device, get_dtype, prep_docs, vprint
         for row in FORMER:
-            if row.word and row.module: getattr(import_module(f"rerankers.models.{row.module}"), row.name)
+            if row.module: getattr(import_module(f"rerankers.models.{row.module}"), row.name)
         heavy = {"torch", "transformers", "onnxruntime", "litellm", "httpx", "numpy", "tokenizers", "langchain_core", "pandas"}
         print(sorted(heavy & set(sys.modules)))"""
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -213,7 +207,7 @@ def first_arguments():
     "Class of 0.10 -> what its constructor called the model, and the model that it took when none was named"
     trees = [ast.parse(file.read_text()) for file in sorted((wheel(OLD) / "rerankers" / "models").glob("*.py"))]
     classes = {c.name: c for tree in trees for c in tree.body if isinstance(c, ast.ClassDef)}
-    names = {row.name for row in FORMER if row.word} & set(classes)
+    names = {row.name for row in FORMER} & set(classes)
     made = {name: next(f for f in classes[name].body if getattr(f, "name", "") == "__init__").args for name in names}
     return {name: (a.args[1].arg, ast.literal_eval(a.defaults[0]) if len(a.defaults) == len(a.args) - 1 else "") for name, a in made.items()}
 
