@@ -292,18 +292,20 @@ def tiny_clip(
     import tempfile
     import torch
     import transformers
+    from rerankers.engine.pytorch import put_aside
     known_value("kind", kind, CLIP_PICTURES)
     folder, tokenizer = Path(tempfile.mkdtemp(prefix=f"tiny-{kind}-")), tiny_pieces("<s> $A </s>")
     length = 77 if kind == "clip" else 64
     tokenizer.model_max_length = length
     layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.AutoConfig.for_model(
-        kind,
-        text_config={**layers, "vocab_size": len(tokenizer), "max_position_embeddings": length, "projection_size": 32,
-                     "bos_token_id": 3, "eos_token_id": 1, "pad_token_id": 0},
-        vision_config={**layers, "image_size": 32, "patch_size": 8})
-    if kind == "clip": config.projection_dim = 16
-    with torch.random.fork_rng():
+    # transformers warns of numbers that SigLIP's configuration has by default
+    with put_aside(), torch.random.fork_rng():
+        config = transformers.AutoConfig.for_model(
+            kind,
+            text_config={**layers, "vocab_size": len(tokenizer), "max_position_embeddings": length, "projection_size": 32,
+                         "bos_token_id": 3, "eos_token_id": 1, "pad_token_id": 0},
+            vision_config={**layers, "image_size": 32, "patch_size": 8})
+        if kind == "clip": config.projection_dim = 16
         torch.manual_seed(11)
         save_quietly(transformers.AutoModel.from_config(config).eval(), folder)
     tokenizer.save_pretrained(folder)

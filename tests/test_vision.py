@@ -104,6 +104,15 @@ def test_every_picture_is_looked_at_once(kit, monkeypatch):
     assert looked == Counter(doc.pictures[0] for doc in docs)
 
 
+@pytest.mark.parametrize("kit", dict.fromkeys(kit for kit, *_ in KITS))
+def test_half_precision_is_near(kit):
+    case = next(c for c in cases(kit) if c["name"] == "short")
+    half = Reranker(str(PARITY / kit / "model"), **{**WORDS.get(kit, {}), "device": "cpu", "dtype": "bfloat16"})
+    query, docs = asked(kit, case)
+    key = "scores_as_trained" if kit == "colqwen2_hf" else "scores"
+    assert by_position(half.rank(query, docs)) == pytest.approx(case[key], rel=0.05, abs=0.05)
+
+
 SEEING = [kit for kit in dict.fromkeys(kit for kit, *_ in KITS) if kit in ("monoqwen2vl", "qwen3vl_reranker", "jina_reranker_m0", "colqwen2_hf")]
 
 
