@@ -116,7 +116,7 @@ class ClipRanker(LocalModel, DenseTowerRanker):
         tokens = self.tokens(texts)
         rows: dict[Any, Any] = dict(zip(texts, self.run(tokens.ids, call, unit="text"), strict=True))
         rows |= zip(pictures, self.look(pictures, call), strict=True)
-        cut = dict(zip(texts, tokens.cut))
+        cut: dict[Any, bool] = dict(zip(texts, tokens.cut))
         vectors = np.stack([rows[s] for s in sides]) if sides else np.empty((0, 0), dtype=np.float32)
         found = Encodings(DenseVectors(vectors), [cut.get(s, False) for s in sides])
         return found.pick(places).split(len(queries))
