@@ -545,6 +545,30 @@ def test_a_blend_believes_whoever_is_right_and_takes_models():
     assert Blend(Points(3), Knows(), model=Second()).rank("2", docs)[0].doc_id == 2
 
 
+class Size(PointwiseRanker):
+    "The number in a text"
+    words = ("size-of-number",)
+    def score_pairs(self, pairs, call): return [float(text.split()[-1]) for _, text in pairs]
+
+
+@pytest.mark.parametrize("module", ["lightgbm.LGBMClassifier", "sklearn.ensemble.GradientBoostingClassifier"])
+def test_trees_learn_what_weights_cannot(module):
+    "Relevant are numbers in the middle"
+    where, name = module.rsplit(".", 1)
+    options = {"min_child_samples": 1, "min_data_in_bin": 1, "verbose": -1, "n_jobs": 1} if name == "LGBMClassifier" else {"random_state": 0}
+    model = getattr(pytest.importorskip(where), name)(n_estimators=20, **options)
+    docs, good = [f"number {i}" for i in range(60)], {i: 1 for i in range(20, 40)}
+    blend = Blend(Size(), "bm25", normalise="none")
+    def first(ranker): return {r.doc_id for r in ranker.rank("number", docs).top_k(len(good))}
+    trees = learned(blend, ["number"], [docs], [good], model=model)
+    assert first(trees) == set(good) != first(learned(blend, ["number"], [docs], [good]))
+    assert not hasattr(model, "classes_"), "the caller's model is fitted in a copy"
+
+
+def test_what_is_no_model_to_learn_with():
+    with pytest.raises(InputError, match="lacks fit or predict_proba"): learned(Blend("bm25"), ["q"], [["a", "b"]], [{0: 1}], model="lightgbm")
+
+
 @pytest.mark.parametrize("values", [{2024: 1.5, 2025: 2.0}, {2.5: 1.5}, {True: 2.0, False: 0.5}, {None: 0.5}, {"2024": 1.5, 2024: 2.0}, {"a": 1.5}])
 def test_values_of_fields_keep_their_type_when_written(values):
     made = Fields("bm25", boosts={"year": values})

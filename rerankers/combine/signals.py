@@ -6,6 +6,7 @@
 from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import deepcopy
 from datetime import date, datetime, timezone
 from numbers import Real
 from typing import Any
@@ -234,14 +235,18 @@ def learned(
     judged: Sequence[Mapping[Any, int]],        # One a query: document id -> relevance; above 0 is relevant
     *,
     doc_ids: Any = None,                        # As `rank_many` takes them
+    model: Any = None,      # Has `fit` and `predict_proba`; it is copied. Logistic regression by default
 ) -> Blend:
-    "The parts with weights by logistic regression; raises `MissingDependency`, or `InputError` if all are alike"
-    linear = need("sklearn.linear_model", extra="evaluation", purpose="Learning a blend")
+    "The parts with what judged documents teach; raises `MissingDependency`, or `InputError` if all are alike"
+    if model is not None and not (hasattr(model, "fit") and hasattr(model, "predict_proba")):
+        raise InputError(f"model= is a {type(model).__name__}, which lacks fit or predict_proba")
     tasks = make_tasks(queries, docs, doc_ids)
     grades = grades_of(judged, tasks)
     said = zip(*(r.rankings(tasks, Call()) for r in blend.rankers.values()))
     rows = [row for found in said for row in blend.features(found)]
     labels = [int(row.get(str(d.doc_id), 0) > 0) for t, row in zip(tasks, grades) for d in t.documents]
+    if model is not None: return Blend(*blend.rankers.values(), normalise=blend.normalise, model=deepcopy(model).fit(rows, labels))
+    linear = need("sklearn.linear_model", extra="evaluation", purpose="Learning a blend")
     fitted = linear.LogisticRegression().fit(rows, labels)
     return Blend(*blend.rankers.values(), weights=fitted.coef_[0].tolist(),
                  bias=float(fitted.intercept_[0]), normalise=blend.normalise)
