@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 # %% auto #0
@@ -42,9 +42,11 @@ class UnknownToken(InputError):
         self,
         message: str = "",  # Which token, and what to do about it
         text: str = "",     # The text that contains it, as the tokenizer received it
+        # Raises `UnknownToken` if a text has such a token by itself: whose part of `text` is it?
+        alone: Callable[[str], None] | None = None,
     ):
         super().__init__(message)
-        self.text = text
+        self.text, self.alone = text, alone
 
 class UnusablePicture(InputError):
     "A picture that cannot be opened, or that the method cannot look at"

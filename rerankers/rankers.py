@@ -33,7 +33,7 @@ if TYPE_CHECKING: from typing_extensions import Self
 # %% auto #0
 __all__ = ['COMPLETE', 'MERGES', 'Pair', 'Task', 'Added', 'unfinished', 'Ranking', 'is_pictured', 'pictured_query', 'check_query',
            'check_positive', 'is_collection', 'per_query', 'make_calls', 'make_tasks', 'check_scores', 'check_order',
-           'to_results', 'owner', 'in_parts', 'naming_documents', 'picture_owner', 'remembering', 'BaseRanker',
+           'to_results', 'owned', 'in_parts', 'naming_documents', 'picture_owner', 'remembering', 'BaseRanker',
            'call_rank', 'OwnRank', 'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
 
 # %% ../nbs/05_rankers.ipynb #1fd95050
@@ -366,16 +366,22 @@ def to_results(
     )
 
 # %% ../nbs/05_rankers.ipynb #19c5bd4e
-def owner(
-    text: str,              # What the model was given: a query or a document, perhaps with a prompt before it
+def owned(
+    error: UnknownToken,    # About what the model was given: a text of the call, or a prompt around several of them
     tasks: Sequence[Task],  # Of one call
     shown: Callable[[Document], str],   # What the model is shown of a document
 ) -> str:
-    "Whose text it is, for an error message"
-    def ends(content: str) -> bool: return bool(content.strip()) and text.strip().endswith(content.strip())
-    found = next((doc for task in tasks for doc in task.documents if ends(shown(doc))), None)
-    if found is not None: return f"document {found.doc_id!r}"
-    return "the query" if any(ends(readable(task.query)) for task in tasks) else "what the model is given"
+    "The error's message, with whose text it is"
+    def ends(content: str) -> bool: return bool(content.strip()) and error.text.strip().endswith(content.strip())
+    texts = [(f"document {doc.doc_id!r}", shown(doc)) for task in tasks for doc in task.documents]
+    texts += [("the query", readable(task.query)) for task in tasks]
+    likely = sorted(texts, key=lambda text: not ends(text[1]))      # a prompt may end with other words
+    for whose, content in likely if error.alone else ():
+        try: error.alone(content)
+        except UnknownToken as own: return f"{whose}: {own}"
+    whose, content = likely[0] if likely else ("", "")
+    return f"{whose if ends(content) else 'what the model is given'}: {error}"
+
 
 # %% ../nbs/05_rankers.ipynb #ebb9a33f
 def in_parts(
@@ -404,7 +410,7 @@ def naming_documents(tasks: Sequence[Task], shown: Callable[[Document], str]) ->
     "A context in which an error about a text says whose text it is"
     try: yield
     except UnknownToken as error:
-        raise UnknownToken(f"{owner(error.text, tasks, shown)}: {error}", error.text) from error
+        raise UnknownToken(owned(error, tasks, shown), error.text) from error
     except UnusablePicture as error:
         if error.owner: raise       # a ranker made of rankers hears it from one of them
         whose = picture_owner(error.picture, tasks)

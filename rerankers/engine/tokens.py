@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import signature
 from itertools import islice
 from pathlib import Path
@@ -85,7 +85,11 @@ class Vocabulary:
         raise UnknownToken(
             f"{text[:60]!r} has the token {piece!r}, number {i}, and the model has vectors for {self.known} tokens "
             "only: the tokenizer is another model's, or was given tokens that the model was not. "
-            "Save the model's own tokenizer beside it", text)
+            "Save the model's own tokenizer beside it", text, partial(self.alone, most=len(ids)))
+
+    def alone(self, text: str, most: int) -> None:
+        "Raise `UnknownToken` if a text has such a token among the `most` that are kept of it"
+        self.check(text, self.read([text], most)[text].ids)
 
 # %% ../../nbs/engine/06_tokens.ipynb #0a894099
 # Names that architectures give to their table of positions

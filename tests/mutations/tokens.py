@@ -44,7 +44,7 @@ MUTATIONS = [
     Mutation(PROMPTS, "self.vocabulary.check(text, self._one(text))",
              "self.vocabulary.check(\"\", self._one(text))", LONG.format("\'document and pointwise\'"),
              "a lacking token is not named with its document"),
-    Mutation("rerankers/rankers.py", "raise UnknownToken(f\"{owner(error.text, tasks, shown)}: {error}\", error.text) from error", "raise",
+    Mutation("rerankers/rankers.py", "raise UnknownToken(owned(error, tasks, shown), error.text) from error", "raise",
              LONG.format("\'document and cross\'"), "the document with a lacking token is not named"),
     Mutation("rerankers/backends/bge_m3.py", "return wanted or min(512, usable or 512)", "return wanted or usable or 512", LONG.format("512_tokens"),
              "BGE-M3 reads more of a text than its authors\' code"),
