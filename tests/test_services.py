@@ -509,6 +509,44 @@ def test_a_proxy_without_its_package_names_the_line_that_installs_it(monkeypatch
         assert "hunter22" not in str(error.value)
 
 
+def through_litellm(kind, url, **options):
+    "A ranker that asks through litellm, which has forgotten what it knew of proxies"
+    need_litellm().in_memory_llm_clients_cache.flush_cache()
+    options = {"api_key": "sk-12345678", "timeout": 30, "retries": 0} | options
+    if kind == "ranker": return Reranker("litellm/cohere/m-1", base_url=url.removesuffix("/v1"), **options)
+    return Reranker("hosted_vllm/m-1", model_type="rankgpt", client="litellm", base_url=url, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("variable", "proxy"), [("ALL_PROXY", "socks5://u:hunter22@127.0.0.1:1"), ("HTTP_PROXY", "http://127.0.0.1:1"),
+                                                 ("http_proxy", "127.0.0.1:none"), ("all_proxy", "nonsense://x.invalid")])
+def test_a_proxy_that_litellm_takes_is_named_with_its_variable_and_a_remedy_that_works(kind, variable, proxy, monkeypatch):
+    "litellm goes through it for this machine too, and cannot be told otherwise for one call"
+    monkeypatch.setenv(variable, proxy)
+    with Scripted([good(kind)]) as server:
+        with pytest.raises(ServerError, match=rf"through the proxy {variable}='.*NO_PROXY=127\.0\.0\.1") as error:
+            through_litellm(kind, server.url).rank("which?", ["a", "b"])
+        assert "hunter22" not in str(error.value) and not server.seen
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert through_litellm(kind, server.url).rank("which?", ["a", "b"])[0].doc_id == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_litellms_other_troubles_are_not_laid_to_a_proxy(kind, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Scripted([Say({"error": {"message": "overloaded"}}, 503)]) as server:
+        for url in (server.url, "http://127.0.0.1:1/v1"):
+            monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+            with pytest.raises(ServerError) as error: through_litellm(kind, url).rank("which?", ["a", "b"])
+            assert "proxy" not in str(error.value).lower()
+        assert len(server.seen) == 1
+    monkeypatch.delenv("NO_PROXY")
+    with Scripted([Say({"error": {"message": "overloaded"}}, 503)]) as proxy:   # it works; who is overloaded is behind it
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(ServerError) as error: through_litellm(kind, "http://host.invalid/v1").rank("which?", ["a", "b"])
+        assert proxy.seen and "NO_PROXY" not in str(error.value)
+
+
 def test_a_request_goes_through_the_proxy_that_is_named(monkeypatch):
     with Scripted([good("ranker")]) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{proxy.port}")

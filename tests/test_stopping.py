@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+import every_kind
 from crowd import leap
 
 from rerankers import Document, RankedResults, Reranker, Result
@@ -79,6 +80,34 @@ KINDS = {
 }
 
 
+def of_graph(ranker, steps=None):
+    "The ranker, and the count of the runs of its ONNX graph"
+    session, steps = ranker.runtime.session, steps or Steps()
+    class Counted:
+        def __getattr__(self, name): return getattr(session, name)
+        def run(self, *args, **kwargs):
+            steps()
+            return session.run(*args, **kwargs)
+    ranker.runtime.opened = Counted()
+    return ranker, steps
+
+
+def of_layer(ranker, network):
+    "For models with a loop of their own around the layers of another"
+    return stepping(ranker, next(part for name, part in network.named_modules() if name.endswith("layers.0")))
+
+
+def of_queue(ranker): return of_layer(ranker, ranker.client.net)
+
+
+# kinds of `every_kind` that `KINDS` has not -> (what counts their steps, options: jina-v3 and FIRST read several documents in one step)
+OTHERS = {
+    **{name: (of_graph, {}) for name in ("onnx", "flashrank", "offline") if name in every_kind.EVERY},
+    **{name: (of_runtime, {}) for name in ("colbert", "splade", "bge-m3", "upr", "llm-pointwise", "offline-biencoder") if name in every_kind.EVERY},
+    "lit5-score": (of_fusion, {}), "first": (of_queue, {"window_size": 4}),
+}
+
+
 def left_early(ranker, steps, leave):
     "Begin to rank in a loop, `leave` while the second step is under way, close the loop: how many steps there were in the end"
     async def main():
@@ -116,6 +145,16 @@ def test_cancelling_ends_the_work_at_the_next_step(kind):
     left_early(ranker, steps, cancelled)
     settled(ranker)
     assert steps.n <= steps.at + 1      # a generation may begin one more forward pass before it asks
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_kind_stops_at_its_next_step_too(name, tmp_path):
+    for package in ("torch", "transformers", "onnxruntime"): pytest.importorskip(package)
+    counted, options = OTHERS[name]
+    ranker, steps = counted(every_kind.load(name, every_kind.write(name, tmp_path), **options))
+    left_early(ranker, steps, cancelled)
+    settled(ranker)
+    assert steps.reached.is_set() and steps.n <= steps.at + 1
 
 
 def settled(ranker):

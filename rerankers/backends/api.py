@@ -23,7 +23,7 @@ from ..web.remote import RemoteRanker, can_go_on, check_on_error, gathered, with
 from ..web.services import find_key, of
 from ..errors import (BadRequestError, InputError, LimitReached, ProviderError, UnusableAnswer, did_you_mean,
                               logger)
-from ..llm.litellm import Where, as_ours, litellm_module
+from ..llm.litellm import Where, litellm_module
 from ..llm.openai import server_text
 from ..text import estimate_tokens
 from ..rankers import Ranking, Task, check_positive, unfinished
@@ -528,7 +528,7 @@ class LiteLLMRanker(HostedRanker):
         work = litellm_module().arerank(**{"timeout": options.timeout} | body)
         try: answer = await asyncio.wait_for(work, options.timeout)
         except Exception as error:      # litellm's errors have no common base class
-            failed = as_ours(error, f"litellm: {self.model}", self.where.key)
+            failed = self.where.ours(error, f"litellm: {self.model}")
         # Raised outside of `except`: litellm's error may quote the key, and would become its context
         if failed: raise failed
         if not hasattr(answer, "model_dump"):

@@ -12,8 +12,10 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
-from ..web.lines import bare_address, checked_address, secrets_in
+from ..web.lines import bare_address, checked_address, proxy_variable, secrets_in
 from ..web.secrets import Hidden, HiddenHeaders, Secret
 from ..errors import (
     AuthenticationError, CertificateError, InputError, MissingDependency, ProviderError,
@@ -24,7 +26,7 @@ if TYPE_CHECKING: from rerankers.web.http import WebOptions
 
 # %% auto #0
 __all__ = ['REFUSED', 'BUNDLED', 'SECRETIVE', 'LONG', 'KEYLESS', 'LOGPROB_FIELDS', 'check_litellm_version', 'litellm_module',
-           'heard', 'with_environment', 'as_ours', 'Where', 'LiteLLMClient']
+           'heard', 'with_environment', 'unanswered', 'through_proxy', 'as_ours', 'Where', 'LiteLLMClient']
 
 # %% ../../nbs/llm/08_litellm.ipynb #917368c3
 # beginnings of versions that are refused
@@ -84,11 +86,33 @@ def with_environment(
     return Secret(key.known or None, *key.others, *(
         value for name, value in os.environ.items() if SECRETIVE.search(name) and len(value) >= LONG))
 
+# %% ../../nbs/llm/08_litellm.ipynb #c341e3f8
+def unanswered(
+    error: BaseException | None,    # An error of litellm
+) -> bool:
+    "Was there no answer, according to one of the errors that it was raised from?"
+    import httpx
+    # aiohttp asserts that the scheme of a proxy is one that it knows
+    return error is not None and (isinstance(error, (httpx.TransportError, httpx.InvalidURL, AssertionError))
+                                  or unanswered(error.__cause__ or error.__context__))
+
+def through_proxy(
+    address: str,   # Of the server; empty for the provider's own
+) -> str:
+    "What to add to the error of a server that was not reached: the proxy that litellm took, and the remedy"
+    parts = urlsplit(address or "https:")
+    found = proxy_variable(parts.scheme)
+    if found is None or proxy_bypass(parts.hostname or ""): return ""
+    variable, proxy = found
+    return (f"; litellm asked through the proxy {variable}={bare_address(proxy)!r}: give one that answers, or set "
+            f"NO_PROXY={parts.hostname or 'with the name of the server'} before the program starts to ask it directly")
+
 # %% ../../nbs/llm/08_litellm.ipynb #5353b9cd
 def as_ours(
     error: Exception,   # An error of litellm, or of a library below it
     who: str,           # The client, for the message
     key: Secret,        # The key, to be removed before the message is cut
+    address: str = "",  # Of the server; the provider's own by default
 ) -> ProviderError:
     "The error of litellm as one of the errors of this package"
     from rerankers.web.http import TRUST, status_error, seconds_asked
@@ -97,6 +121,7 @@ def as_ours(
                       heard(error, key))
     told = ": ".join(filter(None, (message[:300], words if words not in message else "")))
     said = f"{who}: {kind}: {told or 'no answer in time; timeout= allows more'}"
+    if unanswered(error): said += through_proxy(address)
     if "CERTIFICATE_VERIFY_FAILED" in message: return CertificateError(f"{said}; {TRUST}")
     if "Timeout" in kind: return ProviderTimeoutError(said, status=408)
     if ("Connection" in kind or status == 500) and KEYLESS.search(message):
@@ -120,6 +145,10 @@ class Where:
         whole = checked_address(base_url) if base_url else ""
         self.base_url, self._whole, self.headers = bare_address(whole), Hidden(whole), HiddenHeaders(headers)
         self.key = Secret(api_key, *self.headers.lines.values(), *secrets_in(whole))
+
+    def ours(self, error: Exception, who: str) -> ProviderError:
+        "litellm's error as one of ours"
+        return as_ours(error, who, self.key, self._whole.text)
 
     def given(self) -> dict[str, Any]:
         "Those arguments of litellm that the caller gave"
@@ -181,7 +210,7 @@ class LiteLLMClient(NetworkClient):
             answer = await asyncio.wait_for(work, options.timeout)
         except Exception as error:
             # its errors have no common base class
-            failed = as_ours(error, str(self), self.where.key)
+            failed = self.where.ours(error, str(self))
         if failed:
             # raised here, because litellm's error may quote the key and would otherwise be its context
             raise failed

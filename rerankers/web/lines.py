@@ -21,8 +21,8 @@ if TYPE_CHECKING: import httpx
 
 # %% auto #0
 __all__ = ['STRAY', 'SHORT_ADDRESS', 'REMEDY', 'DIRECTLY', 'PACKED', 'ASKED_FOR', 'MOST_PACKINGS', 'bare_address', 'secrets_in',
-           'mistake', 'checked_address', 'is_loopback', 'excepts', 'proxy_for', 'certificates', 'reachable', 'no_proxy',
-           'new_line', 'Overflow', 'Unpacker', 'unpackers', 'pieces_of', 'read_body']
+           'mistake', 'checked_address', 'is_loopback', 'excepts', 'proxy_variable', 'proxy_for', 'certificates',
+           'reachable', 'no_proxy', 'new_line', 'Overflow', 'Unpacker', 'unpackers', 'pieces_of', 'read_body']
 
 # %% ../../nbs/web/00_lines.ipynb #823476e0
 STRAY = "\ufeff\u200b"    # zero-width characters that a copied text may begin or end with
@@ -107,6 +107,19 @@ def excepts(
     try: return ip_address(host) in ip_network(name, strict=False)
     except ValueError: return host == name or host.endswith("." + name)     # one of the two is not an IP address
 
+def proxy_variable(
+    scheme: str,    # Of an address: http or https
+) -> tuple[str, str] | None:
+    "The variable that names a proxy for such addresses, and the proxy"
+    known = getproxies()
+    way = next((way for way in (scheme, "all") if known.get(way, "").strip()), None)
+    if way is None: return None
+    variable = next(
+        (name for name in (f"{way}_proxy", f"{way.upper()}_PROXY") if os.environ.get(name)),
+        f"the system's proxy for {way}",
+    )
+    return variable, known[way].strip()
+
 def proxy_for(
     address: str,   # Of a server
 ) -> tuple[str, str] | None:
@@ -115,13 +128,8 @@ def proxy_for(
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     if is_loopback(host) or any(excepts(entry, host, port) for entry in known.get("no", "").split(",")):
         return None
-    way = next((way for way in (parts.scheme, "all") if known.get(way, "").strip()), None)
-    if way is None: return None
-    variable = next(
-        (name for name in (f"{way}_proxy", f"{way.upper()}_PROXY") if os.environ.get(name)),
-        f"the system's proxy for {way}",
-    )
-    return variable, known[way].strip()
+    return proxy_variable(parts.scheme)
+
 
 # %% ../../nbs/web/00_lines.ipynb #b3ea23f6
 def certificates() -> ssl.SSLContext:
