@@ -4,8 +4,10 @@ import os
 import pkgutil
 import signal
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -92,19 +94,39 @@ def of_graph(ranker, steps=None):
     return ranker, steps
 
 
-def of_layer(ranker, network):
-    "For models with a loop of their own around the layers of another"
+def of_layer(ranker):
+    "For models with a loop of their own around the layers of another: the first layer's passes are counted"
+    network = ranker.client.net if hasattr(ranker, "client") else ranker.runtime.model
     return stepping(ranker, next(part for name, part in network.named_modules() if name.endswith("layers.0")))
 
 
-def of_queue(ranker): return of_layer(ranker, ranker.client.net)
+PLACE = TemporaryDirectory(prefix="tiny-kinds-")     # graphs are opened at the first use
 
 
-# kinds of `every_kind` that `KINDS` has not -> (what counts their steps, options: jina-v3 and FIRST read several documents in one step)
-OTHERS = {
-    **{name: (of_graph, {}) for name in ("onnx", "flashrank", "offline") if name in every_kind.EVERY},
-    **{name: (of_runtime, {}) for name in ("colbert", "splade", "bge-m3", "upr", "llm-pointwise", "offline-biencoder") if name in every_kind.EVERY},
-    "lit5-score": (of_fusion, {}), "first": (of_queue, {"window_size": 4}),
+def of_terms(ranker): return stepping(ranker, ranker.runtime.full.model)
+
+
+def tiny(name, **options):
+    "A kind of `every_kind`, ready to rank"
+    for package in ("torch", "transformers", "onnxruntime"): pytest.importorskip(package)
+    if name not in every_kind.EVERY: pytest.skip("the package with this model is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")     # of torch's exporter
+        return every_kind.load(name, every_kind.write(name, PLACE.name), **options)
+
+
+def first():
+    "FIRST asks a tiny language model with room for its long prompt"
+    model = tiny_language_model("llama", max_position_embeddings=4096)
+    return of_layer(Reranker(model, model_type="first", chat_template=every_kind.PLAIN, window_size=4, device="cpu"))
+
+
+KINDS |= {
+    **{name: (lambda name=name: of_graph(tiny(name))) for name in ("onnx", "flashrank", "offline")},
+    **{name: (lambda name=name: of_runtime(tiny(name))) for name in ("colbert", "bge-m3", "upr", "llm-pointwise", "offline-biencoder")},
+    "splade": lambda: of_terms(tiny("splade")),
+    "lit5-score": lambda: of_fusion(tiny("lit5-score")), "layerwise": lambda: of_layer(tiny("layerwise")),
+    "jina-v3": lambda: of_layer(tiny("jina-v3", document_length=50, query_length=20, max_tokens=200)), "first": first,
 }
 
 
@@ -144,17 +166,27 @@ def test_cancelling_ends_the_work_at_the_next_step(kind):
     ranker, steps = KINDS[kind]()
     left_early(ranker, steps, cancelled)
     settled(ranker)
-    assert steps.n <= steps.at + 1      # a generation may begin one more forward pass before it asks
+    assert steps.reached.is_set() and steps.n <= steps.at + 1   # a generation may begin one more forward pass before it asks
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_every_other_kind_stops_at_its_next_step_too(name, tmp_path):
-    for package in ("torch", "transformers", "onnxruntime"): pytest.importorskip(package)
-    counted, options = OTHERS[name]
-    ranker, steps = counted(every_kind.load(name, every_kind.write(name, tmp_path), **options))
-    left_early(ranker, steps, cancelled)
-    settled(ranker)
-    assert steps.reached.is_set() and steps.n <= steps.at + 1
+@pytest.mark.parametrize("leave", ["cancelled", "closed"])
+def test_a_stream_that_is_left_works_no_more(leave):
+    "Cancelled while it waits for its first result, or closed after it"
+    ranker, steps = of_runtime(local())
+    async def main():
+        stream = ranker.rank_stream_async(((f"who {i}", DOCS) for i in range(5)), batch_size=1, window=1)
+        task = asyncio.ensure_future(anext(stream))
+        await asyncio.to_thread(steps.reached.wait, 20)
+        if leave == "cancelled": await cancelled(task)
+        await asyncio.to_thread(leap, 0)
+        steps.go.set()
+        if leave == "closed": assert len(await task) == len(DOCS)
+        before = steps.n
+        await stream.aclose()
+        return before
+    before = asyncio.run(main())    # closing a loop waits for its threads
+    assert before < 2 * len(DOCS) and steps.n <= before + 1
+    if leave == "cancelled": assert steps.n <= steps.at + 1
 
 
 def settled(ranker):
