@@ -103,6 +103,14 @@ def test_a_hub_hears_of_the_model_and_no_more(tmp_path):
     assert {agent for request in server.seen for agent in (request.headers["user-agent"],) if "torch/" in agent and "telemetry/off" not in agent} == set()
 
 
+def test_the_readme_says_so():
+    "With each variable by which a user has it otherwise, and every package that would report home"
+    lines = (TESTS.parent / "README.md").read_text(encoding="utf-8").splitlines()
+    [said] = [line for line in lines if line.startswith("- **Private.**")]
+    assert "no host but the server you name" in said and "writes no file" in said
+    for word in (*TELEMETRY_OFF, "onnxruntime", "huggingface_hub", "litellm"): assert word in said
+
+
 # ---- nothing is printed
 
 AS = [None, "cross-encoder", "biencoder", "colbert", "splade", "bge-m3", "t5", "llm-pointwise"]
