@@ -6,6 +6,8 @@ from functools import partial
 from zlib import crc32
 
 import pytest
+
+from closeness import near
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -225,7 +227,7 @@ def load():
 
 def summary(results):
     "Rank where that is all there is, else the score, and what was cut, by document"
-    return {r.doc_id: (r.rank if r.score is None else pytest.approx(r.score, abs=1e-3), r.truncated) for r in results}
+    return {r.doc_id: (r.rank if r.score is None else near(r.score, floor=1e-3), r.truncated) for r in results}
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
@@ -425,7 +427,7 @@ def test_lit5_score_is_a_matter_of_the_set_but_not_of_its_order(load):
     ranker = load("lit5-score")
     scores = {r.doc_id: r.score for r in ranker.rank(QUERY, DOCS)}
     back = {len(DOCS) - 1 - r.doc_id: r.score for r in ranker.rank(QUERY, DOCS[::-1])}
-    assert back == {i: pytest.approx(s, abs=1e-5) for i, s in scores.items()}
+    assert back == {i: near(s) for i, s in scores.items()}
     fewer = {r.doc_id: r.score for r in ranker.rank(QUERY, DOCS[:4])}
     assert all(fewer[i] != pytest.approx(scores[i], abs=1e-4) for i in range(4))
 

@@ -13,6 +13,7 @@ pytest.importorskip("tokenizers")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from closeness import near  # noqa: E402
 from rerankers import InputError, ModelLoadError, Reranker, RerankersError, UnusableAnswer  # noqa: E402
 from rerankers.engine.batching import run_rows  # noqa: E402
 from rerankers.engine.graphs import NUMPY_TYPES, as_rows, positions  # noqa: E402
@@ -242,7 +243,7 @@ def renamed(tmp_path_factory):
 
 def test_a_renamed_bert_with_positions_is_the_bert(renamed):
     found = scores(Reranker(str(renamed), backend="onnx"))
-    assert found == pytest.approx(scores(Reranker(str(renamed), backend="torch", device="cpu")), abs=1e-5) and len(set(found)) == len(DOCS)
+    assert found == near(scores(Reranker(str(renamed), backend="torch", device="cpu"))) and len(set(found)) == len(DOCS)
 
 
 def test_a_roberta_with_positions_is_the_roberta(tmp_path):
@@ -260,7 +261,7 @@ def test_a_roberta_with_positions_is_the_roberta(tmp_path):
     said = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(said | {"model_input_names": ["input_ids", "attention_mask"]}))
     exported(folder, model, {"input_ids": ("input_ids", "int64"), "attention_mask": ("attention_mask", "int64"), "position_ids": ("position_ids", "int64")})
-    assert scores(Reranker(str(folder), backend="onnx")) == pytest.approx(scores(Reranker(str(folder), backend="torch", device="cpu")), abs=1e-5)
+    assert scores(Reranker(str(folder), backend="onnx")) == near(scores(Reranker(str(folder), backend="torch", device="cpu")))
 
 
 # ---- fixed sizes, no mask
