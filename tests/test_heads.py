@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from closeness import distance
 from rerankers import Reranker
 from rerankers.engine.labels import label_names, pick_label
 from rerankers.errors import InputError, ModelLoadError
@@ -31,7 +32,13 @@ CPU = {"device": "cpu", "dtype": "float32"}
 def by_position(results): return [results.get_score_by_docid(i) for i in range(len(results))]
 
 
-def worst(ours, theirs): return float(np.abs(np.asarray(ours) - np.asarray(theirs)).max())
+def worst(ours, theirs, **how):
+    "The largest difference as a part of what rounding explains: 1 is the bound"
+    ours, theirs = (np.asarray(values, dtype=float).ravel() for values in (ours, theirs))
+    return distance(ours, theirs, **how)
+
+
+def apart(ours, theirs): return float(np.abs(np.asarray(ours) - np.asarray(theirs)).max())
 
 
 def copied(source, folder, **config):
@@ -144,10 +151,10 @@ def two_labels(tmp_path_factory):
 def test_the_named_column_ranks(two_labels, option):
     folder, official = two_labels
     ranker = Reranker(str(folder), model_type="cross-encoder", device="cpu", **option)
-    assert worst(by_position(ranker.rank(QUERY, DOCS)), official[:, 0]) < 1e-5
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), official[:, 0]) <= 1
     assert [r.doc_id for r in ranker.rank(QUERY, DOCS)] == np.argsort(-official[:, 0]).tolist()
     other = Reranker(str(folder), model_type="cross-encoder", device="cpu", label="not_entailment", **option)
-    assert worst(by_position(other.rank(QUERY, DOCS)), official[:, 1]) < 1e-5
+    assert worst(by_position(other.rank(QUERY, DOCS)), official[:, 1]) <= 1
 
 
 @pytest.mark.parametrize("option", [{"backend": "torch"}, {"backend": "onnx"}], ids=["torch", "onnx"])
@@ -155,21 +162,21 @@ def test_names_nobody_can_read_are_refused(two_labels, tmp_path, option):
     folder = copied(two_labels[0], tmp_path / "odd", id2label={"0": "foo", "1": "bar"}, label2id={"foo": 0, "bar": 1})
     with pytest.raises(InputError, match="pass label="): Reranker(str(folder), model_type="cross-encoder", device="cpu", **option)
     ranker = Reranker(str(folder), model_type="cross-encoder", device="cpu", label="foo", **option)
-    assert worst(by_position(ranker.rank(QUERY, DOCS)), two_labels[1][:, 0]) < 1e-5
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), two_labels[1][:, 0]) <= 1
 
 
 def test_names_that_stand_in_label2id_alone(two_labels, tmp_path):
     for backend in ("torch", "onnx"):
         folder = copied(two_labels[0], tmp_path / backend, id2label=None)
         ranker = Reranker(str(folder), model_type="cross-encoder", backend=backend, device="cpu")
-        assert worst(by_position(ranker.rank(QUERY, DOCS)), two_labels[1][:, 0]) < 1e-5
+        assert worst(by_position(ranker.rank(QUERY, DOCS)), two_labels[1][:, 0]) <= 1
 
 
 def test_a_family_with_a_recipe_believes_the_names_too(two_labels, tmp_path):
     folder = tmp_path / "monoelectra-base"
     folder.symlink_to(two_labels[0])
     logits = logits_of(two_labels[0])
-    assert worst(by_position(Reranker(str(folder), model_type="cross-encoder", **CPU).rank(QUERY, DOCS)), logits[:, 0]) < 1e-5
+    assert worst(by_position(Reranker(str(folder), model_type="cross-encoder", **CPU).rank(QUERY, DOCS)), logits[:, 0]) <= 1
 
 
 def flash_folder(two_labels, folder, **config):
@@ -182,12 +189,12 @@ def flash_folder(two_labels, folder, **config):
 def test_flashrank_reads_the_named_output(two_labels, tmp_path):
     shares = np.exp(two_labels[1])
     named = Reranker(flash_folder(two_labels, tmp_path / "named"), model_type="flashrank")
-    assert worst(by_position(named.rank(QUERY, DOCS)), shares[:, 0]) < 1e-5
+    assert worst(by_position(named.rank(QUERY, DOCS)), shares[:, 0]) <= 1
     plain = flash_folder(two_labels, tmp_path / "plain", id2label=None, label2id=None)
-    assert worst(by_position(Reranker(plain, model_type="flashrank").rank(QUERY, DOCS)), shares[:, 1]) < 1e-5
+    assert worst(by_position(Reranker(plain, model_type="flashrank").rank(QUERY, DOCS)), shares[:, 1]) <= 1
     odd = flash_folder(two_labels, tmp_path / "odd", id2label={"0": "foo", "1": "bar"}, label2id=None)
     with pytest.raises(InputError, match="pass label="): Reranker(odd, model_type="flashrank")
-    assert worst(by_position(Reranker(odd, model_type="flashrank", label=0).rank(QUERY, DOCS)), shares[:, 0]) < 1e-5
+    assert worst(by_position(Reranker(odd, model_type="flashrank", label=0).rank(QUERY, DOCS)), shares[:, 0]) <= 1
 
 
 def test_flashrank_does_not_guess_among_three_outputs(tmp_path):
@@ -202,10 +209,10 @@ def test_a_language_model_with_two_labels_is_read_as_relevant_minus_other(tmp_pa
     named = copied(plain, tmp_path / "named", id2label={"0": "yes", "1": "no"}, label2id={"yes": 0, "no": 1})
     odd = copied(plain, tmp_path / "odd", id2label={"0": "foo", "1": "bar"}, label2id={"foo": 0, "bar": 1})
     second, first = (by_position(Reranker(str(f), model_type="qwen3-reranker", **CPU).rank(QUERY, DOCS)) for f in (plain, named))
-    assert worst(np.negative(second), first) < 1e-6 and worst(first, 0) > 1e-3
+    assert worst(np.negative(second), first, floor=1e-6) <= 1 and apart(first, 0) > 1e-3
     ranker = Reranker(str(named), model_type="qwen3-reranker", **CPU)
     with torch.inference_mode(): alone = [ranker.runtime.model(torch.tensor([ids])).logits[0] for ids in ranker.encode([(QUERY, d) for d in DOCS])["input_ids"]]
-    assert worst(first, [float(row[0] - row[1]) for row in alone]) < 1e-5
+    assert worst(first, [float(row[0] - row[1]) for row in alone]) <= 1
     for folder in (odd, tiny_language_model("qwen3", labels=3)):
         with pytest.raises(ModelLoadError, match="model_type='cross-encoder'"): Reranker(str(folder), model_type="qwen3-reranker", **CPU)
 
@@ -268,8 +275,8 @@ def test_a_text_ends_where_it_ends(tmp_path, padded, architecture, side):
     official = alone(folder)
     assert len({round(s, 3) for s in official}) > 5
     ranker = Reranker(folder, model_type="cross-encoder", label=1, activation="identity", **CPU)
-    for size in (None, 1, 3): assert worst(by_position(ranker.rank(QUERY, ENDINGS, batch_size=size)), official) < 1e-4
-    assert worst(by_position(pickle.loads(pickle.dumps(ranker)).rank(QUERY, ENDINGS)), official) < 1e-4
+    for size in (None, 1, 3): assert worst(by_position(ranker.rank(QUERY, ENDINGS, batch_size=size)), official) <= 1
+    assert worst(by_position(pickle.loads(pickle.dumps(ranker)).rank(QUERY, ENDINGS)), official) <= 1
 
 
 PADS = {    # what the configuration and the tokenizer say of padding
@@ -286,7 +293,7 @@ def test_whatever_is_said_of_padding(tmp_path, padded, architecture, case):
     folder = decoder(tmp_path, architecture, tokenizer=tokenizer, **config)
     official = alone(folder)
     ranker = Reranker(folder, model_type="cross-encoder", label=1, activation="identity", **CPU)
-    assert worst(by_position(ranker.rank(QUERY, ENDINGS)), official) < 1e-4
+    assert worst(by_position(ranker.rank(QUERY, ENDINGS)), official) <= 1
 
 
 def test_a_padding_id_that_no_such_model_can_have_is_an_error_of_ours(tmp_path):
@@ -306,7 +313,7 @@ def open_ended(tmp_path_factory):
 def test_any_ids_padded_with_any_id_score_as_alone(open_ended, rows, pad):
     ours, plain = open_ended
     with torch.inference_mode(): official = [plain(torch.tensor([ids])).logits[0].numpy() for ids in rows]
-    assert worst(ours(make_batch({"input_ids": rows}, list(range(len(rows))), {"input_ids": pad})), official) < 1e-4
+    assert worst(ours(make_batch({"input_ids": rows}, list(range(len(rows))), {"input_ids": pad})), official) <= 1
 
 
 @pytest.mark.parametrize("architecture", ["bart", "mbart", "mvp", "umt5"])
@@ -319,7 +326,7 @@ def test_texts_with_several_ends_share_a_batch(tmp_path, padded, architecture):
     tokenizer.save_pretrained(folder)
     official = alone(folder)
     ranker = Reranker(folder, model_type="cross-encoder", label=1, activation="identity", **CPU)
-    assert worst(by_position(ranker.rank(QUERY, ENDINGS)), official) < 1e-4
+    assert worst(by_position(ranker.rank(QUERY, ENDINGS)), official) <= 1
 
 
 def test_a_classifier_made_of_a_language_model_reads_its_prompts_to_the_end(tmp_path, padded):
@@ -329,7 +336,7 @@ def test_a_classifier_made_of_a_language_model_reads_its_prompts_to_the_end(tmp_
     ids = [row + [PLACE] for row in ranker.encode([(QUERY, d) for d in DOCS])["input_ids"]]
     plain = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     with torch.inference_mode(): official = [plain(torch.tensor([row])).logits[0].numpy() for row in ids]
-    assert worst(ranker.run({"input_ids": ids}), official) < 1e-4
+    assert worst(ranker.run({"input_ids": ids}), official) <= 1
 
 
 def test_a_graph_without_a_padding_id_reads_the_last_position(tmp_path):
@@ -358,8 +365,8 @@ def test_a_graph_without_a_padding_id_reads_the_last_position(tmp_path):
         with torch.inference_mode(): return model(ids, torch.ones_like(ids)).item()
 
     ranker = Reranker(str(tmp_path), model_type="cross-encoder", backend="onnx", activation="identity")
-    assert worst(by_position(ranker.rank(QUERY, ENDINGS)), [official(t) for t in ENDINGS]) < 1e-5
-    assert worst(by_position(pickle.loads(pickle.dumps(ranker)).rank(QUERY, ENDINGS)), [official(t) for t in ENDINGS]) < 1e-5
+    assert worst(by_position(ranker.rank(QUERY, ENDINGS)), [official(t) for t in ENDINGS]) <= 1
+    assert worst(by_position(pickle.loads(pickle.dumps(ranker)).rank(QUERY, ENDINGS)), [official(t) for t in ENDINGS]) <= 1
 
 
 def sided(folder, side):
@@ -376,10 +383,10 @@ def test_an_encoders_first_token_is_never_padding(two_labels, tmp_path, padded, 
     folder = sided(copied(two_labels[0], tmp_path / "m"), side)
     for backend in ("torch", "onnx"):
         ranker = Reranker(folder, model_type="cross-encoder", backend=backend, device="cpu")
-        assert worst(by_position(ranker.rank(QUERY, DOCS)), official) < 1e-5
+        assert worst(by_position(ranker.rank(QUERY, DOCS)), official) <= 1
     flash = flash_folder(two_labels, tmp_path / "f")
     sided(tmp_path / "f", side)
-    assert worst(by_position(Reranker(flash, model_type="flashrank").rank(QUERY, DOCS)), np.exp(official)) < 1e-5
+    assert worst(by_position(Reranker(flash, model_type="flashrank").rank(QUERY, DOCS)), np.exp(official)) <= 1
 
 
 # ---------- activations
@@ -424,7 +431,7 @@ def test_a_saved_activation(tmp_path, where, name, backend):
     folder = saying(tmp_path / "m", where, f"torch.nn.modules.activation.{name}")
     logits = torch.tensor(logits_of(folder)[:, 0])
     ranker = Reranker(folder, model_type="cross-encoder", backend=backend, device="cpu")
-    assert worst(by_position(ranker.rank(QUERY, DOCS)), getattr(torch.nn, name)()(logits)) < 1e-5
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), getattr(torch.nn, name)()(logits)) <= 1
 
 
 UNKNOWN = ["my.code.Act", "my.code.Sigmoid", "torch.nn.modules.activation.PReLU", "torch.nn.modules.linear.Linear", "Sigmoid"]
@@ -439,7 +446,7 @@ def test_a_saved_activation_that_is_no_use_can_be_replaced(tmp_path, where, path
     logits = logits_of(folder)[:, 0]
     for own, official in (("identity", logits), ("tanh", np.tanh(logits)), (lambda x: x * 2, logits * 2), ("torch.nn.Tanh", np.tanh(logits))):
         ranker = Reranker(folder, model_type="cross-encoder", backend=backend, device="cpu", activation=own)
-        assert worst(by_position(ranker.rank(QUERY, DOCS)), official) < 1e-5
+        assert worst(by_position(ranker.rank(QUERY, DOCS)), official) <= 1
 
 
 LOADS = {   # what reads one number a document
@@ -460,7 +467,7 @@ def test_a_softmax_of_one_label_is_refused(kind, activation):
 
 def test_a_softmax_of_two_labels_is_not(two_labels):
     ranker = Reranker(str(two_labels[0]), model_type="cross-encoder", activation="softmax", **CPU)
-    assert worst(by_position(ranker.rank(QUERY, DOCS)), np.exp(two_labels[1][:, 0])) < 1e-5
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), np.exp(two_labels[1][:, 0])) <= 1
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
@@ -471,7 +478,7 @@ def test_an_activation_of_torch_is_taken_as_it_is(own, backend):
     folder = tiny_checkpoint(onnx=backend == "onnx")
     ranker = Reranker(folder, model_type="cross-encoder", backend=backend, device="cpu", activation=own)
     expected = Reranker(folder, model_type="cross-encoder", backend=backend, device="cpu", activation="sigmoid")
-    assert worst(by_position(ranker.rank(QUERY, DOCS)), by_position(expected.rank(QUERY, DOCS))) < 1e-6
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), by_position(expected.rank(QUERY, DOCS)), floor=1e-6) <= 1
 
 
 @pytest.mark.parametrize("own", [torch.nn.Softmax(-1), torch.nn.LogSoftmax(1), torch.nn.Softmin(-1)], ids=str)
@@ -495,7 +502,7 @@ def test_a_model_that_hashes_its_letters_loads(tmp_path):
     model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
     with torch.no_grad(): official = [model(**tokenizer(QUERY, d, return_tensors="pt")).logits.item() for d in docs]
     ranker = Reranker(str(tmp_path), model_type="cross-encoder", activation="identity", **CPU)
-    assert worst(by_position(ranker.rank(QUERY, docs)), official) < 1e-5
+    assert worst(by_position(ranker.rank(QUERY, docs)), official) <= 1
 
 
 def test_an_unknown_activation_of_the_callers_is_an_error():
@@ -515,7 +522,7 @@ def test_a_dense_layer_of_a_chain_has_the_activation_that_it_names(tmp_path, nam
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")     # Softmax() warns that it was not told over what
         official = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu").encode(DOCS)
-    assert worst(Reranker(str(tmp_path), model_type="biencoder", **CPU).embed(DOCS), official) < 1e-5
+    assert worst(Reranker(str(tmp_path), model_type="biencoder", **CPU).embed(DOCS), official) <= 1
 
 
 # ---------- adapters
@@ -548,7 +555,7 @@ def test_an_adapter_says_how_many_labels_there_are(tmp_path, base, labels):
     option = {"label": 1} if labels == 3 else {}
     ranker = Reranker(str(tmp_path / "a"), model_type="cross-encoder", activation="identity", **CPU, **option)
     assert len(ranker.labels) == labels
-    assert worst(by_position(ranker.rank(QUERY, DOCS)), official[:, min(labels - 1, 1)]) < 1e-4
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), official[:, min(labels - 1, 1)]) <= 1
     if labels == 3:
         with pytest.raises(InputError, match="3 labels"): Reranker(str(tmp_path / "a"), model_type="cross-encoder", **CPU)
 
@@ -557,7 +564,7 @@ def test_an_adapter_with_a_head_of_several_layers(tmp_path):
     base = decoder(tmp_path / "base", "roberta", labels=3, pad_token_id=1, max_position_embeddings=64)
     official = adapter(tmp_path / "a", base, 2, base, ["query"])
     ranker = Reranker(str(tmp_path / "a"), model_type="cross-encoder", activation="identity", **CPU)
-    assert worst(by_position(ranker.rank(QUERY, DOCS)), official[:, 1]) < 1e-4
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), official[:, 1]) <= 1
 
 
 @pytest.mark.parametrize("file", ["config.json", "adapter_config.json"])
@@ -567,7 +574,7 @@ def test_an_adapters_own_names_are_believed(tmp_path, file):
     path = tmp_path / "a" / file
     path.write_text(json.dumps((json.loads(path.read_text()) if path.is_file() else {}) | names))
     ranker = Reranker(str(tmp_path / "a"), model_type="cross-encoder", **CPU)
-    assert worst(by_position(ranker.rank(QUERY, DOCS)), log_softmax(official)[:, 0]) < 1e-4
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), log_softmax(official)[:, 0]) <= 1
 
 
 @pytest.mark.parametrize("labels", [1, 2])
@@ -583,7 +590,7 @@ def test_an_adapter_without_a_head_has_that_of_the_model_below(tmp_path, labels)
     words = transformers.AutoTokenizer.from_pretrained(base)
     with torch.inference_mode(): official = [tuned.eval()(**words(QUERY, d, return_tensors="pt")).logits[0, labels - 1].item() for d in DOCS]
     ranker = Reranker(str(tmp_path), model_type="cross-encoder", activation="identity", **CPU)
-    assert worst(by_position(ranker.rank(QUERY, DOCS)), official) < 1e-4
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), official) <= 1
 
 
 def test_an_adapter_without_any_head_is_refused(tmp_path):
@@ -634,8 +641,8 @@ def test_every_pooling_in_a_padded_batch(tmp_path, padded, mode, side):
     texts = [*DOCS, "", "hamlet", QUERY * 3]
     official = sentence_transformers.SentenceTransformer(folder, device="cpu").encode(texts, batch_size=1)
     ranker = Reranker(folder, model_type="biencoder", **CPU)
-    assert worst(ranker.embed(texts), official) < 1e-5
-    assert worst(ranker.embed(texts, batch_size=1), official) < 1e-5
+    assert worst(ranker.embed(texts), official) <= 1
+    assert worst(ranker.embed(texts, batch_size=1), official) <= 1
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -646,7 +653,7 @@ def test_a_decoder_pools_the_last_token_of_each_text(tmp_path, padded, side):
     write_chain(tmp_path, [("Pooling", {"pooling_mode": "lasttoken", "embedding_dimension": 32}, None)])
     model, words = transformers.AutoModel.from_pretrained(tmp_path).eval(), transformers.AutoTokenizer.from_pretrained(tmp_path)
     with torch.inference_mode(): official = [model(**words(t, return_tensors="pt")).last_hidden_state[0, -1].numpy() for t in ENDINGS]
-    assert worst(Reranker(str(tmp_path), model_type="biencoder", **CPU).embed(ENDINGS), official) < 1e-4
+    assert worst(Reranker(str(tmp_path), model_type="biencoder", **CPU).embed(ENDINGS), official) <= 1
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -661,7 +668,7 @@ def test_a_chain_that_scores_pools_the_last_token_of_each_text(tmp_path, padded,
                 model_type="CrossEncoder", activation_fn=linear)
     model, words = transformers.AutoModel.from_pretrained(tmp_path).eval(), transformers.AutoTokenizer.from_pretrained(tmp_path)
     with torch.inference_mode(): official = [float(weight[0] @ model(**words(QUERY, t, return_tensors="pt")).last_hidden_state[0, -1]) for t in ENDINGS]
-    assert worst(by_position(Reranker(str(tmp_path), **CPU).rank(QUERY, ENDINGS)), official) < 1e-4
+    assert worst(by_position(Reranker(str(tmp_path), **CPU).rank(QUERY, ENDINGS)), official) <= 1
 
 
 # ---------- bi-encoders: prompts and cut vectors
@@ -675,7 +682,7 @@ def test_a_documents_prompt_under_each_of_its_names(tmp_path, name):
     ranker = Reranker(folder, model_type="biencoder", **CPU)
     bare = Reranker(folder, model_type="biencoder", query_prompt="", document_prompt="", **CPU)
     assert by_position(ranker.rank("hamlet", DOCS)) == pytest.approx(by_position(bare.rank("who wrote hamlet", [f"the play {d}" for d in DOCS])), abs=1e-6)
-    assert worst(by_position(ranker.rank("hamlet", DOCS)), by_position(bare.rank("who wrote hamlet", DOCS))) > 1e-3
+    assert apart(by_position(ranker.rank("hamlet", DOCS)), by_position(bare.rank("who wrote hamlet", DOCS))) > 1e-3
 
 
 @pytest.mark.parametrize("forced", [False, True], ids=["alone", "padded"])
@@ -691,9 +698,9 @@ def test_a_prompt_that_takes_no_part_in_pooling(tmp_path, monkeypatch, mode, low
     texts = [*DOCS, "hamlet", "hamlet " * 40]
     ranker = Reranker(folder, model_type="biencoder", **CPU)
     for prompt in ("Who wrote ", "the play was ", ""):
-        assert worst(ranker.embed(texts, prompt=prompt), official.encode(texts, prompt=prompt, batch_size=1)) < 1e-5
+        assert worst(ranker.embed(texts, prompt=prompt), official.encode(texts, prompt=prompt, batch_size=1)) <= 1
     q, d = official.encode_query("hamlet"), official.encode_document(texts, batch_size=1)
-    assert worst(by_position(ranker.rank("hamlet", texts)), official.similarity(q, d)[0]) < 1e-5
+    assert worst(by_position(ranker.rank("hamlet", texts)), official.similarity(q, d)[0]) <= 1
 
 
 def test_without_a_special_token_at_the_end_the_whole_prompt_is_left_out(tmp_path, padded):
@@ -704,7 +711,7 @@ def test_without_a_special_token_at_the_end_the_whole_prompt_is_left_out(tmp_pat
     official = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
     texts = ["hamlet", "the play in london", "!", ""]
     ours = Reranker(str(tmp_path), model_type="biencoder", **CPU).embed(texts, prompt="who wrote ")
-    assert worst(ours, official.encode(texts, prompt="who wrote ", batch_size=1)) < 1e-5
+    assert worst(ours, official.encode(texts, prompt="who wrote ", batch_size=1)) <= 1
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["with a token at the end", "without"])
@@ -729,7 +736,7 @@ def test_vectors_are_cut_as_sentence_transformers_cuts_them(tmp_path, similarity
     ranker = Reranker(folder, model_type="biencoder", **CPU, **({} if saved else {"truncate_dim": 8}))
     assert ranker.embed(DOCS).shape == (3, 8)
     scores = official.similarity(official.encode_query(QUERY), official.encode_document(DOCS))[0]
-    assert worst(by_position(ranker.rank(QUERY, DOCS)), scores) < 1e-5
+    assert worst(by_position(ranker.rank(QUERY, DOCS)), scores) <= 1
     whole = Reranker(folder, model_type="biencoder", **CPU, truncate_dim=100)
     assert whole.embed(DOCS).shape == (3, 32)       # the caller's goes before the folder's
 
