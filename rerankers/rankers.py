@@ -376,7 +376,8 @@ def owned(
     texts = [(f"document {doc.doc_id!r}", shown(doc)) for task in tasks for doc in task.documents]
     texts += [("the query", readable(task.query)) for task in tasks]
     likely = sorted(texts, key=lambda text: not ends(text[1]))      # a prompt may end with other words
-    for whose, content in likely if error.alone else ():
+    for whose, content in likely:
+        if error.alone is None: break
         try: error.alone(content)
         except UnknownToken as own: return f"{whose}: {own}"
     whose, content = likely[0] if likely else ("", "")
