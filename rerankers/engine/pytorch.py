@@ -423,7 +423,7 @@ class TorchRuntime:
         row = flat_row(batch, self.device) if self.flat else None
         try:
             with torch.inference_mode(), running(row): return delivered(self._numbers(batch))
-        except torch.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError as error:     # torch 2.4 has no other name for it
             items, tokens = batch["input_ids"].shape
             if items == 1:
                 raise RerankersError(
