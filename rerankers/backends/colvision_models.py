@@ -161,6 +161,7 @@ class QwenPages(PageModel):
         self.pad, self.dim = tokenizer.pad_token_id, config.embedding_dim
         prepare = partial(add_adapter, settings=adapter, weights=brought, names=self.layout.names) if adapter else None
         network = load_model(source, "ColQwen2ForRetrieval", options, config=config, prepare=prepare)
+        self.prompts.bound(network)
         self.runtime = SeeingRuntime(
             network, as_they_are, image_id, ask=partial(late_vectors, use_cache=False))
 
@@ -242,6 +243,7 @@ class PaliPages(PlainPages):
         self.reader.ids = [image_id] * processor.image_seq_length + self.prompts([[self.bos, told, "\n"]])[0].ids
         self.dim, self.settings = config.embedding_dim, {}
         network = load_model(source, "ColPaliForRetrieval", options, config=config)
+        self.prompts.bound(network)
         self.runtime = TorchRuntime(network, as_they_are, ask=partial(late_vectors, use_cache=False))
 
     def parts(self, text: str) -> list[Part]:
@@ -301,6 +303,7 @@ class ModernPages(PlainPages):
         self.query_prefix, self.pad = said.get("query_prefix") or "", tokenizer.pad_token_id
         self.dim, self.settings = config.embedding_dim, {}
         network = load_model(source, "ColModernVBertForRetrieval", options, config=config)
+        self.prompts.bound(network)
         self.runtime = TorchRuntime(network, as_they_are, ask=late_vectors)
 
     def parts(self, text: str) -> list[Part]:

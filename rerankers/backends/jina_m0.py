@@ -119,6 +119,7 @@ class JinaM0Ranker(SeeingRanker):
                                       check_positive("max_pixels", max_pixels))
         self.model, self.image_backend, self.tokenizer = model, image_backend, load_tokenizer(model, options)
         self.prompts = PromptReader(self.tokenizer, GridReader(processor, on_white), config.image_token_id)
+        self.prompts.bound(network)
         self.runtime = SeeingRuntime(network, as_it_is, config.image_token_id,
                                      ask=ScoreHead(network, saved_tensors(folder, HEAD)))
         self.pad, self.max_length = self.tokenizer.pad_token_id or 0, check_positive("max_length", max_length)
@@ -131,7 +132,7 @@ class JinaM0Ranker(SeeingRanker):
     def shortened(self, texts: Sequence[str]) -> dict[str, tuple[str, bool]]:
         "Each text as it is shown, and whether it was cut"
         room = None if self.max_length is None else self.max_length - SPARE
-        reads = self.prompts.reader.first(texts, room)
+        reads = self.prompts.vocabulary.reader.first(texts, room)
         return {text: (self.tokenizer.decode(read.ids), True) if room is not None and len(read.ids) >= room and read.more
                 else (text, False) for text, read in zip(texts, reads)}
 

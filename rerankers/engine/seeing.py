@@ -6,7 +6,7 @@
 from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 import numpy as np
 
@@ -18,7 +18,7 @@ from .images import ImageReader, load_image_processor, neutral
 from .picture_prompts import Mark, Part, Prompted, joined_texts
 from .progress import progress_bar
 from .pytorch import TorchRuntime, check_architecture, load_config, load_model, load_tokenizer
-from .reading import TokenReader
+from .tokens import Vocabulary, vectors_of
 from ..errors import InputError
 from ..pictures import AlphaRule, Picture, measured, on_white, unusable
 
@@ -65,17 +65,22 @@ class PromptReader:
     ):
         self.images, self.image_id = images, image_id
         self.marks = {token: i for token, i in zip(tokenizer.all_special_tokens, tokenizer.all_special_ids)}
-        self.reader = TokenReader(neutral(tokenizer.backend_tokenizer, tokenizer.all_special_tokens))
+        self.vocabulary = Vocabulary(neutral(tokenizer.backend_tokenizer, tokenizer.all_special_tokens), (), {})
+
+    def bound(self, model: Any) -> None:
+        "Refuse texts with tokens that the model has no vectors for"
+        self.vocabulary = replace(self.vocabulary, known=vectors_of(model))
 
     def __call__(
         self,
         prompts: Sequence[Sequence[Part]],  # Each in parts
     ) -> list[Prompted]:
-        "The tokens of each prompt; raises `UnusablePicture`"
+        "The tokens of each prompt; raises `UnusablePicture` and `UnknownToken`"
         joined = [joined_texts(parts) for parts in prompts]
         texts = list(dict.fromkeys(part for parts in joined for part in parts if isinstance(part, str)))
         pictures = dict.fromkeys(part for parts in joined for part in parts if isinstance(part, Picture))
-        ids: dict[Part, list[int]] = {text: read.ids for text, read in zip(texts, self.reader.first(texts, None))}
+        ids: dict[Part, list[int]] = {text: read.ids for text, read in zip(texts, self.vocabulary.reader.first(texts, None))}
+        for text in texts: self.vocabulary.check(text, ids[text])
         ids |= {picture: [self.image_id] * self.images.tokens(picture) for picture in pictures}
         ids |= {Mark(token): [i] for token, i in self.marks.items()}
         return [Prompted([i for part in parts for i in ids[part]],
@@ -227,6 +232,7 @@ def open_seeing(
     model = load_model(source, "AutoModelForImageTextToText", options, config=config,
                        prepare=None if prepare is None else lambda m: prepare(tokenizer, m))
     prompts = PromptReader(tokenizer, GridReader(processor, alpha), config.image_token_id)
+    prompts.bound(model)
     return Opened(SeeingRuntime(model, read, config.image_token_id, ask=ask), prompts, tokenizer, config)
 
 def call_last(model: Any, inputs: dict[str, Any]) -> Any:
