@@ -79,9 +79,9 @@ def test_the_lists_and_calls_of_the_slidegar_authors():
 
 # ---------- a ranker like any other
 
-GRAPH = {"doc-10": ["doc-11"], "doc-11": ["doc-10", "doc-8"], ("tuple", 12): ["doc-11"]}
+WITHIN = {"doc-10": ["doc-11"], "doc-11": ["doc-10", "doc-8"], ("tuple", 12): ["doc-11"]}
 ONES = {"no neighbours": lambda: Adaptive(Table(), neighbours={}), "small batches": lambda: Adaptive(Table(), neighbours={}, batch=2),
-        "a graph of candidates": lambda: Adaptive(Table(), neighbours=GRAPH, batch=3),
+        "a graph of candidates": lambda: Adaptive(Table(), neighbours=WITHIN, batch=3),
         "a function": lambda: Adaptive("bm25", neighbours=by_letter), "an order": lambda: Adaptive(Order(), neighbours={}, window=6, step=2),
         "slidegar": lambda: Adaptive("bm25", neighbours={}, method="slidegar", window=8, step=3),
         "first": lambda: Cascade(Adaptive("bm25", neighbours={}), "bm25"),
