@@ -25,6 +25,8 @@ from rerankers.engine.encoded import EncodedDocuments  # noqa: E402
 from rerankers.engine.towers import COMPARED, Encodings, TwoTowerRanker, distinct  # noqa: E402
 from rerankers.engine.vectors import DenseVectors, JointVectors, SparseVectors  # noqa: E402
 from rerankers.errors import UnusableAnswer  # noqa: E402
+from rerankers.evaluation import TestSet  # noqa: E402
+from rerankers.evaluation.pairs import score_all  # noqa: E402
 from rerankers.testing import check_ranker  # noqa: E402
 
 KINDS = ["biencoder", "static", "splade", "bge-m3", "colbert"]
@@ -104,6 +106,17 @@ def test_stored_and_fresh_ones_in_one_list_encode_the_fresh_ones(ranker, seen):
     seen.clear()
     ranker.rank(QUERY, [*store, TEXTS[3], store[0], TEXTS[3]])
     assert sum(seen) == 2
+
+
+def test_a_comparison_encodes_each_text_once_for_all_queries(ranker, seen):
+    asked = {f"q{i}": f"{QUERY} {'new ' * i}" for i in range(17)}      # more than are ranked together
+    corpus = {f"d{i}": Document(text, f"d{i}") for i, text in enumerate([*TEXTS, "new"])}
+    pool = {q: [f"d{(i + k) % len(corpus)}" for k in range(5)] for i, q in enumerate(asked)}
+    table = score_all(ranker, TestSet(asked, corpus, {}), pool)
+    assert sum(seen) == len(asked) + len({doc.text for doc in corpus.values()}) and not table.failures
+    for q in ("q0", "q16"):
+        plain = ranker.rank(asked[q], [corpus[d] for d in pool[q]])
+        alike([{"": s} for s in table.rows[q].scores], [{"": plain.get_score_by_docid(d)} for d in pool[q]])
 
 
 # ---- scores

@@ -16,10 +16,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from ..combine.combined import CombinedRanker
 from ..combine.parts import Part, name_of
 from ..errors import InputError, RerankersError, did_you_mean, need
 from .costs import Cost, Question, begun, machine, take_turns
 from .measures import FIRST, IDEAL, MEASURES, RANDOM, Measured, changes, judged_apart, measure_run, overlap, parse_measures, references, share_of_gain
+from .once import Memory
 from .pairs import Candidates, Grid, ScoreTable, check_candidates, in_a_line, score_all
 from .statistics import AllPairs, Difference, Winner, against, all_pairs, generator, intervals, winner
 from ..rankers import COMPLETE, BaseRanker, check_positive
@@ -28,11 +30,11 @@ from ..spending import Prices, amounts
 from ..text import readable
 
 # %% auto #0
-__all__ = ['CUTS', 'percent', 'Comparison', 'quality_row', 'spread_row', 'difference_row', 'cost_row', 'table_rows', 'signed',
-           'verdict_of', 'listed', 'shown_by_queries', 'luck_of', 'caveats_of', 'fastest', 'DepthCurves',
+__all__ = ['CUTS', 'Scored', 'percent', 'Comparison', 'quality_row', 'spread_row', 'difference_row', 'cost_row', 'table_rows',
+           'signed', 'verdict_of', 'listed', 'shown_by_queries', 'luck_of', 'caveats_of', 'fastest', 'DepthCurves',
            'depth_curves', 'heads', 'wins_of', 'disagreements_of', 'thirds', 'script_of', 'groups_of', 'runs_in',
            'named_rankers', 'pool_of', 'check_times', 'named_measures', 'named_prices', 'compare', 'measured_run',
-           'mean_of_runs', 'Asked', 'ask_all', 'scored', 'file_name', 'as_data']
+           'mean_of_runs', 'Asked', 'is_made_of_others', 'ask_all', 'labels', 'scored', 'file_name', 'as_data']
 
 # %% ../../nbs/evaluation/05_comparison.ipynb #53ac2f38
 def percent(value: float) -> float:
@@ -490,7 +492,7 @@ def compare(
     charged, _ = named_prices(prices, parts), generator(seed)     # what is odd is said before hours of work
     check_times(timed, repeats)
     questions: list[Question] = [(data.queries[q], [data.corpus[d] for d in ids]) for q, ids in list(pool.items())[:max(timed, 1)]]
-    asked = ask_all(parts, data, pool, questions[0], None if folder is None else Path(folder), progress, clock)
+    with Memory(data, folder) as memory: asked = ask_all(parts, memory, pool, questions[0], progress, clock)
     if not asked.tables: raise InputError(f"none of the rankers could be compared: {'; '.join(map(': '.join, asked.failed.items()))}")
     untimed = asked.time(list(pool)[:timed], questions, repeats, clock)
     judged: Mapping[Any, Any] = {q: grades for q, grades in data.qrels.items() if q in data.queries}
@@ -516,12 +518,25 @@ def mean_of_runs(
               for measure, row in runs[0].values.items()}
     return Measured(values, runs[0].tied, runs[0].odd)
 
+# A ranker's scores, and the ranker with what loading it took; or why there are none
+Scored = tuple[ScoreTable, tuple[BaseRanker, Cost]] | str
+
 @dataclass
 class Asked:
     "What rankers said, before anything is measured"
     tables: dict[str, list[ScoreTable]] = field(default_factory=dict)           # Ranker -> what it said, one a run
     loaded: dict[str, tuple[BaseRanker, Cost]] = field(default_factory=dict)    # Ranker -> itself, and what its first run took
     failed: dict[str, str] = field(default_factory=dict)                        # Ranker or run -> why there is nothing
+
+    @classmethod
+    def of(cls, found: Mapping[str, Mapping[str, Scored]]) -> Asked:
+        "From what was found, by ranker and run"
+        asked = cls({}, {}, {label: said for runs in found.values() for label, said in runs.items() if isinstance(said, str)})
+        for name, runs in found.items():
+            for said in (said for said in runs.values() if not isinstance(said, str)):
+                asked.tables.setdefault(name, []).append(said[0])
+                asked.loaded.setdefault(name, said[1])
+        return asked
 
     def time(self, ids: Sequence[str], questions: Sequence[Question], repeats: int, clock: Callable[[], float]) -> dict[str, str]:
         "Fill in the costs of those that can answer these queries; returns why the others have none"
@@ -531,28 +546,38 @@ class Asked:
         sound = {name: both for name, both in self.loaded.items() if name not in untimed}
         return untimed | {name: in_a_line(error) for name, error in take_turns(sound, questions, repeats, clock).items()}
 
+def is_made_of_others(
+    part: Part,     # Stands for a ranker
+) -> bool:
+    "Does it ask other rankers? These are asked first, so that it can be told what they said"
+    if isinstance(part, BaseRanker): return isinstance(part, CombinedRanker)
+    try: return bool((Spec.from_dict(part) if isinstance(part, Mapping) else part if isinstance(part, Spec) else Spec.parse(str(part))).parts)
+    except InputError: return False     # whoever loads it will say so
+
 def ask_all(
-    parts: Mapping[str, Sequence[Part]], data: Any, pool: Candidates, question: Question, folder: Path | None,
+    parts: Mapping[str, Sequence[Part]], memory: Memory, pool: Candidates, question: Question,
     progress: Callable[[str, int, int], Any] | None, clock: Callable[[], float],
 ) -> Asked:
     "Load and ask every run of every ranker; one that fails does not lose the others"
-    asked, whole = Asked(), sum(map(len, pool.values()))
-    for name, number, part in ((name, n, part) for name, runs in parts.items() for n, part in enumerate(runs, start=1)):
-        label = name if number == 1 else f"{name} (run {number})"
-        path = None if folder is None else folder / f"{file_name(label)}.jsonl"
-        found = scored(label, part, data, pool, question, path, whole, progress, clock)
-        if isinstance(found, str): asked.failed[label] = found
-        else:
-            asked.tables.setdefault(name, []).append(found[0])
-            asked.loaded.setdefault(name, found[1])
-    return asked
+    found = dict[str, Scored]()
+    for name in sorted(parts, key=lambda name: any(map(is_made_of_others, parts[name]))):
+        alone = len(parts[name]) == 1       # several runs draw anew
+        for label, part in zip(labels(name, parts[name]), parts[name]):
+            found[label] = scored(label, part, memory if alone else memory.without_tables(), pool, question, progress, clock)
+            if alone and not isinstance(said := found[label], str): memory.keep(said[1][0], said[0])
+    return Asked.of({name: {label: found[label] for label in labels(name, runs)} for name, runs in parts.items()})
+
+def labels(name: str, runs: Sequence[Part]) -> list[str]:
+    "A name for each run of a ranker"
+    return [name if number == 1 else f"{name} (run {number})" for number, _ in enumerate(runs, start=1)]
 
 def scored(
-    name: str, part: Part, data: Any, pool: Candidates, question: Question, path: Path | None, whole: int,
+    name: str, part: Part, memory: Memory, pool: Candidates, question: Question,
     progress: Callable[[str, int, int], Any] | None, clock: Callable[[], float],
-) -> tuple[ScoreTable, tuple[BaseRanker, Cost]] | str:
+) -> Scored:
     "A ranker's scores, and the ranker with what loading it took; or why there are none"
-    done = 0
+    done, whole = 0, sum(map(len, pool.values()))
+    path = None if memory.folder is None else Path(memory.folder) / f"{file_name(name)}.jsonl"
     def tell(pairs: int) -> None:
         nonlocal done
         done += pairs
@@ -560,7 +585,7 @@ def scored(
     if path is not None: path.parent.mkdir(parents=True, exist_ok=True)
     try: ranker, cost = begun(part, question, clock)
     except Exception as error: return in_a_line(error)      # whatever it is, the others are compared
-    try: table = score_all(ranker, data, pool, name=name, path=path, progress=tell)
+    try: table = score_all(ranker, memory.data, pool, name=name, path=path, progress=tell, memory=memory)
     except RerankersError as error: return in_a_line(error)
     return (table, (ranker, cost)) if len(table.failures) < len(table.rows) else next(iter(table.failures.values()))
 

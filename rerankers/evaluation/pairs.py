@@ -5,10 +5,12 @@
 # %% ../../nbs/evaluation/01_pairs.ipynb #4387e2b8
 from __future__ import annotations
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib import import_module
+from itertools import islice
 from numbers import Integral
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, need
 from .data import package
+from .once import Memory
 from ..rankers import BaseRanker
 from ..results import RankedResults, Usage
 if TYPE_CHECKING: import numpy as np
@@ -23,8 +26,8 @@ if TYPE_CHECKING: import numpy as np
 # %% auto #0
 __all__ = ['Candidates', 'WHOLE', 'PAIR_TYPES', 'WRITERS', 'LOADERS', 'AT_ONCE', 'in_a_line', 'QueryRow', 'check_candidates',
            'fingerprint', 'ScoreTable', 'save_lines', 'save_json', 'load_json', 'arrow', 'save_parquet', 'load_parquet',
-           'asked', 'written', 'score_all', 'resumed', 'check_pointwise', 'check_depth', 'best_of', 'depth_run',
-           'cascade_run', 'Grid']
+           'asked', 'parts_of', 'written', 'score_all', 'resumed', 'check_pointwise', 'check_depth', 'best_of',
+           'depth_run', 'cascade_run', 'Grid']
 
 # %% ../../nbs/evaluation/01_pairs.ipynb #d8f37734
 def in_a_line(error: Exception) -> str:
@@ -240,6 +243,10 @@ def asked(
             return [QueryRow.failed(query, list(ids), error, perf_counter() - began)]
         return [row for query, ids in chosen.items() for row in asked(ranker, data, {query: ids})]
 
+def parts_of(ranker: BaseRanker, data: Any, chosen: Candidates) -> Iterator[list[QueryRow]]:
+    "Rows of some queries at a time"
+    for at in range(0, len(chosen), AT_ONCE): yield asked(ranker, data, dict(islice(chosen.items(), at, at + AT_ONCE)))
+
 def written(
     ranker: BaseRanker,     # Any ranker
 ) -> str:
@@ -256,6 +263,7 @@ def score_all(
     name: str | None = None,                # Its name in the table; how it writes itself by default
     path: str | Path | None = None,         # Where to save rows; a call that was interrupted goes on there
     progress: Any = None,                   # Called with a number of pairs after each part
+    memory: Memory | None = None,           # What is known of this data already, if other rankers were asked before
 ) -> ScoreTable:
     "Every candidate of every query, scored once; raises `InputError` if the file is of another ranker or other data"
     chosen = candidates or {q: list(judged) for q, judged in data.qrels.items() if q in data.queries}
@@ -265,13 +273,12 @@ def score_all(
     if path is not None and Path(path).suffix in WRITERS:
         raise InputError(f"{path}: rows are added one by one, so give a name that ends in .jsonl, and save the table as {Path(path).suffix} afterwards")
     if path is not None: table.rows = resumed(table, Path(path))
-    left = [q for q in chosen if q not in table.rows]
-    for at in range(0, len(left), AT_ONCE):
-        rows = asked(ranker, data, {q: chosen[q] for q in left[at:at + AT_ONCE]})
-        table.rows.update((row.query, row) for row in rows)
-        if path is not None:
-            with Path(path).open("a", encoding="utf-8") as file: file.writelines(row.to_json() + "\n" for row in rows)
-        if progress: progress(sum(len(row.ids) for row in rows))
+    with Memory(data, Path(path).parent if path else None) if memory is None else nullcontext(memory) as known:
+        for rows in parts_of(known.of(ranker), data, {q: chosen[q] for q in chosen if q not in table.rows}):
+            table.rows.update((row.query, row) for row in rows)
+            if path is not None:
+                with Path(path).open("a", encoding="utf-8") as file: file.writelines(row.to_json() + "\n" for row in rows)
+            if progress: progress(sum(len(row.ids) for row in rows))
     table.rows = {q: table.rows[q] for q in chosen}
     return table
 
