@@ -42,9 +42,9 @@ __all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 
            'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row', 'model_cells',
            'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command', 'parse_measures',
            'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'compare_command',
-           'comparison_table', 'add_compare', 'audit_command', 'add_audit', 'add_rank', 'add_models', 'add_retrieve',
-           'add_evaluate', 'make_parser', 'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line',
-           'run', 'main']
+           'comparison_table', 'add_compare', 'audit_command', 'add_audit', 'benchmark_command', 'add_benchmark',
+           'add_rank', 'add_models', 'add_retrieve', 'add_evaluate', 'make_parser', 'emit', 'discard_output',
+           'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -427,6 +427,33 @@ def add_audit(commands: Any) -> None:
     add_model(parser)
     parser.set_defaults(run=audit_command)
 
+# %% ../nbs/cli.ipynb #4f434f85
+def benchmark_command(args: Namespace) -> str:
+    "What `rerankers benchmark` prints"
+    from rerankers.evaluation.benchmark import benchmark
+    found = benchmark(args.model, peer_python=args.peer_python, cases=args.cases, rounds=args.rounds, threads=args.threads,
+                      cold=args.cold, clock=args.clock, options=dict(args.option))
+    if args.picture: found.plot().savefig(args.picture)
+    return json.dumps(found.to_dict(), indent=2) + "\n" if args.output == "json" else f"{found!r}\n"
+
+def add_benchmark(commands: Any) -> None:
+    "The command `benchmark`"
+    parser = commands.add_parser("benchmark", help="how fast a cross-encoder is, beside other packages", allow_abbrev=False,
+                                 description="Time a cross-encoder in this library and in its peers, in turns.")
+    add = parser.add_argument
+    add("model", metavar="MODEL", nargs="?", default="minilm-l6", help="a checkpoint, or a shape for random weights (minilm-l6)")
+    add("--peer-python", nargs="+", default=[], metavar="PYTHON", help="interpreters of environments with peers, or NAME=PYTHON")
+    add("--cases", nargs="+", metavar="CASE", help="such as '10 short' '100 mixed' (all)")
+    add("--rounds", type=positive, default=5, metavar="N", help="turns of each system (5)")
+    add("--threads", type=positive, default=1, metavar="N", help="of each system (1)")
+    add("--cold", type=int, default=1, metavar="N", help="first scores to time, each from a new process (1)")
+    add("--clock", choices=["wall", "cpu"], default="wall", help="seconds on the clock, or of the processor on a machine in use")
+    add("--picture", metavar="FILE", help="draw bars into a file, such as speed.svg")
+    add("-o", "--option", type=named_value, action="append", default=[], metavar="NAME=VALUE",
+        help="an option of this library's ranker, such as dtype=int8; may be repeated")
+    add("--json", dest="output", action="store_const", const="json", help="as a JSON object")
+    parser.set_defaults(run=benchmark_command)
+
 # %% ../nbs/cli.ipynb #901a153e
 def add_rank(commands: Any) -> None:
     "The command `rank`"
@@ -478,7 +505,8 @@ def make_parser() -> ArgumentParser:
         epilog=EXAMPLE_COMMANDS, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rerankers {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate, add_compare, add_audit): add(commands)
+    for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate, add_compare, add_audit,
+                add_benchmark): add(commands)
     return parser
 
 # %% ../nbs/cli.ipynb #9ff544fb
