@@ -20,8 +20,8 @@ from .specs import SECRETS, Spec, is_line, writable
 
 # %% auto #0
 __all__ = ['UNIVERSAL', 'EXAMPLE_VALUES', 'Given', 'options_of', 'check_model', 'check_installed', 'others_with', 'misplaced',
-           'check_options', 'check_names', 'build', 'as_name', 'check_word', 'set_log_level', 'is_described',
-           'described', 'from_spec', 'Reranker']
+           'check_options', 'check_names', 'constructed', 'replicated', 'build', 'as_name', 'check_word',
+           'set_log_level', 'is_described', 'described', 'from_spec', 'Reranker']
 
 # %% ../nbs/08_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
@@ -106,6 +106,17 @@ def check_names(name: str, value: Any) -> tuple[str, ...] | None:
         raise InputError(f"{name}={value!r}: give a list of names, as {name}=['title', 'text']")
     return tuple(value)
 
+def constructed(choice: Choice, options: dict[str, Any]) -> BaseRanker:
+    "The chosen backend with its model"
+    make: Callable[..., BaseRanker] = choice.backend
+    return make(choice.model, **options) if choice.model else make(**options)
+
+def replicated(choice: Choice, options: dict[str, Any], devices: Any) -> BaseRanker:
+    "The same with a replica of its model on each of several devices; raises `InputError`"
+    if options.get("device") is not None: raise InputError("device= and devices= were both given: leave one of them out")
+    from rerankers.engine.replicas import on_devices
+    return on_devices(lambda device: constructed(choice, {**options, "device": device}), devices)
+
 def build(
     choice: Choice,             # What to build
     options: dict[str, Any],    # The caller's keyword arguments
@@ -117,11 +128,12 @@ def build(
     known = options_of(choice.backend)
     options = dict(translated(choice.backend, options))
     fields = check_names("fields", options.pop("fields", None)) if "fields" not in known else None
+    several = "device" in known and "devices" not in known     # a method with a model here, see `replicated`
+    devices = options.pop("devices", None) if several else None
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
     check_options(choice.backend, wanted, choice.model or "")
     if "lang" in known: wanted.setdefault("lang", lang)
-    make: Callable[..., BaseRanker] = choice.backend
-    ranker = make(choice.model, **wanted) if choice.model else make(**wanted)
+    ranker = constructed(choice, wanted) if devices is None else replicated(choice, wanted, devices)
     ranker.choice = choice
     if fields is not None: ranker.fields = fields
     return ranker

@@ -25,8 +25,8 @@ __all__ = ['CURRENT', 'FLAT', 'REPLACED', 'PROBED', 'WIDEST', 'logger', 'one_at_
            'sent', 'flat_row', 'running', 'equal_runs', 'in_sight', 'capped', 'attend_in_runs', 'attend_at_once',
            'usual_attention', 'attend', 'register', 'marked_position', 'counted_positions', 'as_flat_inputs',
            'as_rectangle', 'padded_output', 'padded_input', 'first_tokens', 'last_attention', 'exits', 'window_of',
-           'probe', 'farthest', 'agree', 'run_probe', 'ways', 'placed', 'tried', 'body_of', 'obstacle', 'likeness',
-           'flatten']
+           'random_texts', 'probe', 'farthest', 'agree', 'run_probe', 'ways', 'placed', 'tried', 'body_of', 'obstacle',
+           'likeness', 'flatten']
 
 # %% ../../nbs/engine/22_flat.ipynb #ae200453
 @dataclass(frozen=True, eq=False)
@@ -269,16 +269,23 @@ def window_of(config: Any) -> int | None:
     found = getattr(config, "sliding_window", None) or getattr(config, "local_attention", None)
     return found if isinstance(found, int) and found <= WIDEST else None
 
-def probe(config: Any) -> Batch:
-    "Random texts of several lengths, as a padded batch"
-    window, rng = window_of(config), np.random.default_rng(0)
-    lengths = [*([window + 9] if window else []), *PROBED]
+def random_texts(
+    config: Any,                # Of the transformer
+    lengths: Sequence[int],     # Tokens of each text
+) -> Batch:
+    "Texts of random tokens, none of them special, as a padded batch"
+    rng = np.random.default_rng(0)
     named = [getattr(config, name, None) for name in vars(config) if name.endswith("_token_id")]
     special = {i for given in named for i in (given if isinstance(given, list) else [given])}
     usable = np.array([i for i in range(min(config.vocab_size, 2000)) if i not in special])
     mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
     ids = np.where(mask, rng.choice(usable, mask.shape), getattr(config, "pad_token_id", None) or 0)
     return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+
+def probe(config: Any) -> Batch:
+    "Random texts of several lengths"
+    window = window_of(config)
+    return random_texts(config, [*([window + 9] if window else []), *PROBED])
 
 def farthest(some: Sequence[Any], others: Sequence[Any]) -> float:
     "The largest difference between two lists of tensors; NaN if one of them has it"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rerankers.engine.batching import Batch, Ids, Tokens
 
 # %% auto #0
-__all__ = ['Runtime', 'LocalModel', 'LocalRanker', 'by_query']
+__all__ = ['Runtime', 'budget', 'LocalModel', 'LocalRanker', 'by_query']
 
 # %% ../../nbs/engine/16_local.ipynb #cede3d62
 class Runtime(Protocol):
@@ -34,6 +34,12 @@ class Runtime(Protocol):
         "One row an item, (items, numbers)"
 
 # %% ../../nbs/engine/16_local.ipynb #b92cec4b
+def budget(runtime: Runtime, tokens: Ids) -> int:
+    "Token slots a batch; work that fills several lets a runtime find out first what suits it"
+    settle = getattr(runtime, "settle", None)
+    if settle and sum(map(len, tokens["input_ids"])) > runtime.max_tokens: settle()
+    return runtime.max_tokens
+
 class LocalModel:
     "A runtime and how its batches are made"
     runtime: Runtime                        # The model
@@ -57,7 +63,7 @@ class LocalModel:
         # Where neighbours move scores, batch_size says who they are, so batches are filled up to it
         exact = call.batch_size and not self.pool_queries and runtime.overhead
         return run_rows(runtime, tokens, pad=self.pad, side=self.side,
-                        max_tokens=self.max_tokens or runtime.max_tokens,
+                        max_tokens=self.max_tokens or budget(runtime, tokens),
                         overhead=inf if exact else runtime.overhead,
                         batch_size=call.batch_size, progress=call.progress, unit=unit)
 

@@ -7,19 +7,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from inspect import isfunction, unwrap
 from math import inf
+from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 import numpy as np
 
 from .batching import MAX_TOKENS, Batch
-from .flat import flat_row, flatten, register, running, sent
+from .flat import flat_row, flatten, random_texts, register, running, sent
 from .forks import in_helper, computes, loads, torch_module
 from .hub import LoadOptions, dtype_name, first_line, missing_model
 from .progress import somebody_watches
@@ -27,13 +28,13 @@ from .tokens import vectors_of
 from ..errors import InputError, ModelLoadError, RerankersError, logger, need
 
 # %% auto #0
-__all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'UNUSED', 'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype',
-           'PackedLinear', 'can_pack', 'pack_linears', 'compile_layers', 'transformers_module', 'Aside', 'put_aside',
-           'quiet_loading', 'load_errors', 'load_config', 'changed_config', 'check_gguf', 'check_architecture',
-           'open_tokenizer', 'load_tokenizer', 'load_model', 'adapter_settings', 'beneath', 'adapter_weights',
-           'head_rows', 'merged', 'check_weights', 'call', 'delivered', 'TorchRuntime', 'read_logits', 'looks_up',
-           'text_config', 'marker', 'read_as_zero', 'mark_padding', 'call_marked', 'call_by_ends', 'padding_side',
-           'load_classifier']
+__all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'SEARCHED', 'TRIED', 'GAIN', 'TEXT', 'UNUSED', 'pick_device',
+           'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear', 'can_pack', 'pack_linears', 'compile_layers',
+           'transformers_module', 'Aside', 'put_aside', 'quiet_loading', 'load_errors', 'load_config', 'changed_config',
+           'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer', 'load_model', 'adapter_settings',
+           'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights', 'best_budget', 'call', 'delivered',
+           'TorchRuntime', 'read_logits', 'looks_up', 'text_config', 'marker', 'read_as_zero', 'mark_padding',
+           'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
 
 # %% ../../nbs/engine/09_pytorch.ipynb #bc282789
 def pick_device(
@@ -357,6 +358,24 @@ def check_weights(source: str, missing: list[str], accepted: bool) -> None:
 # Token slots per batch; a CPU is fastest while activations stay in its cache
 BUDGETS = {"cpu": 1024, "mps": 8192}
 
+SEARCHED = ("cuda",)    # Devices where `settle` tries what suits
+TRIED = (16_384, 32_768, 65_536, 131_072)   # Token slots
+GAIN = 1.03             # How many times as fast a larger batch must be
+TEXT = 128              # Tokens of a text that is tried
+
+def best_budget(
+    seconds: Callable[[int], float],    # Token slots -> what a batch of them takes; raises `OutOfMemoryError`
+    tried: Sequence[int],               # Rising
+) -> int | None:                        # None if not even the first one fits
+    "The largest batch up to which each step pays"
+    best, rate = None, 0.0
+    for tokens in tried:
+        try: now = tokens / seconds(tokens)
+        except torch_module().cuda.OutOfMemoryError: break
+        if now < GAIN * rate: break
+        best, rate = tokens, now
+    return best
+
 def call(model: Any, inputs: dict[str, Any]) -> Any:
     "The model's output for a batch"
     return model(**inputs)
@@ -390,6 +409,7 @@ class TorchRuntime:
         self.model, self.read, self.ask = model, read, ask
         self.flat = flat and self._tried()  # Do batches run without padding? See `rerankers.engine.flat`
         self._limit: int | None = None      # Token slots that the memory was enough for
+        self._found: int | None = None      # Token slots that `settle` found to suit
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -403,7 +423,7 @@ class TorchRuntime:
     @property
     def max_tokens(self) -> int:
         "Token slots per batch that suit the device"
-        usual = BUDGETS.get(self.device.type, MAX_TOKENS)
+        usual = self._found or BUDGETS.get(self.device.type, MAX_TOKENS)
         return min(usual, self._limit or usual)
 
     @property
@@ -415,6 +435,26 @@ class TorchRuntime:
     def overhead(self) -> float:
         "What a batch costs beside its tokens; 0 on a CPU unless it runs flat, so that nothing is padded there either way"
         return 0 if self.device.type == "cpu" and not self.flat else inf
+
+    @computes
+    def settle(self) -> None:
+        "Find out, once, how many token slots suit this model and device; worth it where work fills several batches"
+        if self._found or not self.flat or self.device.type not in SEARCHED: return
+        try: self._found = best_budget(self._seconds, TRIED) or self.max_tokens
+        except Exception as error:      # a model that wants more than token ids: it has no harder time than before
+            self._found = self.max_tokens
+            logger.info("no budget was tried: %s", first_line(error))
+        if self.device.type == "cuda": torch_module().cuda.empty_cache()
+        logger.info("%s: %d tokens a batch", self.device, self._found)
+
+    def _seconds(self, tokens: int) -> float:
+        "What a batch of so many tokens takes, when it is not the first of its size"
+        batch = random_texts(self.model.config.get_text_config(), [TEXT] * (tokens // TEXT))
+        def run() -> float:
+            begin = perf_counter()
+            with torch_module().inference_mode(), running(flat_row(batch, self.device)): delivered(self._numbers(batch))()
+            return perf_counter() - begin
+        return min(run() for _ in range(2))
 
     @computes
     def start(self, batch: Batch) -> Callable[[], np.ndarray]:

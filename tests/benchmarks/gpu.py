@@ -1,12 +1,14 @@
-"""Time batches without padding against padded ones, for models of published shapes with random weights, and print two tables.
+"""Time batches without padding against padded ones, for models of published shapes with random weights, and print one table.
 
-    bash tests/benchmarks/gpu.sh                            # on a graphics card, under eight minutes
+    bash tests/benchmarks/gpu.sh                            # on a graphics card, under five minutes
     python tests/benchmarks/gpu.py --device cpu --tiny      # the same code in seconds, to see that it works
 
 Weights do not matter for time, so no checkpoint is needed: models are made from their configurations. Rows of token ids go
 through the library's own batches and runtimes; texts and tokenizers are left out, so this measures what the card does. All
 systems get the same lengths, and each round new ones, as users do: a padded batch nearly always has a shape that the card has
-not seen. Rates are pairs a second, medians of the rounds, with the systems in turns.
+not seen. Rates are pairs a second, medians of the rounds, with the systems in turns. Late interaction is timed with its MaxSim: every
+hundred documents are compared with a query of 32 tokens. "Changes" are the largest differences to the same weights in float32 on
+the processor, in standard deviations of the numbers; bfloat16 alone makes them, and flat ones should be no larger.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import argparse
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -27,6 +30,7 @@ import transformers
 
 from rerankers.engine.answers import call_decoder, keep_answers, read_last
 from rerankers.engine.batching import make_batch, run_rows
+from rerankers.engine.maxsim import TokenVectors, maxsim
 from rerankers.engine.pytorch import TorchRuntime, call_marked, compile_layers, read_logits
 
 PUBLISHED = {"ettin-17m": "7,517", "ettin-150m": "3,237"}  # pairs a second on an H100, from the checkpoints' model cards
@@ -115,26 +119,46 @@ def matrix_limit(device: torch.device, dtype: torch.dtype, tiny: bool) -> float:
     return 2 * side**3 / statistics.median(times)
 
 
-def in_batches(runtime: TorchRuntime, tokens: Rows, flat: bool, budget: int) -> None:
-    """Run all pairs as the library does: sorted by length, cut by a budget of tokens."""
+@contextmanager
+def running_flat(runtime: TorchRuntime, flat: bool) -> Iterator[None]:
+    """Run batches flat, or padded, inside this context."""
     known, runtime.flat = runtime.flat, flat and runtime.flat
     try:
-        run_rows(runtime, tokens, pad={}, max_tokens=budget, progress=False)
+        yield
     finally:
         runtime.flat = known
 
 
-def as_they_came(runtime: TorchRuntime, tokens: Rows, size: int = 32) -> None:
-    """Run all pairs in the plain loop: `size` pairs a batch in their own order, padded."""
-    known, runtime.flat, count = runtime.flat, False, len(tokens["input_ids"])
-    try:
+def compared(rows: list[np.ndarray], tokens: Rows, device: torch.device, few: int = 100) -> None:
+    """Compare token vectors with queries, as late interaction does: one query for every hundred texts."""
+    query = np.random.default_rng(0).standard_normal((32, 128)).astype(np.float32)
+    kept = [row[: len(ids)] for row, ids in zip(rows, tokens["input_ids"], strict=True)]
+    for start in range(0, len(kept), few):
+        maxsim(query, TokenVectors.of(kept[start : start + few]), device=device)
+
+
+def in_batches(runtime: TorchRuntime, tokens: Rows, *, flat: bool, budget: int, late: bool) -> int:
+    """Run all pairs as the library does: sorted by length, cut by a budget of tokens. Return how many."""
+    with running_flat(runtime, flat):
+        rows = run_rows(runtime, tokens, pad={}, max_tokens=budget, progress=False)
+    if late:
+        compared(rows, tokens, runtime.device)
+    return len(rows)
+
+
+def as_they_came(runtime: TorchRuntime, tokens: Rows, *, late: bool, size: int = 32, most: int = 512) -> int:
+    """Run the first `most` pairs in the plain loop: `size` pairs a batch in their own order, padded. Return how many."""
+    some = {name: ids[:most] for name, ids in tokens.items()}
+    count, rows = len(some["input_ids"]), list[np.ndarray]()
+    with running_flat(runtime, False):
         for start in range(0, count, size):
-            runtime(make_batch(tokens, list(range(start, min(start + size, count))), {}))
-    finally:
-        runtime.flat = known
+            rows += list(runtime(make_batch(some, list(range(start, min(start + size, count))), {})))
+    if late:
+        compared(rows, some, runtime.device)
+    return count
 
 
-System = Callable[[Rows], None]
+System = Callable[[Rows], int]  # pairs -> how many it ran
 
 
 def rates(systems: dict[str, System], draws: list[Rows], device: torch.device) -> dict[str, float]:
@@ -144,18 +168,21 @@ def rates(systems: dict[str, System], draws: list[Rows], device: torch.device) -
     found: dict[str, list[float]] = {name: [] for name in systems}
     for tokens in draws[1:]:
         for name, system in systems.items():
-            found[name].append(len(tokens["input_ids"]) / seconds(partial(system, tokens), device))
+            count: list[int] = []
+            spent = seconds(lambda system=system, tokens=tokens, count=count: count.append(system(tokens)), device)
+            found[name].append(count[0] / spent)
     return {name: statistics.median(values) for name, values in found.items()}
 
 
-def systems_of(runtime: TorchRuntime, tiny: bool) -> dict[str, System]:
-    """Name what is compared; padded batches are given their better budget of two."""
-    small, large = (512, 1024) if tiny else (16_384, 65_536)
+def systems_of(runtime: TorchRuntime, shape: Shape, tiny: bool) -> dict[str, System]:
+    """Name what is compared; padded batches are given their better budget of two, flat ones what `settle` finds."""
+    small, large, late = *((512, 1024) if tiny else (16_384, 65_536)), shape.kind == "tokens"
+    runtime.settle()
     return {
-        "as they came": partial(as_they_came, runtime),
-        "padded, small": partial(in_batches, runtime, flat=False, budget=small),
-        "padded, large": partial(in_batches, runtime, flat=False, budget=large),
-        "flat": partial(in_batches, runtime, flat=True, budget=large),
+        "as they came": partial(as_they_came, runtime, late=late),
+        "padded, small": partial(in_batches, runtime, flat=False, budget=small, late=late),
+        "padded, large": partial(in_batches, runtime, flat=False, budget=large, late=late),
+        "flat": partial(in_batches, runtime, flat=True, budget=runtime.max_tokens, late=late),
     }
 
 
@@ -165,8 +192,8 @@ def numbers(runtime: TorchRuntime, tokens: Rows) -> np.ndarray:
     return np.concatenate([row[: len(ids)].ravel() for row, ids in zip(rows, tokens["input_ids"])])
 
 
-def changes_of(shape: Shape, runtime: TorchRuntime, tiny: bool) -> tuple[float, float, float]:
-    """Return how far padded and flat numbers in this format are from the same weights in float32 on the processor, and their spread."""
+def changes_of(shape: Shape, runtime: TorchRuntime, tiny: bool) -> tuple[float, float]:
+    """Return how far padded and flat numbers in this format are from the same weights in float32 on the processor, in deviations."""
     tokens = rows_of([40, 31, 31, 22, 15, 12], runtime.model.config.vocab_size)
     exact = runtime_of(shape, torch.device("cpu"), torch.float32, tiny)
     exact.model.load_state_dict({k: v.float().cpu() for k, v in runtime.model.state_dict().items()})
@@ -174,72 +201,76 @@ def changes_of(shape: Shape, runtime: TorchRuntime, tiny: bool) -> tuple[float, 
         exact.read.args[0].load_state_dict({k: v.float().cpu() for k, v in runtime.read.args[0].state_dict().items()})
     exact.flat = False
     want, flat = numbers(exact, tokens), numbers(runtime, tokens)
-    runtime.flat = False
-    return float(np.abs(numbers(runtime, tokens) - want).max()), float(np.abs(flat - want).max()), float(want.std())
+    with running_flat(runtime, False):
+        padded = numbers(runtime, tokens)
+    far_padded, far = (float(np.abs(found - want).max() / want.std()) for found in (padded, flat))
+    return far_padded, far
 
 
-def line(name: str, mix: str, runtime: TorchRuntime, mean: float, found: dict[str, float], limit: float) -> str:
+Changes = tuple[float, float]
+
+
+def line(name: str, mix: str, runtime: TorchRuntime, mean: float, found: dict[str, float], limit: float, changes: Changes) -> str:
     """Write one line of the table. Operations are those of the linear layers; attention's own are left out."""
-    plain, flat, compiled = found["as they came"], found["flat"], found["flat, compiled"]
+    plain, flat, compiled = found["as they came"], found["flat"], found.get("flat, compiled", float("nan"))
     padded = max(found["padded, small"], found["padded, large"])
     weights = sum(m.weight.numel() for m in runtime.model.modules() if isinstance(m, torch.nn.Linear))
-    share = 2.0 * weights * mean * max(flat, compiled) / limit
-    return (
-        f"| {name} | {mix}, {mean:.0f} tokens | {plain:,.0f} | {padded:,.0f} | {flat:,.0f} | {compiled:,.0f} | "
-        f"{flat / plain:.1f}× | {flat / padded:.2f}× | {compiled / padded:.2f}× | {share:.0%} | {PUBLISHED.get(name, '–')} |"
-    )
+    share = 2.0 * weights * mean * np.nanmax([flat, compiled]) / limit
+    cells = [
+        *(name, f"{mix}, {mean:.0f} tokens", f"{plain:,.0f}", f"{padded:,.0f}", f"{flat:,.0f}", f"{compiled:,.0f}"),
+        *(f"{flat / plain:.1f}×", f"{flat / padded:.2f}×", f"{compiled / padded:.2f}×", f"{runtime.max_tokens:,}", f"{share:.0%}"),
+        *(PUBLISHED.get(name, "–"), *(f"{change:.1e}" for change in changes)),
+    ]
+    return f"| {' | '.join(cells)} |".replace("nan×", "–").replace("nan", "–")
 
 
-COLUMNS = ("shape", "pairs", "32 as they came", "sorted, padded", "flat", "flat, compiled", "flat ÷ as they came", "flat ÷ padded", "compiled ÷ padded")
-HEAD = f"| {' | '.join(COLUMNS)} | share of the product | published |"
+RATES = ("32 as they came", "sorted, padded", "flat", "flat, compiled", "flat ÷ as they came", "flat ÷ padded", "compiled ÷ padded")
+COLUMNS = ("shape", "pairs", *RATES, "tokens a batch", "share of the product", "published", "changes, padded", "flat")
+HEAD = f"| {' | '.join(COLUMNS)} |"
 
 
-Changes = tuple[str, float, float, float]
-
-
-def measured(name: str, device: torch.device, dtype: torch.dtype, args: argparse.Namespace, limit: float) -> Changes | None:
-    """Print the lines of one shape, and return how far its numbers are from exact ones."""
+def measured(name: str, device: torch.device, dtype: torch.dtype, args: argparse.Namespace, limit: float) -> None:
+    """Print the lines of one shape."""
     shape = SHAPES[name]
     runtime = runtime_of(shape, device, dtype, args.tiny)
     if not runtime.flat:
         print(f"| {name} | not flat |", flush=True)
-        return None
+        return
     vocabulary = runtime.model.config.vocab_size
     draws = {mix: [rows_of(lengths_like(mix, args.pairs, seed), vocabulary) for seed in range(args.rounds + 1)] for mix in ("passages", "mixed")}
-    found = {mix: rates(systems_of(runtime, args.tiny), rows, device) for mix, rows in draws.items()}
-    changed = changes_of(shape, runtime, args.tiny)
-    runtime.flat = True
-    if not args.tiny:
+    found = {mix: rates(systems_of(runtime, shape, args.tiny), rows, device) for mix, rows in draws.items()}
+    changes = changes_of(shape, runtime, args.tiny)
+    in_time = time.perf_counter() < args.until  # compiling takes half a minute
+    if in_time and not args.tiny:
         compile_layers(runtime.model)
     for mix, rows in draws.items():
-        found[mix] |= rates({"flat, compiled": systems_of(runtime, args.tiny)["flat"]}, rows, device)
+        if in_time:
+            found[mix] |= rates({"flat, compiled": systems_of(runtime, shape, args.tiny)["flat"]}, rows, device)
         mean = statistics.mean(len(ids) for tokens in rows[1:] for ids in tokens["input_ids"])
-        print(line(name, mix, runtime, mean, found[mix], limit), flush=True)
-    return name, *changed
+        print(line(name, mix, runtime, mean, found[mix], limit, changes), flush=True)
 
 
 def main() -> None:
-    """Measure all shapes and print the tables."""
+    """Measure all shapes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small models and few pairs, nothing compiled, to see that it works")
     parser.add_argument("--only", nargs="*", default=list(SHAPES), help="some of the shapes")
     parser.add_argument("--pairs", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=240, help="when they are over, no further shape is compiled")
     args = parser.parse_args()
+    args.until = time.perf_counter() + args.seconds
     args.pairs = min(args.pairs, 40) if args.tiny else args.pairs
     device = torch.device(args.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     card = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     limit = matrix_limit(device, dtype, args.tiny)
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"{card}, {dtype}, {versions}, {date.today()}; one matrix product runs at {limit / 1e12:,.1f} TFLOP/s\n", flush=True)
-    print(HEAD + "\n" + "|---" * HEAD.count(" | ") + "|---|", flush=True)
-    changes = [measured(name, device, dtype, args, limit) for name in args.only]
-    print("\n| shape | largest change padded | flat | standard deviation of the numbers |\n|---|---|---|---|")
-    for name, padded, flat, spread in filter(None, changes):
-        print(f"| {name} | {padded:.1e} | {flat:.1e} | {spread:.2f} |")
-    print("\nChanges are against the same weights in float32 on the processor, padded.")
+    print(f"{card}, {dtype}, {versions}, {date.today()}; one matrix product runs at {limit / 1e12:,.3g} TFLOP/s\n", flush=True)
+    print(HEAD + "\n" + "|---" * len(COLUMNS) + "|", flush=True)
+    for name in args.only:
+        measured(name, device, dtype, args, limit)
 
 
 if __name__ == "__main__":

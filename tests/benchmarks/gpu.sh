@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a graphics card gains by batches without padding: random weights of published shapes, one table, under eight minutes.
+# What a graphics card gains by batches without padding: random weights of published shapes, one table, under five minutes.
 # Without a card: bash tests/benchmarks/gpu.sh --device cpu --tiny
 set -euo pipefail
 cd "$(dirname "$0")/../.."
