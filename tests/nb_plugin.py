@@ -41,6 +41,15 @@ def pytest_collection():
         gc.enable()
         gc.freeze()
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    "The same after each file: what is left of it, such as a module that it imported first, is there to stay"
+    try: return (yield)
+    finally:
+        if nextitem is None or nextitem.path != item.path:
+            gc.collect()
+            gc.freeze()
+
 def pytest_collect_file(file_path, parent):
     "Take the notebooks under nbs/, none of those that tools leave there"
     nbs = parent.config.rootpath/"nbs"
