@@ -2,6 +2,7 @@
 
 nbdev prepares the notebooks (API entries, front matter), this file makes plain notebooks of them, Sphinx renders those.
 A new notebook needs no edit here: it appears in the menu by its folder and file name."""
+import gc
 import json
 import os
 import posixpath
@@ -190,6 +191,7 @@ def process(path, target):
     "Let nbdev prepare one notebook: run its exported cells, document what they define"
     from execnb.nbio import read_nb, write_nb
     from nbdev.processors import FilterDefaults
+    gc.freeze()     # what was imported before the fork: else each process searches all of torch for garbage, several times
     nb = read_nb(nbs/path)
     describe_exported(nb)
     FilterDefaults()(nb)
@@ -201,7 +203,9 @@ def process_all(target):
     sys.path.insert(0, str(root))  # this checkout, not what is installed; the processes inherit it
     for path in pages(): (target/path).parent.mkdir(parents=True, exist_ok=True)
     made = get_context("forkserver")
-    made.set_forkserver_preload(["nbdev.showdoc", "execnb.shell", "pandas", "torch", "transformers", "transformers.modeling_utils"])  # seconds, once
+    made.set_forkserver_preload([       # seconds, once
+        "nbdev.showdoc", "nbdev.processors", "execnb.shell", "pandas", "matplotlib.pyplot", "torch", "transformers", "transformers.modeling_utils",
+        "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto"])
     with ProcessPoolExecutor(2, mp_context=made, max_tasks_per_child=1) as pool:
         for path, job in [(path, pool.submit(process, path, target/path)) for path in pages()]:
             if job.exception(): sys.exit(f"nbs/{path}: {job.exception()}\n{job.exception().__cause__}")
