@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from math import isfinite
+from math import inf
+from numbers import Real
 from time import monotonic
 from typing import Any, TypeVar
 
 from .errors import InputError, OutOfTime, Stopped
 
 # %% auto #0
-__all__ = ['Found', 'Item', 'STOP', 'FIRST_PART', 'Stop', 'check_wanted', 'while_wanted', 'new_stop', 'under', 'in_thread',
-           'Call', 'due_in', 'next_size', 'in_time']
+__all__ = ['Found', 'Item', 'STOP', 'LONGEST', 'FIRST_PART', 'Stop', 'check_wanted', 'while_wanted', 'new_stop', 'under',
+           'in_thread', 'Call', 'due_in', 'next_size', 'in_time']
 
 # %% ../nbs/02_calls.ipynb #0c0237ed
 class Stop:
@@ -134,19 +135,16 @@ class Call:
         try: yield
         finally: STOP.reset(token)
 
+LONGEST = 1e9   # seconds, some thirty years: no clock can say when a longer time is over
+
 def due_in(
     deadline: float | None,     # Seconds from now; None: no limit
 ) -> float | None:
     "The moment when an answer is due, by `time.monotonic`; raises `InputError` unless given a number of seconds"
     if deadline is None: return None
-    if (
-        isinstance(deadline, bool)
-        or not isinstance(deadline, (int, float))
-        or not isfinite(deadline)
-        or deadline < 0
-    ):
+    if isinstance(deadline, bool) or not isinstance(deadline, Real) or not 0 <= deadline < inf:
         raise InputError(f"deadline={deadline!r}: give seconds from now, such as 0.2, or None")
-    return monotonic() + deadline
+    return monotonic() + float(min(deadline, LONGEST))
 
 
 
@@ -165,7 +163,7 @@ def next_size(
         each = max((took - before[1]) / (size - before[0]), 0.0)
         start = max(took - each * size, 0.0)
     room = left / 4 if start < left / 8 else left / 2
-    fits = int(max(room - start, 0.0) / each) if each else 4 * size if start <= room else 1
+    fits = int(min(max(room - start, 0.0) / each, 4 * size)) if each else 4 * size if start <= room else 1
     if not known and 4 * took <= left: fits = max(fits, 2 * size)      # the second size tells the two prices apart
     return max(1, min(4 * size, fits))
 

@@ -5,7 +5,7 @@
 # %% ../nbs/01_documents.ipynb #bba630c2
 from __future__ import annotations
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -21,7 +21,7 @@ __all__ = ['TEXT_KEYS', 'ID_KEYS', 'PICTURE_KEYS', 'WRAPPERS', 'ReadDocument', '
            'from_record', 'Shape', 'is_a', 'holds', 'copied', 'shape_of', 'is_one', 'read', 'checked_document',
            'to_document', 'written', 'chosen', 'check_fields', 'listing', 'listed', 'as_items', 'is_label', 'as_list',
            'check_ordered', 'check_id', 'labelled', 'numbered', 'each', 'taken', 'to_documents', 'Content',
-           'pictures_in', 'shown_fields', 'written_value']
+           'pictures_in', 'shown_fields']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
 @dataclass(repr=False)
@@ -297,8 +297,11 @@ def to_document(
 
 # %% ../nbs/01_documents.ipynb #0c1b9b9b
 def written(value: Any) -> str:
-    "A field's value as a model reads it"
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    "A field's value as a model reads it: the members of a list or an array joined with commas, '' for nothing"
+    if (how := listing(value)) is not None: value = how(value)
+    if missing(value) or isinstance(value, Sized) and not len(value): return ""
+    if not isinstance(value, (list, tuple)): return str(value)
+    return ", ".join(written(part) for part in value if not missing(part))
 
 def chosen(doc: Document, record: Mapping[str, Any], fields: Sequence[str]) -> Document:
     "The document with some of its fields as its text; raises `InputError` if it has none of them"
@@ -463,7 +466,7 @@ def pictures_in(
     content: Any,   # What a method is shown: a string, perhaps a `Content`
 ) -> tuple[Picture, ...]:
     "The pictures that it carries"
-    return getattr(content, "pictures", ())
+    return content.pictures if isinstance(content, Content) else ()
 
 # %% ../nbs/01_documents.ipynb #149178bf
 def shown_fields(
@@ -471,13 +474,10 @@ def shown_fields(
     fields: Sequence[str],      # "title", "text", or keys of the metadata, in the order shown
 ) -> str:
     "The chosen fields as one string: title and text as they are, others as `key: value`"
-    known = {"title": document.title, "text": document.text}
-    rows = [(name, known[name] if name in known else document.metadata.get(name)) for name in fields]
+    title = document.title if document.title is not None else document.metadata.get("title")
+    known = {"title": title, "text": document.text}
+    rows = [(name, written(known[name] if name in known else document.metadata.get(name))) for name in fields]
     return " ".join(
-        str(value) if name in known else f"{name}: {written_value(value)}"
-        for name, value in rows if value not in (None, "", [], ())
+        value if name in known else f"{name}: {value}"
+        for name, value in rows if value.strip() or name in known and value
     )
-
-def written_value(value: Any) -> str:
-    "A metadata value as a model reads it; the members of a list are joined with commas"
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

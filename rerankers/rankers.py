@@ -31,10 +31,10 @@ from .specs import SECRETS, Spec, Unwritable, writable
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['COMPLETE', 'MERGES', 'Pair', 'Task', 'Added', 'unfinished', 'Ranking', 'is_pictured', 'pictured_query', 'check_query',
-           'check_positive', 'is_collection', 'per_query', 'make_calls', 'make_tasks', 'check_scores', 'check_order',
-           'to_results', 'owned', 'in_parts', 'naming_documents', 'picture_owner', 'remembering', 'BaseRanker',
-           'call_rank', 'OwnRank', 'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
+__all__ = ['COMPLETE', 'MERGES', 'Pair', 'Task', 'Added', 'unfinished', 'Ranking', 'joined_status', 'is_pictured',
+           'pictured_query', 'check_query', 'check_positive', 'is_collection', 'per_query', 'make_calls', 'make_tasks',
+           'check_scores', 'check_order', 'to_results', 'owned', 'in_parts', 'naming_documents', 'picture_owner',
+           'remembering', 'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
 
 # %% ../nbs/05_rankers.ipynb #1fd95050
 @dataclass(frozen=True)
@@ -97,8 +97,12 @@ class Ranking:
     def of(cls, found: Ranking | Mapping[str, Sequence[float]] | Sequence[float]) -> Ranking:
         "From what a backend returns: a ranking, scores, or named sets of scores of which the last ranks"
         if isinstance(found, Ranking): return found
-        if isinstance(found, Mapping): return cls(scores=list(found.values())[-1], sets=found)
-        return cls(scores=found)
+        scores = [*found.values()][-1] if isinstance(found, Mapping) and found else found
+        try: len(scores)    # type: ignore[arg-type]
+        except TypeError:
+            raise UnusableAnswer(f"a method returned {scores!r:.80} as its scores: "
+                                 "it returns a list with one number for each document") from None
+        return cls(scores, sets=found) if isinstance(found, Mapping) else cls(scores)   # type: ignore[arg-type]
 
     @classmethod
     def unreached(cls, n: int, why: str = OutOfTime.why) -> Ranking:
@@ -118,7 +122,7 @@ class Ranking:
             for part, size in zip(parts, sizes):
                 if i < size: return part.explain(i) if part.explain else None
                 i -= size
-        done, names = sum(sizes), dict.fromkeys(name for part in parts for name in part.sets)
+        names = dict.fromkeys(name for part in parts for name in part.sets)
         usages, faults = (
             [p.usage for p in parts if p.usage is not None],
             sum((Counter(p.faults) for p in parts), Counter[str]()),
@@ -134,7 +138,7 @@ class Ranking:
             passages=row([p.passages for p in parts], None) if any(p.passages for p in parts) else None,
             usage=sum(usages, Usage()) if usages else None,
             faults=dict(faults),
-            status=unfinished(n - done, n),
+            status=joined_status(parts, n - sum(sizes), n),
         )
 
     def best_first(self) -> list[int]:
@@ -194,11 +198,14 @@ class Ranking:
             passages=chosen(self.passages),
             sets={name: chosen(values) for name, values in self.sets.items()},
             explain=None if tell is None else lambda i: tell(positions[i]),
-            status=(
-                COMPLETE if self.scores is None
-                else unfinished(sum(self.scores[i] is None for i in positions), len(positions))
-            ),
+            status=self._status_of(positions),
         )
+
+    def _status_of(self, positions: Sequence[int]) -> str:
+        "The status of some of the items: it counts those without a score, if that is what is missing"
+        missed = self.status != COMPLETE and self.scores is not None and any(s is None for s in self.scores)
+        if not missed: return self.status
+        return unfinished(sum(self.scores[i] is None for i in positions), len(positions))   # type: ignore[index]
 
     def shared(self, parts: Sequence[Sequence[int]]) -> list[Ranking]:
         "`pick` for several queries answered together; usage and faults are divided by their numbers of items"
@@ -213,6 +220,18 @@ class Ranking:
             )
             for i, (positions, usage) in enumerate(zip(parts, usages))
         ]
+
+def joined_status(
+    parts: Sequence[Ranking],   # Of consecutive items
+    rest: int,                  # Items after them, which were not reached
+    n: int,                     # All items
+) -> str:
+    "What parts say, and how many items have no score, which is counted together"
+    late = [p for p in parts if p.status != COMPLETE]
+    missed = [sum(s is None for s in p.scores or ()) for p in late]
+    own = dict.fromkeys(p.status for p, m in zip(late, missed) if not m)
+    if missing := rest + sum(missed): own[unfinished(missing, n)] = None
+    return "; ".join(own) or COMPLETE
 
 # %% ../nbs/05_rankers.ipynb #bb6c76dd
 def is_pictured(query: Any) -> bool:
@@ -302,7 +321,10 @@ def make_tasks(
 # %% ../nbs/05_rankers.ipynb #18a14539
 def check_scores(scores: Sequence[float | None], task: Task, whole: bool = True) -> list[float | None]:
     "One Python float a document, or `UnusableAnswer`; None is allowed if the ranking is not `whole`"
-    values = [None if s is None and not whole else float(s) for s in scores]     # type: ignore[arg-type]
+    try: values = [None if s is None and not whole else float(s) for s in scores]   # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise UnusableAnswer(f"not one number for each document of the query {task.query!r}: "
+                             f"{list(scores)!r:.80}") from None
     if len(values) != len(task.documents):
         raise UnusableAnswer(f"{len(values)} scores for {len(task.documents)} documents "
                              f"of the query {task.query!r}")
@@ -691,10 +713,18 @@ class BaseRanker(Streaming, ABC):
         for i, doc in (
             (i, doc) for t in tasks for i, doc in enumerate(t.documents) if self.texts_only or not self.sees
         ):
-            if doc.pictures and not doc.content.strip():
-                raise InputError(f"document {i} is a picture without a text, and {self!r} only reads: "
+            if doc.pictures and not self.finds_text(doc):
+                where = "" if self.fields is None else f" in {', '.join(self.fields)}"
+                raise InputError(f"document {i} is a picture without a text{where}, and {self!r} only reads: "
                                  "give it a text, or choose a method that sees")
         return [t for t in tasks if t.documents]
+
+    def finds_text(
+        self,
+        document: Document,     # One candidate
+    ) -> bool:
+        "Is there a text in what the model is shown of a document?"
+        return bool(self.view(document).strip())
 
     def _spread(self, tasks: list[Task], answers: Sequence[Ranking]) -> list[Ranking]:
         "The answers for the tasks that have documents, and empty rankings for the others"

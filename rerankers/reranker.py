@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from .registry import backend_named, choose, is_ready
 from .specs import SECRETS, Spec, is_line, writable
 
 # %% auto #0
-__all__ = ['UNIVERSAL', 'EXAMPLE_VALUES', 'Given', 'options_of', 'check_model', 'check_installed', 'others_with', 'misplaced',
-           'check_options', 'check_names', 'constructed', 'replicated', 'build', 'as_name', 'check_word',
-           'set_log_level', 'is_described', 'described', 'from_spec', 'Reranker']
+__all__ = ['UNIVERSAL', 'EXAMPLE_VALUES', 'Given', 'FOR_PARTS', 'options_of', 'check_model', 'check_installed', 'others_with',
+           'misplaced', 'check_options', 'check_names', 'constructed', 'replicated', 'build', 'as_name', 'check_word',
+           'set_log_level', 'is_described', 'described', 'from_spec', 'whole_of', 'Reranker']
 
 # %% ../nbs/08_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
@@ -106,16 +107,18 @@ def check_names(name: str, value: Any) -> tuple[str, ...] | None:
         raise InputError(f"{name}={value!r}: give a list of names, as {name}=['title', 'text']")
     return tuple(value)
 
-def constructed(choice: Choice, options: dict[str, Any]) -> BaseRanker:
-    "The chosen backend with its model"
-    make: Callable[..., BaseRanker] = choice.backend
-    return make(choice.model, **options) if choice.model else make(**options)
+def constructed(choice: Choice, fields: tuple[str, ...] | None, options: dict[str, Any]) -> BaseRanker:
+    "The chosen backend with its model; it knows its fields before its constructor runs, which may read documents"
+    ranker: BaseRanker = choice.backend.__new__(choice.backend)
+    if fields is not None: ranker.fields = fields
+    ranker.__init__(*([choice.model] if choice.model else []), **options)   # type: ignore[misc]
+    return ranker
 
-def replicated(choice: Choice, options: dict[str, Any], devices: Any) -> BaseRanker:
+def replicated(make: Callable[[dict[str, Any]], BaseRanker], options: dict[str, Any], devices: Any) -> BaseRanker:
     "The same with a replica of its model on each of several devices; raises `InputError`"
     if options.get("device") is not None: raise InputError("device= and devices= were both given: leave one of them out")
     from rerankers.engine.replicas import on_devices
-    return on_devices(lambda device: constructed(choice, {**options, "device": device}), devices)
+    return on_devices(lambda device: make({**options, "device": device}), devices)
 
 def build(
     choice: Choice,             # What to build
@@ -133,9 +136,9 @@ def build(
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
     check_options(choice.backend, wanted, choice.model or "")
     if "lang" in known: wanted.setdefault("lang", lang)
-    ranker = constructed(choice, wanted) if devices is None else replicated(choice, wanted, devices)
+    make = partial(constructed, choice, fields)
+    ranker = make(wanted) if devices is None else replicated(make, wanted, devices)
     ranker.choice = choice
-    if fields is not None: ranker.fields = fields
     return ranker
 
 # %% ../nbs/08_reranker.ipynb #88ef35c7
@@ -191,12 +194,33 @@ def from_spec(
         **{k: v for k, v in given.items() if v is not None and not (k == "lang" and v == "en")},
         **options,
     }
-    if not spec.parts: return Reranker(spec.name, **options)
+    return whole_of(spec, options) if spec.parts else Reranker(spec.name, **options)
+
+FOR_PARTS = ("lang", "verbose", "fields")   # what a ranker made of rankers hands on to those that do not say it
+
+def whole_of(
+    spec: Spec,                 # Of a ranker made of rankers
+    options: dict[str, Any],    # Its own and the caller's
+) -> BaseRanker:
+    "Make the parts of a ranker, and the ranker of them"
     cls = backend_named(spec.name)
-    options = {k: v for k, v in options.items() if k not in ("lang", "model_type", "verbose")}
-    check_options(cls, options)
+    known = options_of(cls)
+    if options.get("model_type") is not None:
+        raise InputError(f"model_type={options['model_type']!r} is for one model, and {str(spec)!r} has several: "
+                         "write it at the part that it is for")
+    shared = {k: options[k] for k in FOR_PARTS if options.get(k) is not None and k not in known}
+    fields = check_names("fields", shared.get("fields"))
+    own = {k: v for k, v in options.items() if k not in FOR_PARTS + ("model_type",) or k in known}
+    check_options(cls, own)
+    parts = [Reranker(part, **{**shared, **part.options}) for part in spec.parts]
+    try:
+        if "model" in inspect.signature(cls).bind(*parts, **own).arguments: raise TypeError("it takes a model")
+    except TypeError as error:
+        raise InputError(f"{spec.name!r} is not made of {len(parts)} rankers: {error}") from None
     make: Callable[..., BaseRanker] = cls
-    return make(*(Reranker(part) for part in spec.parts), **options)
+    ranker = make(*parts, **own)
+    if fields is not None: ranker.fields = fields
+    return ranker
 
 # %% ../nbs/08_reranker.ipynb #a6eaf7d6
 def Reranker(

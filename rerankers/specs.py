@@ -7,15 +7,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from typing import Any
 
 from .errors import InputError, MissingDependency
 
 # %% auto #0
-__all__ = ['SECRETS', 'PRIVATE_ADDRESS', 'DEEPEST', 'BARE_WORD', 'SPECIAL_WORDS', 'CUTOFF', 'Staged', 'Unwritable', 'writable',
-           'unwritable', 'quoted', 'bare_value', 'shown', 'Reader', 'Spec', 'is_line', 'toml']
+__all__ = ['SECRETS', 'PRIVATE_ADDRESS', 'DEEPEST', 'NAMED_BY_TEXT', 'BARE_WORD', 'SPECIAL_WORDS', 'CUTOFF', 'Staged',
+           'Unwritable', 'writable', 'unwritable', 'quoted', 'bare_value', 'shown', 'Reader', 'cascade_of', 'Spec',
+           'is_line', 'toml']
 
 # %% ../nbs/07_specs.ipynb #4975e4ec
 SECRETS = {"api_key", "token", "headers", "default_headers", "extra_headers"}   # options that are left out
@@ -29,13 +30,20 @@ class Unwritable:
 PRIVATE_ADDRESS    = re.compile(r"://\S*[@?]")
 DEEPEST = 50    # levels of lists and dictionaries; some contain themselves
 
+NAMED_BY_TEXT = {("torch", "dtype"), ("torch", "device")}   # objects that options take by their text, too
+
 def writable(value: Any, depth: int = 0) -> Any:
-    "A value as it is written, or `Unwritable`; paths become strings, tuples become lists"
+    "A value as it is written, or `Unwritable`; paths become strings, tuples lists, scalars of NumPy numbers"
     if depth > DEEPEST: return Unwritable("value without an end")
+    if isinstance(value, PathLike): value = fspath(value)
+    if (type(value).__module__, type(value).__name__) in NAMED_BY_TEXT: value = str(value).removeprefix("torch.")
+    if getattr(value, "shape", None) == () and hasattr(value, "item"): value = value.item()
     if isinstance(value, str) and PRIVATE_ADDRESS.search(value):
         return Unwritable("address with a key or a password in it")
-    if value is None or isinstance(value, (str, bool, int, float, Unwritable)): return value
-    if isinstance(value, PathLike): return fspath(value)
+    if isinstance(value, float) and value != value: return Unwritable("NaN")    # it would not equal itself
+    if value is None or isinstance(value, (bool, Unwritable)): return value
+    if isinstance(value, str): return str.__str__(value)    # of an enumeration, too
+    if isinstance(value, (int, float)): return (int if isinstance(value, int) else float)(value)
     if isinstance(value, Mapping): return {str(k): writable(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple)): return [writable(v, depth + 1) for v in value]
     return Unwritable(type(value).__name__)
@@ -68,12 +76,13 @@ def shown(value: Any) -> str:
 
 # %% ../nbs/07_specs.ipynb #873a3e56
 CUTOFF = re.compile(r"(.+):(\d+|\d*\.\d+)")     # bm25:100, bm25:0.5
-Staged = tuple["Spec", Any]                     # A stage of a cascade, and how many of its documents go on
+# A stage of a cascade, whether its name may end with a number of documents, and what stands after a further `:`
+Staged = tuple["Spec", bool, Any]
 
 class Reader:
     "Reads a line from left to right"
 
-    def __init__(self, text: str): self.text, self.at = text, 0
+    def __init__(self, text: str): self.text, self.at, self.depth = text, 0, 0
 
     def sees(self, what: str) -> bool:
         "Does `what` come next, blanks aside? If so, move past it"
@@ -88,55 +97,70 @@ class Reader:
         if self.text[self.at:self.at + 1] in ('"', "[", "{"):
             try: found, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
             except json.JSONDecodeError as error: raise self.wrong(f"this is no JSON: {error.msg}") from None
+            except RecursionError: raise self.wrong("brackets are nested too deep") from None
             return found
         if (word := BARE_WORD.match(self.text, self.at)) is None: raise self.wrong("a name or a value is missing")
         self.at = word.end()
         return bare_value(word[0])
 
-    def spec(self) -> Spec:
-        "Read a name, and what follows it in brackets"
-        return self.rest(self.value())
-
-    def rest(self, name: Any) -> Spec:
-        "Read what follows a name"
+    def rest(self, name: str) -> Spec:
+        "Read what follows a name in brackets"
         parts, options = list[Spec](), dict[str, Any]()
         if self.sees("(") and not self.sees(")"):
+            self.depth += 1
+            if self.depth > DEEPEST: raise self.wrong("brackets are nested too deep")
             while True:
-                start, first = self.at, self.value()
-                if self.sees("="): options[str(first)] = self.value()
-                elif options: raise self.wrong("parts stand before options")
-                else:
-                    self.at = start
-                    parts.append(self.chain())
+                self.inside(parts, options)
                 if self.sees(")"): break
                 if not self.sees(","): raise self.wrong("a comma or a bracket is missing")
-        return Spec(name if isinstance(name, str) else str(name), tuple(parts), options)
+            self.depth -= 1
+        return Spec(name, tuple(parts), options)
+
+    def inside(self, parts: list[Spec], options: dict[str, Any]) -> None:
+        "Read one part or one option into the list of them"
+        start, _ = self.at, self.value()
+        name = self.text[start:self.at].strip()
+        if self.sees("="):
+            if name in options: raise self.wrong(f"{name}= is given twice, the second time")
+            options[name] = self.value()
+        elif options: raise self.wrong("parts stand before options")
+        else:
+            self.at = start
+            parts.append(self.chain())
 
     def chain(self) -> Spec:
         "Read a ranker, or several with a `>` between them, which are a cascade"
-        start, found = self.at, self.spec()
-        if not (self.sees(">") or self.sees(":") or self.text[self.at:self.at + 1] == "{"): return found
-        self.at, stages = start, list[Staged]()
-        while not stages or self.sees(">"): stages.append(self.staged())
-        if len(stages) < 2: raise self.wrong("after a : and a number a > and the next stage must follow")
-        depths = [depth for _, depth in stages]
-        options = {"depths": depths} if any(depth is not None for depth in depths) else {}
-        return Spec("cascade", tuple(stage for stage, _ in stages), options)
+        stages = [self.staged()]
+        while self.sees(">"): stages.append(self.staged())
+        bare = any(plain and found.name.endswith(":") for found, plain, _ in stages)
+        if len(stages) > 1 and not bare: return cascade_of(stages)
+        [(found, _, depth), *more] = stages
+        if more: raise self.wrong("after a : a number is missing")
+        if depth is not None: raise self.wrong("after a : and a number a > and the next stage must follow")
+        return found
 
     def staged(self) -> Staged:
         "Read one stage of a cascade, and how many of its documents go on, which stands after a `:`"
         self.sees("")
-        plain, name = self.text[self.at:self.at + 1] not in ('"', "[", "{"), self.value()
-        cut = CUTOFF.fullmatch(name) if plain and isinstance(name, str) else None
-        open_ended = plain and isinstance(name, str) and name.endswith(":")     # bm25:{"margin": 0.2}
-        found = self.rest(cut[1] if cut else name[:-1] if open_ended else name)
-        if cut: return found, bare_value(cut[2])
-        return found, self.value() if open_ended or self.sees(":") else None
+        start, plain, name = self.at, self.text[self.at:self.at + 1] not in ('"', "[", "{"), self.value()
+        found = self.rest(name if isinstance(name, str) else self.text[start:self.at])
+        open_ended = plain and found.name.endswith(":") and self.text[self.at:self.at + 1] == "{"   # bm25:{"margin": 0.2}
+        if open_ended: found = replace(found, name=found.name[:-1])
+        return found, plain and not open_ended, self.value() if open_ended or self.sees(":") else None
 
     def wrong(self, what: str) -> InputError:
         "An error that shows the place"
         here = repr(self.text[self.at:self.at + 20]) if self.text[self.at:].strip() else "the end"
-        return InputError(f"{self.text!r} is no description of a ranker: {what} at {here}")
+        return InputError(f"{self.text!r:.200} is no description of a ranker: {what} at {here}")
+
+def cascade_of(stages: list[Staged]) -> Spec:
+    "The spec of a cascade, with the depths that stand behind its stages"
+    parts, depths = list[Spec](), list[Any]()
+    for found, may_cut, depth in stages:
+        cut = CUTOFF.fullmatch(found.name) if may_cut and depth is None else None
+        parts.append(replace(found, name=cut[1]) if cut else found)
+        depths.append(bare_value(cut[2]) if cut else depth)
+    return Spec("cascade", tuple(parts), {"depths": depths} if any(d is not None for d in depths) else {})
 
 # %% ../nbs/07_specs.ipynb #1f2055e2
 @dataclass(frozen=True)
@@ -147,10 +171,17 @@ class Spec:
     options: Mapping[str, Any] = field(default_factory=dict)    # Keyword arguments of `Reranker`
 
     def __post_init__(self) -> None:
+        name = fspath(self.name) if isinstance(self.name, PathLike) else self.name
+        if not isinstance(name, str): raise InputError(f"{name!r} is no name of a ranker: give a text or a path")
+        if not isinstance(self.options, Mapping):
+            raise InputError(f"the options of {name!r} are {self.options!r:.80}: give a dictionary")
         found = {k: writable(v) for k, v in self.options.items() if k not in SECRETS}
         for k, v in found.items():
+            if not isinstance(k, str) or not k.isidentifier():
+                raise InputError(f"{k!r} is no name of an option of {name!r}")
             if (odd := unwritable(v)) is not None:
-                raise InputError(f"the option {k}= of {self.name!r} is a {odd.kind}, which cannot be written down")
+                raise InputError(f"the option {k}= of {name!r} is a {odd.kind}, which cannot be written down")
+        object.__setattr__(self, "name", str.__str__(name))
         object.__setattr__(self, "options", found)
         object.__setattr__(self, "parts", tuple(map(Spec.of, self.parts)))
 
@@ -176,23 +207,27 @@ class Spec:
 
     def __repr__(self) -> str: return f"Spec({str(self)!r})"
 
-    def __hash__(self) -> int: return hash(str(self))
+    # equal specs may list their options in another order, and write a number as 1 or 1.0
+    def __hash__(self) -> int: return hash((self.name, self.parts, frozenset(self.options)))
 
     def to_dict(self) -> dict[str, Any]:
         "Plain dictionaries and lists"
         more = (
             ({"parts": [p.to_dict() for p in self.parts]} if self.parts else {})
-            | ({"options": dict(self.options)} if self.options else {})
+            | ({"options": writable(self.options)} if self.options else {})
         )
         return {"name": self.name, **more}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Spec:
-        "The opposite of `to_dict`; raises `InputError` for other keys"
+        "The opposite of `to_dict`, whose parts may also be lines; raises `InputError` for other keys"
+        if not isinstance(row, Mapping): raise InputError(f"a spec has name, parts and options, not {row!r:.80}")
         odd = next((k for k in row if k not in ("name", "parts", "options")), None)
         if odd is not None or not isinstance(row.get("name"), str):
             raise InputError(f"a spec has name, parts and options, not {odd or row!r}")
-        return cls(row["name"], tuple(map(cls.from_dict, row.get("parts") or ())), row.get("options") or {})
+        parts = row.get("parts") or ()
+        if not isinstance(parts, (list, tuple)): raise InputError(f"parts={parts!r:.80}: give a list of specs")
+        return cls(row["name"], tuple(map(cls.of, parts)), row.get("options") or {})
 
     def to_json(self, **kwargs: Any) -> str:
         "`to_dict` as JSON; keyword arguments are passed on to `json.dumps`"
@@ -200,8 +235,10 @@ class Spec:
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
-        "The opposite of `to_json`"
-        return cls.from_dict(json.loads(text))
+        "The opposite of `to_json`; raises `InputError` for what is no JSON"
+        try: row = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error: raise InputError(f"this is no JSON: {error}") from error
+        return cls.from_dict(row)
 
     def to_toml(self) -> str:
         "`to_dict` as TOML, which cannot express None: such an option is left out, in a list it is an `InputError`"
@@ -212,7 +249,10 @@ class Spec:
         "The opposite of `to_toml`; needs Python 3.11"
         try: import tomllib
         except ImportError as error: raise MissingDependency("reading TOML needs Python 3.11 or newer") from error
-        return cls.from_dict(tomllib.loads(text))
+        try: row = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise InputError(f"this is no TOML: {error}") from error
+        return cls.from_dict(row)
 
 # %% ../nbs/07_specs.ipynb #75a2055f
 def is_line(text: str) -> bool:

@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from .calls import while_wanted
-from .documents import Document, to_documents
+from .documents import Document, is_label, listed, to_documents
 from .errors import InputError, RerankersError, did_you_mean
 if TYPE_CHECKING:
     from rerankers.results import RankedResults
@@ -105,7 +105,7 @@ class Streaming:
         **options: Any,             # Further arguments of `rank_many`: top_k, batch_size, instruction
     ) -> Iterator[RankedResults]:   # In the order of the items
         "Rank any number of queries in the memory of a window; each is read only when its window begins"
-        most, fields = check_window(window), None if rank_fields is None else list(rank_fields)
+        most, fields = check_window(window), None if rank_fields is None else listed(rank_fields, is_label)
         asked = (numbered(i, item, fields) for i, item in enumerate(while_wanted(check_stream(items))))
         return self._streamed(windows(asked, most), options)
 
@@ -128,7 +128,7 @@ class Streaming:
         **options: Any,
     ) -> AsyncIterator[RankedResults]:
         "`rank_stream` without blocking the event loop"
-        most, fields = check_window(window), None if rank_fields is None else list(rank_fields)
+        most, fields = check_window(window), None if rank_fields is None else listed(rank_fields, is_label)
         counter = count()
         asked = (numbered(next(counter), item, fields) async for item in each(check_stream(items)))
         async for part in windows_async(asked, most):

@@ -10,6 +10,7 @@ import rerankers
 from rerankers import Document, InputError, RankedResults, Result, UnusableAnswer, Usage, errors
 from rerankers.documents import to_documents
 from rerankers.llm.chat import ChatRanker
+from rerankers.strategies.basics import Answer
 from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
 from rerankers.rankers import PointwiseRanker, Ranking, SetwiseRanker, Task, to_results
 
@@ -46,6 +47,44 @@ def test_picked_rankings_keep_what_is_said_of_all():
     whole = Ranking([0.1, 0.2], usage=Usage(calls=1), faults={"odd": 1}, sets={"raw": [1, 2]}, explain=lambda i: i, truncated=[True, False])
     part = whole.pick([1])
     assert (part.usage, part.faults, part.scores, part.sets, part.explain(0), part.truncated) == (Usage(calls=1), {"odd": 1}, [0.2], {"raw": [2]}, 1, [False])
+
+
+@pytest.mark.parametrize("deadline", [None, 600])
+def test_a_status_that_is_not_about_missing_scores_is_kept(deadline):
+    class Cached(PointwiseRanker):
+        def score_pairs(self, pairs, call): return Ranking([float(len(t)) for _, t in pairs], status="from a cache of yesterday")
+    for results in Cached().rank_many(["q", "p"], ["a", "bb"], deadline=deadline):
+        assert results.status == "from a cache of yesterday" and [r.score for r in results] == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("deadline", [None, 600])
+def test_scores_that_are_missing_without_a_word_are_no_answer(deadline):
+    "Not a ranking whose status blames a deadline that nobody set"
+    class Forgets(PointwiseRanker):
+        def score_pairs(self, pairs, call): return [None if t == "a" else 1.0 for _, t in pairs]
+    with pytest.raises(UnusableAnswer, match="not one number for each document"): Forgets().rank("q", ["a", "bb"], deadline=deadline)
+
+
+@pytest.mark.parametrize("found", [None, 1.0, {}, ["x", "y"], [None, None], [[1.0], [2.0]], [{}, {}], (x for x in [1.0, 2.0])], ids=repr)
+@pytest.mark.parametrize("kind", ["pairs", "documents"])
+def test_what_are_no_scores_is_an_error_of_ours(kind, found):
+    "As where a `return` is forgotten"
+    class Pairs(PointwiseRanker):
+        def score_pairs(self, pairs, call): return found
+    class Sets(SetwiseRanker):
+        def score_documents(self, query, texts, call): return found
+    with pytest.raises(UnusableAnswer): (Pairs if kind == "pairs" else Sets)().rank("q", ["a", "bb"])
+
+
+def test_a_listwise_methods_repairs_and_notes_are_told():
+    "Whether or not it is a chat model that errs"
+    class Errs(ListwiseRanker):
+        def order_windows(self, windows, call):
+            return [Answer([0, 0] if "x" in w.texts[0] else range(len(w.texts)), cut=[True] * len(w.texts),
+                           notes=[f"about {t}" for t in w.texts]) for w in windows]
+    first, second = Errs().rank_many(["q", "p"], [["x", "y", "z"], ["a", "b"]])
+    assert (first.faults, second.faults) == ({"repetition": 1}, {}) and first.status == second.status == "complete"
+    assert [(r.note, r.truncated) for r in (*first, *second)] == [(f"about {r.text}", True) for r in (*first, *second)]
 
 
 def seeing(base, **functions):

@@ -8,7 +8,7 @@ import pytest
 
 from rerankers import Document, Fusion, InputError, RankedResults, Reranker
 from rerankers.combine.combined import Ask, CombinedRanker
-from rerankers.rankers import PointwiseRanker, Ranking
+from rerankers.rankers import PointwiseRanker, Ranking, Task
 from rerankers.results import Usage
 from rerankers.testing import CHECKS
 
@@ -158,6 +158,37 @@ def test_the_contract(check): check(Cascade(Reranker("bm25"), Reranker("bm25", k
 @pytest.mark.parametrize("depth", [1, 2, 5])
 @pytest.mark.parametrize("check", [c for c in CHECKS if c.__name__ not in ("check_order_free",)], ids=lambda check: check.__name__)
 def test_the_contract_where_some_have_no_score(check, depth): check(Cascade(Reranker("bm25"), Reranker("bm25", k1=0.5), depth=depth))
+
+
+class Asks(CombinedRanker):
+    "Asks what it is told to"
+    def __init__(self, *rounds): self.rankers, self.rounds = {"length": Length()}, rounds
+    def combine(self, task, call):
+        for k in range(len(self.rounds)): yield self.rounds[k]
+        [found] = yield [Ask("length", range(len(task.documents)))]
+        return found
+
+
+@pytest.mark.parametrize("rounds", [([],), ([], ()), ([], [Ask("length", [0])], [])])
+def test_a_round_without_questions_is_no_end(rounds):
+    "As where the questions depend on the documents, and there is nothing to ask this time"
+    assert [r.doc_id for r in Asks(*rounds).rank(QUERY, DOCS)] == [1, 5, 3, 4, 0, 2]
+    assert [r.doc_id for r in asyncio.run(Asks(*rounds).rank_async(QUERY, DOCS))] == [1, 5, 3, 4, 0, 2]
+
+
+@pytest.mark.parametrize(("asked", "said"), [
+    ([Ask("lenght", [0])], "Did you mean 'length'"), (Ask("length", [0]), "a list of `Ask`"), (["length"], "a list of `Ask`"),
+    ([Ask("length", [0, 6])], "there are 6 documents"), ([Ask("length", [-1])], "there are 6 documents"),
+    ([Ask("length", [0, 1], Task(QUERY, [Document("x")]))], "1 documents for 2 positions")])
+def test_what_cannot_be_asked_is_an_error_in_words(asked, said):
+    with pytest.raises(InputError, match=said): Asks(asked).rank(QUERY, DOCS)
+
+
+def test_a_combination_without_questions_is_told_how_to_ask_none():
+    class Sorted(CombinedRanker):
+        rankers = {}
+        def combine(self, task, call): return Ranking([len(d.text) for d in task.documents])
+    with pytest.raises(InputError, match="`yield \\[\\]` asks none"): Sorted().rank(QUERY, DOCS)
 
 
 def test_an_empty_list_and_one_document():

@@ -108,6 +108,13 @@ def test_a_strategy_gives_its_order_so_far(clock):
     assert {r.doc_id for r in results[6:8]} == {10, 11}
 
 
+def test_who_was_in_no_judged_window_has_no_score(clock):
+    "A strategy counts neutral answers as well, but nobody has looked"
+    results = ByDuel(clock).rank(QUERY, DOCS, deadline=5)
+    scored = [r.doc_id for r in results if r.score is not None]
+    assert 2 <= len(scored) < len(DOCS) and [r.doc_id for r in results[len(scored):]] == [i for i in range(len(DOCS)) if i not in scored]
+
+
 def test_no_scores_at_all_are_no_scores(clock):
     results = ByPair(clock).rank(QUERY, DOCS, deadline=0)
     assert not results.has_scores and all(r.score is None for r in results) and json.loads(results.to_json())["status"] == results.status
@@ -117,6 +124,11 @@ def test_no_scores_at_all_are_no_scores(clock):
 @pytest.mark.parametrize("deadline", [-1, float("nan"), float("inf"), "soon", True, [1]])
 def test_what_is_no_time_is_an_error(deadline, clock):
     with pytest.raises(InputError, match="deadline="): ByPair(clock).rank(QUERY, DOCS, deadline=deadline)
+
+
+@pytest.mark.parametrize("deadline", [1e308, 10**400])
+def test_a_time_beyond_all_clocks_is_no_limit(deadline, clock):
+    for kind in KINDS: assert kind(clock).rank(QUERY, DOCS, deadline=deadline).status == "complete"
 
 
 def test_one_document_at_a_time_where_the_caller_says_so(clock):
@@ -195,7 +207,7 @@ def test_a_chat_model_that_does_not_answer_in_time(word, how):
     if how == "sync": results = ranker.rank(QUERY, DOCS, deadline=0.2)
     else: results = asyncio.run(ranker.rank_async(QUERY, DOCS, deadline=0.2))
     assert [r.doc_id for r in results] == list(range(12)) and "windows were not judged: the deadline passed" in results.status and not results.faults
-    if word == "llm-yes-no": assert all(r.score is None for r in results)
+    assert not results.has_scores and all(r.score is None for r in results)     # also where the strategy makes scores of neutral answers
 
 
 def test_a_service_that_does_not_answer_in_time():

@@ -1,5 +1,6 @@
 "A ranker written down: every form says the same, and makes the same ranker"
 import copy
+import enum
 import json
 import pickle
 import shutil
@@ -55,6 +56,7 @@ def test_toml_comes_back_where_it_has_words_for_it(spec):
 
 @pytest.mark.parametrize(("text", "place"), [
     ("a(b", "a comma or a bracket"), ("a(b c)", "a comma or a bracket"), ("a(x=1, b)", "parts stand before"), ("a)b", "nothing may follow"),
+    ("a(x=1, x=2)", "x= is given twice"), ("(".join("a" * 200), "too deep"), ("a(x=" + "[" * 100_000, "too deep"), ("a>b:", "a number is missing"),
     ("", "a name or a value"), ("a(x=)", "a name or a value"), ("a(x=[1)", "no JSON"), ("a(b)(c)", "nothing may follow"), ("(a)", "a name")])
 def test_what_is_no_line_is_shown_its_place(text, place):
     with pytest.raises(InputError, match=place): Spec.parse(text)
@@ -63,6 +65,90 @@ def test_what_is_no_line_is_shown_its_place(text, place):
 @pytest.mark.parametrize("odd", [lambda: 1, object(), b"x", {1, 2}, [object()], {"a": {"b": print}}])
 def test_what_has_no_text_is_refused_by_name(odd):
     with pytest.raises(InputError, match="the option client= of 'rankgpt' is a"): Spec("rankgpt", options={"client": odd})
+
+
+@pytest.mark.parametrize("odd", [float("nan"), [1.0, float("nan")]])
+def test_what_does_not_equal_itself_is_refused(odd):
+    with pytest.raises(InputError, match="k= of 'm' is a NaN"): Spec("m", options={"k": odd})
+
+
+class Colour(str, enum.Enum): RED = "red one"
+class Count(enum.IntEnum): TWO = 2
+
+
+@pytest.mark.parametrize(("given", "plain"), [(Colour.RED, "red one"), (Count.TWO, 2), ("np.float64(0.9)", 0.9), ("np.float32(0.5)", 0.5), ("np.int64(3)", 3),
+                                              ("np.bool_(True)", True), ("np.str_('a b')", "a b"),
+                                              ("torch.float16", "float16"), ("torch.device('cuda:1')", "cuda:1")])
+def test_scalars_and_names_of_other_packages_are_written_plainly(given, plain):
+    if not isinstance(given, enum.Enum):
+        package = {"np": "numpy"}.get(given.split(".")[0], "torch")
+        given = eval(given, {given.split(".")[0]: pytest.importorskip(package)})
+    spec = Spec("m", options={"k": [given]})
+    assert spec.options == {"k": [plain]} and type(spec.options["k"][0]) is type(plain)
+    assert Spec.parse(str(spec)) == spec == Spec.from_toml(spec.to_toml()) == Spec.from_json(spec.to_json())
+
+
+def test_equal_specs_are_one_in_a_set():
+    "Options have no order, and 1 is 1.0"
+    same = [Spec("m", options={"a": 1, "b": [2]}), Spec("m", options={"b": [2.0], "a": 1.0})]
+    assert same[0] == same[1] and len({*same}) == 1
+    assert len({*same, Spec("m", options={"a": 1}), Spec("m", ("a", "b")), Spec("n", options={"a": 1, "b": [2]})}) == 4
+
+
+def test_what_is_handed_out_is_a_copy():
+    spec = Spec("m", options={"k": [1], "d": {"a": [2]}})
+    row = spec.to_dict()
+    row["options"]["k"].append(2)
+    row["options"]["d"]["a"].append(3)
+    assert spec == Spec("m", options={"k": [1], "d": {"a": [2]}})
+
+
+@pytest.mark.parametrize("name", [None, 5, b"a", ["a"]])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(InputError, match="no name of a ranker"): Spec(name)
+
+
+@pytest.mark.parametrize("key", ["x y", "", 5, "a-b"])
+def test_what_is_no_name_of_an_option_is_refused(key):
+    "A keyword argument could not have it, and the line would not come back"
+    with pytest.raises(InputError, match="no name of an option of 'm'"): Spec("m", options={key: 1})
+
+
+def test_names_of_options_and_models_that_look_like_values_stay_as_they_are():
+    for spec in (Spec("m", options={"true": 1, "nan": 2}), Spec("cascade", ("1e3", "007"))): assert Spec.parse(str(spec)) == spec
+    assert Spec.parse("1e3 > 007") == Spec("cascade", ("1e3", "007"))
+
+
+@pytest.mark.parametrize("broken", [lambda: Spec.from_json("{"), lambda: Spec.from_json("[" * 100_000), lambda: Spec.from_toml("name = "),
+                                    lambda: Spec.from_dict([1]), lambda: Spec.from_dict({"name": "a", "options": [1]}),
+                                    lambda: Spec.from_dict({"name": "a", "parts": "bm25"})])
+def test_what_cannot_be_read_is_an_error_of_ours(broken):
+    with pytest.raises(InputError): broken()
+
+
+def test_parts_in_a_file_may_be_lines():
+    "As people write them by hand"
+    spec = Spec.from_toml('name = "cascade"\nparts = ["bm25", "offline(max_length=64)"]\noptions = {depths = [20]}')
+    assert spec == Spec.parse("cascade(bm25, offline(max_length=64), depths=[20])")
+
+
+def test_many_chains_within_chains_are_read_once_each():
+    "Reading each twice would take a million steps here"
+    line = "a > b"
+    for _ in range(20): line = f"f({line}) > c"
+    assert str(Spec.parse(line)).count("cascade") == 21
+
+
+@pytest.mark.parametrize(("line", "said"), [("bm25(bm25)", "not made of 1 rankers"), ("cross-encoder(bm25)", "takes a model"),
+                                            ("rankgpt(bm25)", "takes a model")])
+def test_what_is_not_made_of_rankers_says_so(line, said):
+    with pytest.raises(InputError, match=said): Reranker(line)
+
+
+def test_what_is_said_beside_a_ranker_made_of_rankers_reaches_its_parts():
+    ranker = Reranker("fusion(bm25, bm25(lang=fr))", lang="de", verbose=0)
+    assert str(ranker.spec) == "fusion(bm25(lang=de), bm25(lang=fr))" and [r.progress for r in ranker.rankers.values()] == [False, False]
+    with pytest.raises(InputError, match="write it at the part"): Reranker("fusion(bm25, bm25)", model_type="bm25")
 
 
 @pytest.mark.parametrize("row", [{}, {"name": 5}, {"name": "a", "option": {}}, {"model": "a"}])

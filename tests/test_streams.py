@@ -132,6 +132,8 @@ def test_dictionaries_bring_ids_and_metadata_and_options_reach_rank_many():
     found = next(Reranker("bm25").rank_stream([item], top_k=1))
     assert [(r.doc_id, r.document.metadata) for r in found] == [("h", {"year": 1603})]
     fields = next(Reranker("bm25").rank_stream([("Hamlet", [{"title": "Hamlet", "body": "x"}, {"title": "y", "body": "Hamlet"}])], rank_fields=iter(["body"])))
+    one = next(Reranker("bm25").rank_stream([("Hamlet", [{"title": "Hamlet", "body": "x"}])], rank_fields="body"))   # one name, as for `rank`
+    assert one[0].text == "x"
     assert fields[0].doc_id == 1
 
 

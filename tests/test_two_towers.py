@@ -21,7 +21,7 @@ from closeness import near  # noqa: E402
 import rerankers.calls as calls  # noqa: E402
 from rerankers import Document, InputError  # noqa: E402
 from rerankers.calls import check_wanted  # noqa: E402
-from rerankers.engine.encoded import EncodedDocuments  # noqa: E402
+from rerankers.engine.encoded import EncodedDocuments, digest  # noqa: E402
 from rerankers.engine.towers import COMPARED, Encodings, TwoTowerRanker, distinct  # noqa: E402
 from rerankers.engine.vectors import DenseVectors, JointVectors, SparseVectors  # noqa: E402
 from rerankers.errors import UnusableAnswer  # noqa: E402
@@ -205,6 +205,31 @@ def test_a_file_that_was_changed_is_found_out(ranker, tmp_path):
         with pytest.raises(InputError, match=f"{name} is not the file"): EncodedDocuments.load(folder)
         (folder / name).unlink()
         with pytest.raises(InputError, match=f"{name} is missing"): EncodedDocuments.load(folder)
+
+
+def first_line(line): return lambda about, lines: lines.__setitem__(0, line)
+
+
+DAMAGE = {"made_by": lambda about, lines: about.update(made_by=["a"]), "no digest": lambda about, lines: about["files"].pop("documents.jsonl"),
+          "metadata": first_line('{"text": "a", "doc_id": 1, "metadata": [1]}'), "text": first_line('{"text": 5, "doc_id": 1}'),
+          "list": first_line("[1]"), "deep": first_line("[" * 100_000)}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_folder_that_somebody_else_wrote_is_refused_at_once(what, rankers, tmp_path):
+    "Its digests are right, and what it says is not"
+    rankers("static").encode(TEXTS).save(tmp_path)
+    about, lines = json.loads((tmp_path / "about.json").read_text()), (tmp_path / "documents.jsonl").read_text().splitlines()
+    DAMAGE[what](about, lines)
+    (tmp_path / "documents.jsonl").write_text("\n".join(lines) + "\n")
+    if "documents.jsonl" in about["files"]: about["files"]["documents.jsonl"] = digest(tmp_path / "documents.jsonl")
+    (tmp_path / "about.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match="does not describe the files beside it"): EncodedDocuments.load(tmp_path)
+
+
+def test_a_file_is_no_folder_to_save_to(rankers, tmp_path):
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(InputError, match="is a file"): rankers("static").encode(TEXTS[:1]).save(tmp_path / "mine")
 
 
 def test_a_save_over_another_kind_leaves_nothing_of_it(rankers, tmp_path):

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from rerankers import Document, InputError, Reranker
+from rerankers import Document, Fusion, InputError, Reranker
 from rerankers.documents import Content, pictures_in, shown_fields
 from rerankers.pictures import Picture
 from rerankers.rankers import PointwiseRanker, SetwiseRanker
@@ -77,6 +77,14 @@ def test_fields_are_an_option_of_every_method(word):
     assert len({r.score for r in plain.rank("a play of 1808", docs)}) == 1 and dated.rank("a play of 1808", docs)[0].metadata["year"] == 1808
 
 
+def test_words_of_a_corpus_are_counted_in_what_is_shown():
+    "Else the year would be as rare as a word that nobody has written"
+    docs = [Document("A play.", metadata={"year": 1603 + i % 2}) for i in range(9)]
+    shown = [f"year: {d.metadata['year']}" for d in docs]
+    found, same = Reranker("bm25", corpus=docs, fields=["year"]).rank("1603", docs), Reranker("bm25", corpus=shown).rank("1603", shown)
+    assert [r.score for r in found] == pytest.approx([r.score for r in same])
+
+
 @pytest.mark.parametrize("fields", ["title", [], [1], 5, [""], ("title", None)])
 def test_what_are_no_names_is_refused(fields):
     with pytest.raises(InputError, match="fields="): Reranker("bm25", fields=fields)
@@ -101,6 +109,51 @@ def test_a_method_that_only_reads_gets_strings():
     SEEN.clear()
     Pairs().rank("q", [Document("page", image_path="a.png")])
     assert [type(t) for t in SEEN] == [str]
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), "", "  ", [], (), {}, [None], "NA", "NaT", "array"])
+def test_what_says_nothing_is_left_out(nothing):
+    "Also the missing values of data frames, whose truth nobody can ask for"
+    if nothing in ("NA", "NaT"): nothing = getattr(pytest.importorskip("pandas"), nothing)
+    if isinstance(nothing, str) and nothing == "array": nothing = pytest.importorskip("numpy").array([])
+    SEEN.clear()
+    ranker = Pairs()
+    ranker.fields = ("text", "year")
+    ranker.rank("q", [Document("A play.", metadata={"year": nothing})])
+    assert SEEN == ["A play."]
+
+
+def test_arrays_are_shown_as_lists_and_a_title_may_stand_in_the_metadata():
+    numbers = pytest.importorskip("numpy").array([1603, 1623])
+    play = Document("A play.", metadata={"title": "Hamlet", "printed": numbers, "by": ["Shakespeare", None]})
+    assert shown_fields(play, ("title", "text", "printed", "by")) == "Hamlet A play. printed: 1603, 1623 by: Shakespeare"
+    play.title = "The Tragedy"
+    assert shown_fields(play, ("title",)) == "The Tragedy"
+
+
+def test_a_picture_is_ranked_by_the_words_that_are_chosen():
+    "A caption is a text; a text that is not chosen is none"
+    ranker, pictured = Pairs(), Document(image_path="a.png", metadata={"caption": "a cat"})
+    with pytest.raises(InputError, match="a picture without a text"): ranker.rank("q", [pictured])
+    ranker.fields = ("caption",)
+    SEEN.clear()
+    for r in (ranker, Fusion(ranker, ranker)): r.rank("q", [pictured])
+    assert SEEN == ["caption: a cat"] * 3
+    with pytest.raises(InputError, match="a picture without a text in caption"): ranker.rank("q", [Document("a dog", image_path="b.png")])
+
+
+@pytest.mark.parametrize("line", ["fusion(bm25, bm25(b=0))", "bm25:5 > bm25(b=0)", "diverse(bm25)", "fallback(fusion(bm25, bm25))"])
+def test_fields_are_an_option_of_rankers_made_of_rankers(line):
+    docs = [Document("A play.", metadata={"year": 1603}), Document("A play.", metadata={"year": 1808})]
+    ranker = Reranker(line, fields=["text", "year"])
+    assert [r.doc_id for r in ranker.rank("a play of 1808", docs)] == [1, 0]
+    again = Reranker(ranker.spec)
+    assert again.spec == ranker.spec and [r.doc_id for r in again.rank("a play of 1808", docs)] == [1, 0]
+
+
+def test_a_parts_own_fields_count_for_more():
+    parts = Reranker('fusion(bm25(fields=["year"]), bm25)', fields=["text"]).rankers.values()
+    assert [part.fields for part in parts] == [("year",), ("text",)]
 
 
 def test_what_a_document_has_not_is_left_out():

@@ -14,7 +14,6 @@ from typing import Any
 
 from ..calls import while_wanted
 from ..documents import to_documents
-from ..text import readable
 from ..errors import InputError
 from ..rankers import SetwiseRanker
 
@@ -103,7 +102,7 @@ class BM25Ranker(SetwiseRanker):
             raise InputError(f"k1={k1}, b={b}: k1 is at least 0, and b is between 0 and 1")
         self.k1, self.b = k1, b
         self.stats = None if corpus is None else CorpusStats.of(
-            tokenize(readable(d.content)) for d in to_documents(corpus)
+            tokenize(self.view(d)) for d in to_documents(corpus)
         )
 
     def score_documents(self, query: str, texts: list[str], call) -> list[float]:

@@ -6,14 +6,15 @@
 from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..calls import Call, Stop, due_in, under
-from ..errors import InputError, Stopped
+from ..documents import Document
+from ..errors import InputError, Stopped, did_you_mean
 from ..rankers import COMPLETE, Added, BaseRanker, Ranking, Task
 from ..results import Stage, Usage
 from ..spending import Purse
@@ -21,7 +22,8 @@ if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
 __all__ = ['PartAnswer', 'Combination', 'THREADS', 'Question', 'Answers', 'Heard', 'Ask', 'Play', 'CombinedRanker', 'only_given',
-           'failed', 'out_of_time', 'heard', 'may_not_fail', 'questions', 'by_ranker', 'entered', 'told']
+           'checked_asks', 'failed', 'out_of_time', 'heard', 'may_not_fail', 'questions', 'by_ranker', 'entered',
+           'told']
 
 # %% ../../nbs/combine/00_combined.ipynb #25fc18a7
 @dataclass(frozen=True)
@@ -69,8 +71,12 @@ class Play:
         task: Task,             # The query and all its documents
         plan: Combination,      # Its combination, not started yet
         failures: tuple[type[Exception], ...] = (),     # Errors that end this query alone, see `Call.failures`
+        names: Collection[str] | None = None,   # Of the rankers that may be asked; None: any
     ):
-        n = len(task.documents)
+        if not hasattr(plan, "send"):
+            raise InputError(f"`combine` returned {plan!r:.80}: a combination is a generator, with `yield` for its "
+                             "questions; `yield []` asks none")
+        n, self.names = len(task.documents), names
         self.task, self.plan, self.asks, self.ranking = task, plan, list[Ask](), Ranking(order=range(n))
         self.failures = failures
         self.own, self.added = n, list[Added]()
@@ -85,7 +91,9 @@ class Play:
         "Give the combination its answers, and take its next questions or its ranking"
         odd = next((said for ask, said in zip(self.asks, answers or ())
                     if isinstance(said, Exception) and not isinstance(said, ask.failures)), None)
-        try: self.asks = self.plan.send(answers) if odd is None else self.plan.throw(odd)   # type: ignore[arg-type]
+        try:
+            found = self.plan.send(answers) if odd is None else self.plan.throw(odd)    # type: ignore[arg-type]
+            while not found: found = self.plan.send([])     # it has nothing to ask at present
         except StopIteration as end:
             self.asks, self.ranking = [], end.value
             if not isinstance(end.value, Ranking):
@@ -93,6 +101,7 @@ class Play:
         except self.failures as error:
             if may_not_fail(error): raise
             self.asks, self.ranking = [], Ranking(order=range(self.own), error=error)
+        else: self.asks = checked_asks(found, self.names, len(self.last))
         for ask in self.asks: self.join(ask.added)
 
     def join(self, added: Sequence[Added]) -> None:
@@ -227,7 +236,7 @@ class CombinedRanker(BaseRanker):
     def _plays(self, tasks: list[Task], call: Call) -> list[Play]:
         "One combination a query, ready to go on; `InputError` for parts that it cannot use"
         if not self.carries: only_given(self.rankers, type(self).__name__)
-        return [Play(t, self.combine(t, call), call.failures) for t in tasks]
+        return [Play(t, self.combine(t, call), call.failures, self.rankers) for t in tasks]
 
     def _round(self, plays: Sequence[Play], groups: list[list[Question]], call: Call) -> list[Heard]:
         "The answers of all rankers of a round; those that wait for a network wait at the same time"
@@ -289,6 +298,10 @@ class CombinedRanker(BaseRanker):
             }
         return other
 
+    def finds_text(self, document: Document) -> bool:
+        "Does each ranker find one that needs it?"
+        return all(r.finds_text(document) for r in self.rankers.values() if r.texts_only or not r.sees)
+
     @property
     def sees(self) -> bool:             # type: ignore[override]
         "Do all of them look at pictures?"
@@ -349,6 +362,28 @@ def only_given(
     if odd is not None:
         raise InputError(f"{whole} ranks the documents that it is given, and {odd!r} may add others: "
                          f"build {whole} into {odd!r} instead, or use Cascade, Fallback or Budget, which keep them")
+
+def checked_asks(
+    found: Any,                     # What a combination has yielded
+    names: Collection[str] | None,  # Of the rankers that may be asked; None: any
+    n: int,                         # Documents that have a position so far
+) -> list[Ask]:
+    "The questions; raises `InputError` for what cannot be asked"
+    asks = list(found) if isinstance(found, Iterable) else [found]
+    odd = next((ask for ask in asks if not isinstance(ask, Ask)), None)
+    if odd is not None or not isinstance(found, Iterable):
+        raise InputError(f"`combine` yielded {found!r:.80}: a combination yields a list of `Ask`")
+    n += sum(len(ask.added) for ask in asks)
+    for ask in asks:
+        if names is not None and ask.name not in names:
+            raise InputError(f"`combine` asks {ask.name!r}. {did_you_mean(str(ask.name), names)}")
+        if not all(0 <= i < n for i in ask.positions):
+            raise InputError(f"`combine` asks {ask.name!r} about {list(ask.positions)!r:.80}, "
+                             f"and there are {n} documents")
+        if ask.task is not None and len(ask.task.documents) != len(ask.positions):
+            raise InputError(f"`combine` shows {ask.name!r} {len(ask.task.documents)} documents "
+                             f"for {len(ask.positions)} positions: give one for each")
+    return asks
 
 def failed(error: Exception) -> str:
     "What went wrong, in one line"

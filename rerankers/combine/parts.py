@@ -81,4 +81,5 @@ class PartsRanker(CombinedRanker):
     def spec(self) -> Spec:
         "`Reranker(ranker.spec)` makes this ranker again; `InputError` where a part or option cannot be written"
         given = {name: value for name, value in self.options.items() if value is not None}
+        if self.fields is not None: given["fields"] = self.fields
         return Spec(self.words[0], tuple(r.spec for r in self.rankers.values()), given)

@@ -23,7 +23,8 @@ if TYPE_CHECKING: from rerankers.engine.vectors import Vectors
 # %% auto #0
 __all__ = ['FIELDS', 'AS_IT_IS', 'VERSION', 'BEFORE', 'PIECE', 'PIECES', 'DESCRIPTIONS', 'WEIGHTS', 'READING', 'plain',
            'EncodedDocument', 'EncodedDocuments', 'changed_part', 'saved_line', 'digest', 'put', 'write_store',
-           'read_about', 'check_files', 'read_store', 'model_files', 'fingerprint', 'check_store', 'check_text']
+           'read_about', 'check_files', 'read_row', 'read_store', 'model_files', 'fingerprint', 'check_store',
+           'check_text']
 
 # %% ../../nbs/engine/20_encoded.ipynb #2e924e9d
 FIELDS = tuple(f.name for f in fields(Document))
@@ -75,6 +76,7 @@ class EncodedDocuments(Sequence[EncodedDocument]):
         folder: str | Path,     # The folder to write; an earlier save in it is replaced
     ) -> None:
         "Write to a folder, which is made; raises `InputError` for ids or metadata that JSON cannot hold"
+        if Path(folder).is_file(): raise InputError(f"{folder} is a file: give a folder to write to")
         # all lines are made before anything is written: a document that cannot be saved leaves no files
         lines = "".join(saved_line(doc, cut) + "\n" for doc, cut in zip(self.items, self.cut))
         write_store(Path(folder), lines, self.vectors, self.made_by)
@@ -180,14 +182,22 @@ def check_files(folder: Path, files: dict[str, str]) -> None:
             raise InputError(f"{path} is not the file that was saved with about.json: it was changed, "
                              "cut, or is of another save")
 
+def read_row(line: str) -> dict[str, Any]:
+    "A document as it was written; raises `ValueError` for anything else"
+    row = json.loads(line)
+    if (not isinstance(row, dict) or not isinstance(row.get("text"), (str, type(None)))
+            or not isinstance(row.get("metadata", {}), dict)):
+        raise ValueError(f"documents.jsonl has a line that is no document: {line[:80]}")
+    return row
+
 def read_store(folder: Path) -> tuple[list[Document], Vectors, dict[str, Any], list[bool]]:
     "Documents, encodings, what made them, which documents were cut; `InputError` where these do not fit together"
     import numpy as np
     from rerankers.engine.vectors import read_vectors
     about = read_about(folder)
     try:
-        check_files(folder, about["files"])
-        rows = [json.loads(line) for line in (folder / "documents.jsonl").read_text(encoding="utf-8").splitlines()]
+        check_files(folder, {"documents.jsonl": about["files"]["documents.jsonl"], **about["files"]})
+        rows = list(map(read_row, (folder / "documents.jsonl").read_text(encoding="utf-8").splitlines()))
         cut = [row.pop("truncated", False) for row in rows]
         names = [name.removesuffix(".npy") for name in about["files"] if name.endswith(".npy")]
         vectors = read_vectors(about["kind"],
@@ -196,8 +206,9 @@ def read_store(folder: Path) -> tuple[list[Document], Vectors, dict[str, Any], l
         shape = {"documents": len(vectors), **vectors.about()}
         if len(items) != len(vectors) or any(about[name] != n for name, n in shape.items()):
             raise ValueError(f"they hold {len(items)} texts and {shape}")
+        if not isinstance(about["made_by"], dict): raise ValueError("made_by is no record of a model")
         return items, vectors, about["made_by"], cut
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError): raise
         raise InputError(f"{folder / 'about.json'} does not describe the files beside it: "
                          f"{first_line(error)}") from error

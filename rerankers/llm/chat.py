@@ -6,7 +6,6 @@
 from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,12 +14,12 @@ from typing import Any
 from ..calls import Call, in_thread
 from ..text import readable
 from ..web.remote import RemoteRanker, CallerStopped, can_go_on, gathered, within_time
-from ..errors import LimitReached, OutOfTime, ProviderError, RerankersError, UnusableAnswer, logger
-from ..strategies.kinds import Window
+from ..errors import LimitReached, ProviderError, RerankersError, UnusableAnswer, logger
+from ..strategies.kinds import Record, Window
 from ..text import estimate_tokens
 from ..strategies.plans import adapt
 from ..strategies.basics import Answer, Game, Request, Strategy, result, started
-from ..rankers import Ranking, Task, check_positive, unfinished
+from ..rankers import Ranking, Task, check_positive
 from ..results import Usage
 from ..spending import paying
 
@@ -190,44 +189,19 @@ def expected(
 # statuses of answers that say nothing about the documents
 UNUSABLE = ("wrong_format", "empty")
 
-class Ledger:
-    "Usage, faults, cut documents and notes of one query while it is ranked"
+class Ledger(Record):
+    "What answers say, and what they cost, for one query while it is ranked"
 
     def __init__(
         self,
         n: int,     # Number of documents of the query
     ):
-        self.usage, self.faults = Usage(), Counter[str]()
-        self.cut, self.notes = [False] * n, list[str | None]([None] * n)
-        # number of windows, those that a limit left out, documents that were alone in one of those, which limit
-        self.asked, self.unasked, self.unjudged, self.why = 0, 0, set[int](), OutOfTime.why
-
-    def enter(
-        self,
-        request: Request,   # Positions of the documents that were shown
-        answer: Answer,     # The answer about them
-    ) -> None:
-        "Record what an answer says about its documents"
-        self.asked += 1
-        if answer.status != "ok": self.faults[answer.status] += 1
-        for i, lost in zip(request, answer.cut or ()): self.cut[i] = self.cut[i] or bool(lost)
-        for i, note in zip(request, answer.notes or ()):
-            self.notes[i] = note if note is not None else self.notes[i]
-
-    def late(self, request: Request, answer: Answer, why: str) -> Answer:
-        "Record a window that a limit left out, and return the answer that stands for it"
-        self.asked, self.unasked, self.why = self.asked + 1, self.unasked + 1, why
-        if len(request) == 1: self.unjudged.update(request)
-        return answer
+        super().__init__(n)
+        self.usage = Usage()
 
     def close(self, ranking: Ranking) -> Ranking:
         "The ranking of a strategy, with everything that was recorded"
-        # a document that was to be judged alone and was not has no score
-        scores = (None if ranking.scores is None
-                  else [None if i in self.unjudged else s for i, s in enumerate(ranking.scores)])
-        return replace(ranking, scores=scores, truncated=self.cut, usage=self.usage, faults=dict(self.faults),
-                       notes=self.notes if any(n is not None for n in self.notes) else None,
-                       status=unfinished(self.unasked, self.asked, "windows were not judged", self.why))
+        return replace(super().close(ranking), usage=self.usage)
 
 # %% ../../nbs/llm/06_chat.ipynb #fcbbf9de
 class ChatRanker(RemoteRanker):
@@ -276,7 +250,8 @@ class ChatRanker(RemoteRanker):
                     call, self._shared(window, ledger, limit, held) if self.once
                     else self._hold(window, ledger, limit))
             except LimitReached as end:
-                return adapt(ledger.late(request, self._kept(window, "ok"), end.why), self.gives, self.wants)
+                ledger.leave_out(request, end.why)
+                return adapt(self._kept(window, "ok"), self.gives, self.wants)
             ledger.enter(request, answer)
             done(1)
             return adapt(answer, self.gives, self.wants)

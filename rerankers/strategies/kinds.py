@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from ..calls import Call, in_time
 from ..text import readable
 from ..errors import OutOfTime, UnusableAnswer, logger
-from .basics import Answer, Asked, Strategy, all_pairs, lockstep, repair, sliding_window, started
+from rerankers.strategies.basics import (Answer, Asked, Request, Strategy, all_pairs, lockstep, repair, sliding_window,
+    started)
 from ..rankers import BaseRanker, Ranking, Task, unfinished
 
 # %% auto #0
-__all__ = ['Window', 'StrategyRanker', 'ListwiseRanker', 'ComparisonRanker', 'check_shares']
+__all__ = ['Window', 'Record', 'StrategyRanker', 'ListwiseRanker', 'ComparisonRanker', 'check_shares']
 
 # %% ../../nbs/strategies/01_kinds.ipynb #4df011ec
 @dataclass(frozen=True)
@@ -26,6 +27,51 @@ class Window:
     query: str                  # As text
     texts: tuple[str, ...]      # The documents as text, in the order shown
     keep: int | None = None     # How many to select, for methods that select some instead of ordering all
+
+# %% ../../nbs/strategies/01_kinds.ipynb #47eec3b1
+class Record:
+    "What the answers about one query say, besides the order that the strategy makes of them"
+
+    def __init__(
+        self,
+        n: int,     # Number of documents of the query
+    ):
+        self.cut, self.notes, self.faults = [False] * n, list[str | None]([None] * n), Counter[str]()
+        # number of windows, those that a limit left out, and which limit
+        self.asked, self.unasked, self.why = 0, 0, OutOfTime.why
+        # documents that were judged in some window, and those that were to be judged in one that was left out
+        self.judged, self.missed = set[int](), set[int]()
+
+    def enter(
+        self,
+        request: Request,   # Positions of the documents that were shown
+        answer: Answer,     # The answer about them
+    ) -> None:
+        "Record what an answer says about its documents"
+        self.asked += 1
+        self.judged.update(request)
+        if answer.status != "ok": self.faults[answer.status] += 1
+        for i, lost in zip(request, answer.cut or ()): self.cut[i] = self.cut[i] or bool(lost)
+        for i, note in zip(request, answer.notes or ()):
+            self.notes[i] = note if note is not None else self.notes[i]
+
+    def leave_out(
+        self,
+        request: Request,           # Positions of the documents that it would have shown
+        why: str = OutOfTime.why,   # The limit, in words
+    ) -> None:
+        "Record a window that a limit left out"
+        self.asked, self.unasked, self.why = self.asked + 1, self.unasked + 1, why
+        self.missed.update(request)
+
+    def close(self, ranking: Ranking) -> Ranking:
+        "The ranking of a strategy, with everything that was recorded; who was in no judged window has no score"
+        unjudged = self.missed - self.judged
+        scores = (None if ranking.scores is None
+                  else [None if i in unjudged else s for i, s in enumerate(ranking.scores)])
+        return replace(ranking, scores=scores, truncated=self.cut, faults=dict(self.faults),
+                       notes=self.notes if any(note is not None for note in self.notes) else None,
+                       status=unfinished(self.unasked, self.asked, "windows were not judged", self.why))
 
 # %% ../../nbs/strategies/01_kinds.ipynb #eaccb308
 class StrategyRanker(BaseRanker):
@@ -51,7 +97,7 @@ class StrategyRanker(BaseRanker):
     def answer(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "Run the strategy for all tasks, side by side"
         shown = [(readable(t.query), [self.view(d) for d in t.documents]) for t in tasks]
-        cut, late, wanted = [[False] * len(t.documents) for t in tasks], Counter[int](), Counter[int]()
+        records = [Record(len(t.documents)) for t in tasks]
 
         def ask(asked: list[Asked]) -> list[Answer]:
             windows = [
@@ -59,17 +105,12 @@ class StrategyRanker(BaseRanker):
                 for i, request in asked
             ]
             answers = self._judged(windows, call)
-            for (i, request), answer in zip(asked, answers):
-                for p, lost in zip(request, answer.cut or ()): cut[i][p] = cut[i][p] or bool(lost)
-            wanted.update(i for i, _ in asked)
-            late.update(i for i, _ in asked[len(answers):])
+            for (i, request), answer in zip(asked, answers): records[i].enter(request, answer)
+            for i, request in asked[len(answers):]: records[i].leave_out(request)
             return [*answers, *map(self.undecided, windows[len(answers):])]
 
         found = lockstep([started(self.strategy, len(t.documents), call.top_k) for t in tasks], ask)
-        return [
-            replace(ranking, truncated=lost, status=unfinished(late[i], wanted[i], "windows were not judged"))
-            for i, (ranking, lost) in enumerate(zip(found, cut))
-        ]
+        return [record.close(ranking) for record, ranking in zip(records, found)]
 
     def _judged(self, windows: list[Window], call: Call) -> list[Answer]:
         "One answer per window, or fewer if the deadline passes: those of the first windows"
@@ -102,7 +143,8 @@ class ListwiseRanker(StrategyRanker):
         whole = [repair(answer, len(window.texts)) for answer, window in zip(answers, windows)]
         if faults := Counter(r.status for r in whole if r.status != "ok"):
             logger.info("%s: of %d answers, repaired %s", self, len(whole), dict(faults))
-        return [replace(made, cut=Answer.of(answer).cut) for made, answer in zip(whole, answers)]
+        said = map(Answer.of, answers)
+        return [replace(made, cut=answer.cut, notes=answer.notes) for made, answer in zip(whole, said)]
 
     def undecided(self, window: Window) -> Answer:
         "The documents in the order they had"

@@ -3,7 +3,7 @@ from mutations import Mutation
 
 ANSWERS, STOPPING = "tests/test_answers_of_rankers.py", "tests/test_stopping.py"
 MUTATIONS = [
-    Mutation("rerankers/rankers.py", "if doc.pictures and not doc.content.strip():", "if doc.text is None:", ANSWERS,
+    Mutation("rerankers/rankers.py", "if doc.pictures and not self.finds_text(doc):", "if doc.text is None:", ANSWERS,
              "a picture with an empty text is ranked as nothing"),
     Mutation("rerankers/backends/bm25.py", "[tokenize(t) for t in while_wanted(texts)]", "[tokenize(t) for t in texts]", f"{STOPPING} -k 'loop_of and bm25'",
              "BM25 counts words for nobody"),

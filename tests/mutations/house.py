@@ -2,7 +2,7 @@
 from mutations import Mutation
 
 CALLS, RANKERS, KINDS, SPECS = "rerankers/calls.py", "rerankers/rankers.py", "rerankers/strategies/kinds.py", "rerankers/specs.py"
-COMBINED, REMOTE, CHAT, DOCUMENTS = "rerankers/combine/combined.py", "rerankers/web/remote.py", "rerankers/llm/chat.py", "rerankers/documents.py"
+COMBINED, REMOTE, DOCUMENTS = "rerankers/combine/combined.py", "rerankers/web/remote.py", "rerankers/documents.py"
 LATE, WHOLE, LINE, VIEW = "tests/test_deadline.py", "tests/test_combined.py", "tests/test_specs.py", "tests/test_view.py"
 
 TOGETHER = "tests/test_combinations.py -k "
@@ -13,10 +13,10 @@ MUTATIONS = [
     Mutation(CALLS, "while at < n and call.stop.left != 0:", "while at < n:", LATE, "a window is judged after the deadline"),
     Mutation(CALLS, "if None in times or not times else max(", "if not times else min(", "nbs/02_calls.ipynb", "a shared batch ends with the first of its calls"),
     Mutation(CALLS, "else min(self._due, shared)", "else shared", "nbs/02_calls.ipynb", "a part's own time does not count"),
-    Mutation(CALLS, "or deadline < 0\n", "or False\n", LATE, "a time before now is accepted"),
+    Mutation(CALLS, "not 0 <= deadline < inf", "not deadline < inf", LATE, "a time before now is accepted"),
     Mutation(RANKERS, "rows = zip_longest(*pairs) if call.hurried else pairs", "rows = pairs", LATE, "the first query takes all the time"),
     Mutation(RANKERS, "return [*found, *[empty] * (n - len(found))]", "return [*[empty] * (n - len(found)), *found]", LATE, "scores at other documents"),
-    Mutation(RANKERS, "status=unfinished(n - done, n),", "status=COMPLETE,", LATE, "what is missing is not said"),
+    Mutation(RANKERS, "status=joined_status(parts, n - sum(sizes), n),", "status=COMPLETE,", LATE, "what is missing is not said"),
     Mutation(RANKERS, "except LimitReached as end: return Ranking.unreached(len(task.documents), end.why)", "except ZeroDivisionError: return Ranking.unreached(1)", LATE,
              "one late set takes the others' scores"),
     Mutation(RANKERS, "known = [[s for i in group if (s := self.scores[i]) is not None] for group in groups]",
@@ -26,14 +26,21 @@ MUTATIONS = [
     Mutation(RANKERS, "shown_fields(document, self.fields)", "document.content", VIEW, "fields= changes nothing"),
     Mutation(RANKERS, "pictures = document.pictures if self.sees and not", "pictures = document.pictures if False and not", VIEW, "a method that sees is shown no picture"),
     Mutation(DOCUMENTS, "and self.pictures == pictures_in(other)", "", VIEW, "two pages with one text are one"),
-    Mutation(KINDS, "late.update(i for i, _ in asked[len(answers):])", "pass", LATE, "a strategy that ended early calls itself complete"),
+    Mutation(KINDS, "for i, request in asked[len(answers):]: records[i].leave_out(request)", "pass", LATE, "a strategy that ended early calls itself complete"),
+    Mutation(DOCUMENTS, "if missing(value) or isinstance(value, Sized) and not len(value)", "if value is None", VIEW, "a model reads that the year is nan"),
+    Mutation(RANKERS, "own = dict.fromkeys(p.status for p, m in zip(late, missed) if not m)", "own = dict[str, None]()", "tests/test_answers_of_rankers.py -k about_missing",
+             "before a deadline a method's own status is lost"),
     Mutation(REMOTE, "with suppress(OutOfTime): done(n)", "done(n)", LATE, "an answer in time is lost with one that was late"),
-    Mutation(CHAT, "if len(request) == 1: self.unjudged.update(request)", "pass", LATE, "a document without a judgement has a score"),
+    Mutation(KINDS, "unjudged = self.missed - self.judged", "unjudged = set[int]()", LATE, "a document without a judgement has a score"),
     Mutation(SPECS, "found = {k: writable(v) for k, v in self.options.items() if k not in SECRETS}", "found = {k: writable(v) for k, v in self.options.items()}", LINE,
              "a key is written down"),
     Mutation(SPECS, "return text if BARE_WORD.fullmatch(text) and bare_value(text) == text else", "return text if BARE_WORD.fullmatch(text) else", LINE, "the text 10 comes back as a number"),
     Mutation(SPECS, "if reader.at < len(text): raise", "if False: raise", LINE, "what follows a description is ignored"),
     Mutation(COMBINED, "self.cut[position] = self.cut[position] or bool(", "self.cut[position] = bool(", WHOLE, "the last stage alone says what was cut"),
+    Mutation(COMBINED, "while not found: found = self.plan.send([])", "found = found or []", WHOLE, "a round without questions ends the combination"),
+    Mutation(COMBINED, "all(0 <= i < n for i in ask.positions)", "all(i < n for i in ask.positions)", WHOLE, "the last document answers for one that is not there"),
+    Mutation(SPECS, "frozenset(self.options)", "str(self.options)", LINE, "equal specs are two in a set"),
+    Mutation(SPECS, '{"options": writable(self.options)}', '{"options": dict(self.options)}', LINE, "who changes the dictionary changes the spec"),
     Mutation(COMBINED, "self.faults.update(ranking.faults)", "pass", WHOLE, "faults of parts are forgotten"),
     Mutation(COMBINED, "r.instructed(instruction) if r.takes_instruction else r", "r", WHOLE, "an instruction does not reach the parts"),
     Mutation(COMBINED, "(question[2].name, question[2].top_k, question[2].seconds, question[2].purses, question[2].failures),", "(question[2].name, id(question)),",

@@ -92,7 +92,7 @@ MUTATIONS = [
              "tests/test_prompts.py", "a document that says {query} gets the query"),
     Mutation(PROMPTS, "for role, content in [*system, *examples, *turns]]", "for role, content in [*system, *turns, *examples]]",
              "tests/test_prompts.py", "examples after the question"),
-    Mutation(KINDS, "cut[i][p] = cut[i][p] or bool(lost)", "cut[i][p] = bool(lost)", TESTS + " -k cut_in_any_window", "the last window alone says what was cut"),
-    Mutation(KINDS, "zip(request, answer.cut or ()): cut", "enumerate(answer.cut or ()): cut", TESTS + " -k cut_in_any_window", "other documents are marked as cut"),
+    Mutation(KINDS, "self.cut[i] = self.cut[i] or bool(lost)", "self.cut[i] = bool(lost)", TESTS + " -k cut_in_any_window", "the last window alone says what was cut"),
+    Mutation(KINDS, "zip(request, answer.cut or ()): self", "enumerate(answer.cut or ()): self", TESTS + " -k cut_in_any_window", "other documents are marked as cut"),
     Mutation(BEIR, "float(len(ranked) - (r.rank or 0))", "float(r.rank or 0)", "nbs/evaluation/beir.ipynb", "the measure is turned round"),
 ]
