@@ -111,7 +111,7 @@ def table(
 def results_table(results: RankedResults) -> str:
     "A ranking for people to read"
     rows = [(str(r.rank), "" if r.score is None else f"{r.score:.4f}",
-             flat(str(r.doc_id)), flat(r.document.content))
+             flat(str(r.doc_id)), flat(r.document.content or r.document.words or r.note or ', '.join(map(str, r.document.pictures))))
             for r in results]
     return table(("rank", "score", "id", "text"), rows, fit=cut, numbers=2)
 
@@ -306,6 +306,7 @@ examples:
   rerankers rank "who wrote Hamlet?" --docs plays.txt             a document a line
   rerankers rank "who wrote Hamlet?" --docs plays.csv --top-k 3   columns text, id, title ...
   rerankers rank "who wrote Hamlet?" --docs notes/ --model bm25   a document a file
+  rerankers rank "what do I owe?" --docs scans/ --glob '*.png' --model offline-ocr
   grep -h Hamlet *.txt | rerankers rank "who wrote Hamlet?" --docs - --json
 """
 
@@ -313,7 +314,7 @@ def add_source(parser: ArgumentParser) -> None:
     "Options that say where documents are"
     add = parser.add_argument_group("documents").add_argument
     add("--docs", required=True, metavar="FILE",
-        help="plain lines, JSON Lines, CSV, a folder of text files, or - for standard input")
+        help="plain lines, JSON Lines, CSV, a picture, a folder of text files and pictures, or - for standard input")
     add("--format", choices=READERS,
         help="how FILE is written; by default its name says so, or its first character")
     add("--encoding", default="utf-8", help="of the text (utf-8)")

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from .errors import InputError, did_you_mean
+from .ocr import as_lines, as_words
 from .pictures import Picture, as_pictures, base64_only, is_image
 
 # %% auto #0
@@ -36,9 +37,12 @@ class Document:
     title: str | None = None            # Shown to models together with the text
     # A picture in any form that `rerankers.pictures.as_picture` reads, or a list of them; kept as `Picture`s
     image: Any = None
+    # What was read from its pictures, line by line; `None`: nobody has read them. See `rerankers.ocr`
+    lines: Any = None
 
     def __post_init__(self) -> None:
         if self.metadata is None: self.metadata = {}
+        if self.lines is not None: self.lines = as_lines(self.lines)
         if self.image is None: return
         self.image = as_pictures(self.image) or None
         if self.image and self.text is None: self.document_type = "image"
@@ -49,6 +53,11 @@ class Document:
         own = (Picture(base64=base64_only(self.base64)),) if self.base64 else ()
         if not own and self.image_path: own = (Picture(os.fspath(self.image_path)),)
         return (*own, *(self.image or ()))
+
+    @property
+    def words(self) -> str:
+        "What was read from its pictures, as one text"
+        return as_words(self.lines)
 
     @property
     def content(self) -> str:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .documents import TEXT_KEYS, Document, first_key, to_document
+from .documents import PICTURE_KEYS, TEXT_KEYS, Document, first_key, to_document
 from .errors import InputError
+from .pictures import PAGES, media_type
 
 # %% auto #0
 __all__ = ['STDIN', 'FileRow', 'READERS', 'SUFFIXES', 'read_bytes', 'decode', 'lines', 'plain_rows', 'parsed_json', 'jsonl_rows',
-           'json_rows', 'csv_rows', 'csv_header', 'fields_of', 'guess_format', 'renamed_fields', 'row_document',
-           'visible_files', 'file_document', 'read_documents']
+           'json_rows', 'csv_rows', 'csv_header', 'fields_of', 'guess_format', 'renamed_fields', 'beside',
+           'row_document', 'visible_files', 'is_picture', 'file_document', 'read_documents']
 
 # %% ../nbs/09_files.ipynb #bbee6e7b
 STDIN = "-"
@@ -128,15 +129,26 @@ def renamed_fields(
         if theirs is None: continue
         if theirs not in row: raise InputError(f"no field {theirs!r}, only {list(row)}")
         row = {**{k: v for k, v in row.items() if k != theirs}, ours: row[theirs]}
-    if first_key(row, TEXT_KEYS) is None:
+    if first_key(row, (*TEXT_KEYS, *PICTURE_KEYS)) is None:
         raise InputError(f"none of the fields {list(row)} is called 'text': "
                          "name the one to use (text_field=, --text-field)")
     return row
 
-def row_document(row: FileRow, text: str | None, ident: str | None) -> Document:
+def beside(
+    row: dict[str, Any],    # May have paths of pictures
+    home: Path,             # The folder of the file that it stands in
+) -> dict[str, Any]:
+    "The row with paths of pictures that are found from that folder, as those who wrote the file mean them"
+    def found(name: Any) -> Any:
+        if isinstance(name, list): return [found(one) for one in name]
+        try: return str(home / name) if isinstance(name, str) and name and (home / name).is_file() else name
+        except (OSError, ValueError): return name       # base64 is no name of a file
+    return {k: found(v) if k in PICTURE_KEYS[:2] else v for k, v in row.items()}
+
+def row_document(row: FileRow, text: str | None, ident: str | None, home: Path = Path()) -> Document:
     "One row as a document; an `InputError` says where in the file the row stands"
     place, item = row
-    try: return to_document(renamed_fields(item, text, ident) if isinstance(item, dict) else item)
+    try: return to_document(beside(renamed_fields(item, text, ident), home) if isinstance(item, dict) else item)
     except InputError as error: raise InputError(f"{place}: {error}") from None
 
 # %% ../nbs/09_files.ipynb #5a305b8a
@@ -149,13 +161,24 @@ def visible_files(folder: Path, pattern: str) -> list[Path]:
     if not found: raise InputError(f"{folder}: no file in this folder is like {pattern!r}")
     return found
 
+def is_picture(
+    data: bytes,    # What a file holds
+    source: str,    # Its name, for the error
+) -> bool:
+    "Is it a picture, whatever its name? Raises `InputError` for a PDF, which is made of several"
+    kind = media_type(data)
+    if kind == "application/pdf": raise InputError(f"{source} is a PDF: {PAGES}")
+    # a text may begin with the letters BM
+    return kind.startswith("image/") and (kind != "image/bmp" or b"\0" in data[:32])
+
 def file_document(file: Path, folder: Path, encoding: str) -> Document:
     "A whole file as one document"
-    data = read_bytes(str(file))
+    data, name = read_bytes(str(file)), file.relative_to(folder).as_posix()
+    if is_picture(data, str(file)): return Document(image=file, doc_id=name)
     try: text = decode(data, encoding)
     except InputError as error:
         raise InputError(f"{file}, {error}, or leave the file out (glob=, --glob)") from None
-    return Document(text, doc_id=file.relative_to(folder).as_posix())
+    return Document(text, doc_id=name)
 
 # %% ../nbs/09_files.ipynb #d1ac23a7
 def read_documents(
@@ -173,9 +196,11 @@ def read_documents(
     if source != STDIN and folder.is_dir():
         return [file_document(file, folder, encoding) for file in visible_files(folder, glob)]
     data = read_bytes(source)
+    if format is None and is_picture(data, source):
+        return [Document(image=data) if source == STDIN else Document(image=folder, doc_id=folder.name)]
     try:
         text = decode(data, encoding)
-        return [row_document(row, text_field, id_field)
+        return [row_document(row, text_field, id_field, folder.parent)
                 for row in READERS[format or guess_format(source, text)](text)]
     except InputError as error:
         raise InputError(f"{'standard input' if source == STDIN else source}, {error}") from None

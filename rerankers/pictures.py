@@ -17,14 +17,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, UnusablePicture, need
+from .errors import InputError, MissingDependency, UnusablePicture, need
 
 # %% auto #0
 __all__ = ['SIGNATURES', 'SHORTEST', 'BASE64', 'DATA_URL', 'PAGES', 'FORMS', 'AS_PNG', 'AS_TIFF', 'LARGEST', 'THINNEST',
-           'ORIENTATION', 'ON_ITS_SIDE', 'TOPS', 'AlphaRule', 'Picture', 'media_type', 'is_base64', 'from_text',
-           'from_data_url', 'is_image', 'as_picture', 'as_pictures', 'base64_only', 'upright', 'with_plain_alpha',
-           'as_file', 'unusable', 'picture_bytes', 'decoded', 'data_url', 'no_picture', 'read_by_pillow', 'measured',
-           'opened', 'full_range', 'eight_bits', 'on_white', 'rgba_on_white', 'without_alpha', 'rgb', 'pages']
+           'ORIENTATION', 'ON_ITS_SIDE', 'TOPS', 'AlphaRule', 'LARGEST_THUMBNAIL', 'Picture', 'media_type', 'is_base64',
+           'from_text', 'from_data_url', 'is_image', 'as_picture', 'as_pictures', 'base64_only', 'upright',
+           'with_plain_alpha', 'as_file', 'unusable', 'picture_bytes', 'decoded', 'data_url', 'no_picture',
+           'read_by_pillow', 'measured', 'opened', 'full_range', 'eight_bits', 'on_white', 'rgba_on_white',
+           'without_alpha', 'rgb', 'pages', 'thumbnail']
 
 # %% ../nbs/pictures.ipynb #ec2938ee
 @dataclass(frozen=True, repr=False)
@@ -304,3 +305,22 @@ def pages(
     except pdfium.PdfiumError as error: raise InputError(f"{os.fspath(file)!r} cannot be read: {error}") from None
     try: return [as_picture(page.render(scale=dpi / 72).to_pil()) for page in document]
     finally: document.close()
+
+# %% ../nbs/pictures.ipynb #d90498ca
+LARGEST_THUMBNAIL = 16_000      # characters
+
+def thumbnail(
+    picture: Picture,   # In any form
+    side: int = 96,     # Pixels of its longer side
+) -> str:
+    "The picture as a small data URL; '' for one that cannot be shown, and without Pillow"
+    if picture.base64 is None and picture.path is None: return ""
+    try: image = rgb(picture)
+    except (UnusablePicture, MissingDependency): return ""
+    image.thumbnail((side, side))
+    for quality in (80, 50, 20):
+        out = BytesIO()
+        image.save(out, "JPEG", quality=quality)
+        found = f"data:image/jpeg;base64,{b64encode(out.getvalue()).decode()}"
+        if len(found) <= LARGEST_THUMBNAIL * max(side // 96, 1) ** 2: return found
+    return ""

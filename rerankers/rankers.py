@@ -23,6 +23,7 @@ from .documents import (PICTURE_KEYS, TEXT_KEYS, Content, Document, as_items, ch
 from .text import readable
 from .errors import (InputError, LimitReached, OutOfTime, UnknownToken, UnusableAnswer, UnusablePicture,
     did_you_mean, need)
+from .ocr import FoundLines, PictureReader, as_rows
 from .pictures import Picture, is_image
 from .claims import Choice, Claims, register
 from .results import RankedResults, Result, Stage, Usage, split_fields
@@ -31,10 +32,11 @@ from .specs import SECRETS, Spec, Unwritable, writable
 if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['COMPLETE', 'MERGES', 'Pair', 'Task', 'Added', 'unfinished', 'Ranking', 'joined_status', 'is_pictured',
-           'pictured_query', 'check_query', 'check_positive', 'is_collection', 'per_query', 'make_calls', 'make_tasks',
-           'check_scores', 'check_order', 'to_results', 'owned', 'in_parts', 'naming_documents', 'picture_owner',
-           'remembering', 'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
+__all__ = ['COMPLETE', 'MERGES', 'Legible', 'NO_WORDS', 'Pair', 'Task', 'Added', 'unfinished', 'Ranking', 'joined_status',
+           'is_pictured', 'pictured_query', 'check_query', 'check_positive', 'is_collection', 'per_query', 'make_calls',
+           'make_tasks', 'check_scores', 'check_order', 'to_results', 'owned', 'in_parts', 'naming_documents',
+           'picture_owner', 'legible', 'wordless_last', 'remembering', 'BaseRanker', 'call_rank', 'OwnRank',
+           'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
 
 # %% ../nbs/05_rankers.ipynb #1fd95050
 @dataclass(frozen=True)
@@ -447,6 +449,50 @@ def picture_owner(
     found = next((doc for task in tasks for doc in task.documents if picture in doc.pictures), None)
     return "the query" if found is None else f"document {found.doc_id!r}"
 
+# %% ../nbs/05_rankers.ipynb #60e69ae9
+Legible = tuple[Task, list[int]]    # The documents with words, and their positions in the whole task
+NO_WORDS = "no words were found in its pictures"
+
+def legible(
+    task: Task,                             # With pictures
+    read: Callable[[Document], str],        # Reads the pictures of a document
+    view: Callable[[Document], str],        # What the model is shown of it
+) -> Legible:
+    "The documents with something to read; raises `UnusablePicture`"
+    for doc in task.documents: read(doc)
+    kept = [i for i, doc in enumerate(task.documents) if not doc.pictures or view(doc).strip()]
+    return replace(task, documents=[task.documents[i] for i in kept]), kept
+
+def wordless_last(
+    ranking: Ranking,           # Of the documents with words
+    kept: Sequence[int],        # Their positions
+    task: Task,                 # All documents
+    tell: Callable[[str, Document], Any] | None,    # Explains a document by its lines, if the method can
+) -> Ranking:
+    "The ranking of all documents"
+    n = len(task.documents)
+    bare = sorted({*range(n)} - {*kept})
+    def row(values: Sequence[Any] | None, empty: Any = None) -> Any:
+        if values is None: return None
+        found = dict(zip(kept, values))
+        return [found.get(i, empty) for i in range(n)]
+    def why(i: int) -> Any:
+        if tell is not None and task.documents[i].lines: return tell(task.query, task.documents[i])
+        return ranking.explain(list(kept).index(i)) if ranking.explain and i in kept else None
+    notes = row(ranking.notes or [None] * len(kept), NO_WORDS)
+    return replace(
+        ranking,
+        scores=row(ranking.scores),
+        order=[*(kept[i] for i in ranking.best_first()), *bare] if bare or ranking.order is not None else None,
+        truncated=row(ranking.truncated, False),
+        sets={name: row(values) for name, values in ranking.sets.items()},
+        explain=why if ranking.explain or tell and any(d.lines for d in task.documents) else None,
+        notes=notes if any(notes) else None,
+        faults={**ranking.faults, **({"no words": len(bare)} if bare else {})},
+        stage=row(ranking.stage),
+        passages=row(ranking.passages),
+    )
+
 # %% ../nbs/05_rankers.ipynb #6f80672f
 def remembering(
     init: Callable[..., None],  # A constructor
@@ -500,6 +546,8 @@ class BaseRanker(Streaming, ABC):
     instruction: str | None = None
     # Fields of a document that the model is shown; `None` is title and text
     fields: tuple[str, ...] | None = None
+    # Reads the words in pictures, for a method that is given texts; `None`: a picture needs a text
+    ocr: PictureReader | None = None
 
     def __init__(self, model_name_or_path: str = "", verbose: int | None = None):
         # for classes written for rerankers 0.10, whose constructors pass both on
@@ -572,7 +620,8 @@ class BaseRanker(Streaming, ABC):
     ) -> float:
         "The score of one document; raises `InputError` when the method gives an order alone"
         own = next(r for r in self.rank(query, [doc]) if r.neighbour_of is None)
-        if own.score is None: raise InputError(f"{type(self).__name__} gives an order, not scores: use `rank`")
+        if own.score is None:
+            raise InputError(own.note or f"{type(self).__name__} gives an order, not scores: use `rank`")
         return own.score
 
     async def rank_async(
@@ -628,8 +677,23 @@ class BaseRanker(Streaming, ABC):
     ) -> str:
         "What the model is shown of a document: the chosen fields, and its picture if the method sees"
         text = readable(document.content if self.fields is None else shown_fields(document, self.fields))
+        if self.ocr is not None: return readable("\n".join(filter(None, (text, self.words_in(document)))))
         pictures = document.pictures if self.sees and not self.texts_only else ()
         return Content(text, *pictures) if pictures else text
+
+    def words_in(
+        self,
+        document: Document,     # Of the ranker's own: what is read stays with it
+    ) -> str:
+        "What a reader of pictures finds in a document's pictures; raises `UnusablePicture`"
+        if self.ocr is None or not document.pictures: return ""
+        if document.lines is None: document.lines = self.ocr.document_lines(document)
+        return document.words
+
+    @property
+    def takes_pictures(self) -> bool:
+        "May a document be a picture without a text?"
+        return self.ocr is not None or self.sees and not self.texts_only
 
     @property
     def spec(self) -> Spec:
@@ -669,14 +733,22 @@ class BaseRanker(Streaming, ABC):
         "`rank_many` without the making of results, for rankers that ask others; `call` may leave things open"
         full, call = self._full(tasks), self._own(call)
         with naming_documents(full, self.view), call.running():
-            try: return self._spread(tasks, self.answer(full, call) if full else [])
+            try:
+                read = [legible(t, self.words_in, self.view) for t in full] if self.ocr else None
+                if read is None: return self._spread(tasks, self.answer(full, call) if full else [])
+                asked = [part for part, _ in read if part.documents]
+                return self._spread(tasks, self._placed(full, read, self.answer(asked, call) if asked else []))
             except LimitReached as end: return [Ranking.unreached(len(t.documents), end.why) for t in tasks]
 
     async def rankings_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "`rankings` without blocking the event loop"
         full, call = self._full(tasks), self._own(call)
         with naming_documents(full, self.view), call.running():
-            try: return self._spread(tasks, await self.answer_async(full, call) if full else [])
+            try:
+                read = await in_thread(lambda: [legible(t, self.words_in, self.view) for t in full]) if self.ocr else None
+                if read is None: return self._spread(tasks, await self.answer_async(full, call) if full else [])
+                asked = [part for part, _ in read if part.documents]
+                return self._spread(tasks, self._placed(full, read, await self.answer_async(asked, call) if asked else []))
             except LimitReached as end: return [Ranking.unreached(len(t.documents), end.why) for t in tasks]
 
     def _call(
@@ -711,12 +783,12 @@ class BaseRanker(Streaming, ABC):
             raise InputError(f"the query is a picture, and {self!r} takes queries in words: "
                              "choose a method that looks at pictures of queries, such as 'clip'")
         for i, doc in (
-            (i, doc) for t in tasks for i, doc in enumerate(t.documents) if self.texts_only or not self.sees
+            (i, doc) for t in tasks for i, doc in enumerate(t.documents) if not self.takes_pictures
         ):
             if doc.pictures and not self.finds_text(doc):
                 where = "" if self.fields is None else f" in {', '.join(self.fields)}"
                 raise InputError(f"document {i} is a picture without a text{where}, and {self!r} only reads: "
-                                 "give it a text, or choose a method that sees")
+                                 "give it a text, have its words read with Reranker(…, ocr=True), or choose a method that sees")
         return [t for t in tasks if t.documents]
 
     def finds_text(
@@ -730,6 +802,20 @@ class BaseRanker(Streaming, ABC):
         "The answers for the tasks that have documents, and empty rankings for the others"
         left = iter(answers)
         return [next(left) if t.documents else Ranking(scores=[]) for t in tasks]
+
+    def _placed(self, tasks: list[Task], read: list[Legible], answers: Sequence[Ranking]) -> list[Ranking]:
+        "Rankings of all documents from those of the documents with words; without words they come last"
+        left = iter(answers)
+        found = [next(left) if part.documents else Ranking(scores=[]) for part, _ in read]
+        return [wordless_last(ranking, positions, task, None if self.waits else self._lines_of)
+                for ranking, (_, positions), task in zip(found, read, tasks)]
+
+    def _lines_of(self, query: str, document: Document) -> FoundLines:
+        "The rows of text in a document's pictures, best first"
+        rows = as_rows(document.lines)
+        ranking = self.rankings([Task(query, [Document(row.text) for row in rows])], Call())[0]
+        scores = ranking.scores if ranking.scores is not None else [None] * len(rows)
+        return FoundLines(document, [(rows[i], scores[i]) for i in ranking.best_first()])
 
     def _results(self, tasks: list[Task], rankings: list[Ranking], call: Call) -> list[RankedResults]:
         return [to_results(task, ranking, call.top_k) for task, ranking in zip(tasks, rankings, strict=True)]

@@ -14,15 +14,17 @@ from typing import Any
 
 from .compat import translated
 from .errors import InputError, MissingDependency, did_you_mean, installed, logger
+from .ocr import PictureReader, reader_of
 from .rankers import BaseRanker
 from .claims import BACKENDS, Choice
 from .registry import backend_named, choose, is_ready
 from .specs import SECRETS, Spec, is_line, writable
 
 # %% auto #0
-__all__ = ['UNIVERSAL', 'EXAMPLE_VALUES', 'Given', 'FOR_PARTS', 'options_of', 'check_model', 'check_installed', 'others_with',
-           'misplaced', 'check_options', 'check_names', 'constructed', 'replicated', 'build', 'as_name', 'check_word',
-           'set_log_level', 'is_described', 'described', 'from_spec', 'whole_of', 'Reranker']
+__all__ = ['UNIVERSAL', 'SHARED', 'EXAMPLE_VALUES', 'Given', 'FOR_PARTS', 'options_of', 'check_model', 'check_installed',
+           'others_with', 'misplaced', 'check_options', 'check_names', 'constructed', 'replicated', 'checked_reader',
+           'build', 'as_name', 'check_word', 'set_log_level', 'is_described', 'described', 'from_spec', 'whole_of',
+           'Reranker']
 
 # %% ../nbs/08_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
@@ -71,7 +73,8 @@ def misplaced(
     cls: type[BaseRanker],  # The chosen backend
     name: str,              # An option that it does not have
 ) -> str:
-    "The message for an argument that belongs to `rank`; '' for other names"
+    "The message for an argument that belongs to `rank` or to the parts; '' for other names"
+    if name in SHARED: return f"give {name}= to the rankers it is made of, as in bm25({name}=…)"
     if name not in inspect.signature(BaseRanker.rank).parameters: return ""
     if name == "instruction" and not cls.takes_instruction:
         return f"{cls.words[0]!r} follows no instruction: leave instruction= out, or choose a method that does"
@@ -93,6 +96,7 @@ def check_options(
 
 # %% ../nbs/08_reranker.ipynb #5dd61b6d
 UNIVERSAL = ("device", "dtype", "batch_size")   # rerankers 0.10 accepts these for every method
+SHARED = ("fields", "ocr")  # options that every ranker without parts has, whatever its class
 EXAMPLE_VALUES  = {"lang": "en", "model_type": "cross-encoder"}
 
 def check_names(name: str, value: Any) -> tuple[str, ...] | None:
@@ -120,6 +124,15 @@ def replicated(make: Callable[[dict[str, Any]], BaseRanker], options: dict[str, 
     from rerankers.engine.replicas import on_devices
     return on_devices(lambda device: make({**options, "device": device}), devices)
 
+def checked_reader(
+    ranker: BaseRanker,     # Made a moment ago
+    ocr: Any,               # See `rerankers.ocr.reader_of`
+) -> PictureReader:
+    "The reader of pictures; raises `InputError` for a method that sees them itself"
+    if ranker.takes_pictures:
+        raise InputError(f"{ranker!r} sees pictures itself: leave ocr= out, or choose a method that reads")
+    return reader_of(ocr)
+
 def build(
     choice: Choice,             # What to build
     options: dict[str, Any],    # The caller's keyword arguments
@@ -130,15 +143,17 @@ def build(
     check_model(choice)
     known = options_of(choice.backend)
     options = dict(translated(choice.backend, options))
-    fields = check_names("fields", options.pop("fields", None)) if "fields" not in known else None
     several = "device" in known and "devices" not in known     # a method with a model here, see `replicated`
     devices = options.pop("devices", None) if several else None
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
+    shared = {name: wanted.pop(name, None) for name in SHARED if name not in known}
+    fields = check_names("fields", shared.get("fields"))
     check_options(choice.backend, wanted, choice.model or "")
     if "lang" in known: wanted.setdefault("lang", lang)
     make = partial(constructed, choice, fields)
     ranker = make(wanted) if devices is None else replicated(make, wanted, devices)
     ranker.choice = choice
+    if shared.get("ocr"): ranker.ocr = checked_reader(ranker, shared["ocr"])
     return ranker
 
 # %% ../nbs/08_reranker.ipynb #88ef35c7

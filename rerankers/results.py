@@ -15,14 +15,14 @@ from numbers import Integral
 from typing import Any, overload
 
 from .documents import Content, Document, pictures_in
-from .pictures import as_pictures
+from .pictures import as_pictures, thumbnail
 from .text import readable
 from .errors import InputError, UnknownDocument, did_you_mean, need
 
 # %% auto #0
-__all__ = ['DOCUMENT_FIELDS', 'BAR', 'ROW', 'TABLE', 'Result', 'field_of', 'split_fields', 'Usage', 'Stage', 'finite', 'as_json',
-           'in_rank_order', 'written_query', 'read_query', 'RankedResults', 'results_frame', 'column_names',
-           'trec_lines', 'bar_width', 'row_html', 'results_html']
+__all__ = ['DOCUMENT_FIELDS', 'BAR', 'ROW', 'TABLE', 'IMAGE', 'Result', 'field_of', 'split_fields', 'Usage', 'Stage', 'finite',
+           'as_json', 'in_rank_order', 'written_query', 'read_query', 'RankedResults', 'results_frame', 'column_names',
+           'trec_lines', 'bar_width', 'image_html', 'row_html', 'results_html']
 
 # %% ../nbs/03_results.ipynb #b7dba218
 @dataclass
@@ -87,6 +87,7 @@ class Result:
         doc = {f.name: getattr(self.document, f.name) for f in fields(Document)}
         extras = {k: doc[k] for k in ("title", "image_path", "base64") if doc[k] is not None}
         if doc["image"]: extras["image"] = [picture.to_dict() for picture in doc["image"]]
+        if doc["lines"] is not None: extras["lines"] = [asdict(line) for line in doc["lines"]]
         if self.document.document_type != "text": extras["document_type"] = self.document.document_type
         if self.truncated: extras["truncated"] = True
         if self.scores: extras["scores"] = dict(self.scores)
@@ -385,10 +386,18 @@ def bar_width(score: float, low: float, high: float) -> float:
     "Per cent of the bar to fill; the worst score gets a little, so that its bar can be seen"
     return 100.0 if high <= low else 4 + 96 * (score - low) / (high - low)
 
+IMAGE = '<img src="{source}" alt="" style="max-height:6em;max-width:9em;margin:0 .6em .2em 0;vertical-align:top">'
+
+def image_html(document: Document) -> str:
+    "The first of a document's pictures, small; '' if it has none that can be shown"
+    source = thumbnail(document.pictures[0]) if document.pictures else ""
+    return IMAGE.format(source=source) if source else ""
+
 def row_html(result: Result, low: float, high: float, width: int) -> str:
     "One row of the table; the text of documents is escaped, since it cannot be trusted"
     pictures = ", ".join(map(str, result.document.pictures))
-    text = " ".join(part for part in (result.document.title, result.text or pictures) if part)
+    said = result.text or result.document.words or result.note or pictures
+    text = " ".join(part for part in (result.document.title, said) if part)
     text = text if len(text) <= width else text[:width - 1].rstrip() + "…"
     bar, score = ("", "") if result.score is None else (
         BAR.format(width=bar_width(result.score, low, high)),
@@ -399,7 +408,7 @@ def row_html(result: Result, low: float, high: float, width: int) -> str:
         bar=bar,
         score=score,
         doc_id=escape(readable(str(result.doc_id))),
-        text=escape(readable(text)),
+        text=image_html(result.document) + escape(readable(text)),
     )
 
 # %% ../nbs/03_results.ipynb #91e2a8e1

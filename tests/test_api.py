@@ -67,6 +67,11 @@ def texts_of(row, body):
 def answer_of(row, scores, order=None):
     "An answer in the row's form; results in the order of the documents, or another"
     found = [{row.index: i, row.score: scores[i]} for i in (order or range(len(scores)))] if row.index else scores
+    return nested(row, found)
+
+
+def nested(row, found):
+    "Results where the row's answers have them"
     for name in reversed(row.results.split(".") if row.results else []): found = {name: found}
     return found
 
@@ -320,7 +325,7 @@ BROKEN = {"1 results for 3 documents; none for 0, 2": [(1, 0.5)], "document 1 ha
 def test_an_answer_with_a_hole_is_an_error(name, said, listed):
     row = PROVIDERS[name]
     items = [{row.index: i, row.score: score} for i, score in listed]
-    with pytest.raises(UnusableAnswer, match=f"me: .*{re.escape(said)}"): read_scores(row, {row.results: items} if row.results else items, 3, "me")
+    with pytest.raises(UnusableAnswer, match=f"me: .*{re.escape(said)}"): read_scores(row, nested(row, items), 3, "me")
 
 
 @pytest.mark.parametrize("scores", [[0.5], [0.5, 0.5, 0.5, 0.5], [0.5, None, 0.5], [0.5, "x", 0.5]], ids=str)

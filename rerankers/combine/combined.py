@@ -308,6 +308,11 @@ class CombinedRanker(BaseRanker):
         return all(r.sees and not r.texts_only for r in self.rankers.values())
 
     @property
+    def takes_pictures(self) -> bool:
+        "Can all of them judge a picture without a text?"
+        return all(r.takes_pictures for r in self.rankers.values())
+
+    @property
     def sees_queries(self) -> bool:     # type: ignore[override]
         "Do all of them take pictures as queries?"
         return all(r.sees_queries for r in self.rankers.values())

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import InputError, need
 from .measures import FIRST, IDEAL, overlap
+from ..results import image_html
 
 # %% auto #0
 __all__ = ['COLOURS', 'IN_THE_DARK', 'SHAPES', 'LINES', 'LINE', 'WIDE', 'NARROW', 'STYLE', 'SORT', 'COSTS', 'QUALITY_NOTE',
@@ -347,9 +348,10 @@ def wins_section(comparison: Any, most: int = 5) -> str:
 def documents_html(comparison: Any, query: str, ids: Iterable[str]) -> str:
     "Documents in their order, with the beginning of each and its judgement"
     def line(doc: str) -> str:
-        text, grade = " ".join(comparison.data.corpus[doc].content.split()), comparison.data.qrels.get(query, {}).get(doc)
+        document, grade = comparison.data.corpus[doc], comparison.data.qrels.get(query, {}).get(doc)
+        text = " ".join((document.content or document.words or ", ".join(map(str, document.pictures))).split())
         begin, said = text if len(text) <= 90 else f"{text[:89]}…", "not judged" if grade is None else f"judged {grade}"
-        return f"<li>{escape(begin)} <span class=grade>({said})</span></li>"
+        return f"<li>{image_html(document)}{escape(begin)} <span class=grade>({said})</span></li>"
     return f"<ol>{''.join(line(doc) for doc in ids if doc in comparison.data.corpus)}</ol>"
 
 def side_html(comparison: Any, query: str, name: str, ids: Sequence[str]) -> str:

@@ -5,6 +5,7 @@
 # %% ../../nbs/llm/06_chat.ipynb #705b271c
 from __future__ import annotations
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,11 @@ from functools import partial
 from typing import Any
 
 from ..calls import Call, in_thread
+from ..documents import pictures_in
+from ..pictures import Picture, data_url, unusable
 from ..text import readable
 from ..web.remote import RemoteRanker, CallerStopped, can_go_on, gathered, within_time
-from ..errors import LimitReached, ProviderError, RerankersError, UnusableAnswer, logger
+from ..errors import InputError, LimitReached, ProviderError, RerankersError, UnusableAnswer, logger
 from ..strategies.kinds import Record, Window
 from ..text import estimate_tokens
 from ..strategies.plans import adapt
@@ -24,11 +27,13 @@ from ..results import Usage
 from ..spending import paying
 
 # %% auto #0
-__all__ = ['ChatMessage', 'LEAST', 'TINY', 'Talk', 'ANSWER', 'UNUSABLE', 'ChatRequest', 'Reply', 'same_answer', 'log_sum',
-           'left_over', 'logprobs_of', 'ChatClient', 'FunctionClient', 'awaited', 'expected', 'Ledger', 'ChatRanker']
+__all__ = ['ChatMessage', 'LEAST', 'TINY', 'MARKS', 'PICTURE_TOKENS', 'MOST_SHOWN', 'Talk', 'ANSWER', 'UNUSABLE', 'ChatRequest',
+           'Reply', 'same_answer', 'log_sum', 'left_over', 'logprobs_of', 'ChatClient', 'FunctionClient', 'awaited',
+           'Album', 'in_parts', 'expected', 'Ledger', 'ChatRanker']
 
 # %% ../../nbs/llm/06_chat.ipynb #2ec4e2be
-ChatMessage = Mapping[str, str]     # {"role": "system" | "user" | "assistant", "content": …}
+# {"role": "system" | "user" | "assistant", "content": a text, or a list of parts if pictures are shown}
+ChatMessage = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ChatRequest:
@@ -175,6 +180,67 @@ async def awaited(
     while game.requests: game.tell(await gathered(map(ask, game.requests)))
     return result(game)
 
+# %% ../../nbs/llm/06_chat.ipynb #db356f25
+MARKS = range(0xE000, 0xF900)   # characters that Unicode leaves to private use
+PICTURE_TOKENS = 1000           # what a picture costs about; between 85 and some thousands, by model and size
+MOST_SHOWN = 20 * 2**20         # characters of the data URLs of one request; servers take about as much
+
+@dataclass(frozen=True)
+class Album:
+    "The pictures of a query's documents, each with the character that stands for it"
+    marks: Mapping[Picture, str]
+
+    @classmethod
+    def of(
+        cls,
+        query: str,                 # The query
+        views: Sequence[str],       # What the model is shown of each document
+    ) -> Album:
+        "The album of these documents; raises `InputError` for thousands of pictures"
+        pictures = dict.fromkeys(p for view in views for p in pictures_in(view))
+        if not pictures: return cls({})
+        taken = set("".join((query, *views)))
+        free = [char for char in map(chr, MARKS) if char not in taken]
+        if len(free) < len(pictures): raise InputError(f"{len(pictures)} pictures for one query: {len(free)} are possible")
+        return cls(dict(zip(pictures, free)))
+
+    def marked(
+        self,
+        view: str,  # What the model is shown of a document
+    ) -> str:
+        "A text in which characters stand for the pictures"
+        marks = "".join(self.marks[p] for p in pictures_in(view))
+        return f"{marks} {view}" if marks else view
+
+    def count(
+        self,
+        request: ChatRequest,   # With characters that stand for pictures
+    ) -> int:
+        "How many pictures it shows"
+        return sum(str(m["content"]).count(mark) for m in request.messages for mark in self.marks.values())
+
+    def shown(
+        self,
+        request: ChatRequest,   # With characters that stand for pictures
+    ) -> ChatRequest:
+        "The same with the pictures; raises `UnusablePicture`"
+        seen = {mark: picture for picture, mark in self.marks.items() if any(mark in m["content"] for m in request.messages)}
+        urls = {mark: data_url(picture) for mark, picture in seen.items()}
+        if seen and sum(map(len, urls.values())) > MOST_SHOWN:
+            raise unusable(max(seen.values(), key=lambda p: len(urls[self.marks[p]])),
+                           f"makes a request of more than {MOST_SHOWN:,} bytes: make it smaller, or show fewer at once")
+        return replace(request, messages=tuple({**m, "content": in_parts(m["content"], urls)} for m in request.messages))
+
+def in_parts(
+    text: str,                  # Of a message
+    urls: Mapping[str, str],    # Character -> the picture that it stands for
+) -> Any:
+    "The message as parts; a text without pictures stays a text"
+    if not any(mark in text for mark in urls): return text
+    found = re.split(f"([{''.join(urls)}])", text)
+    return [{"type": "image_url", "image_url": {"url": urls[part]}} if part in urls else {"type": "text", "text": part}
+            for part in found if part]
+
 # %% ../../nbs/llm/06_chat.ipynb #bc4176d8
 Talk = Generator[ChatRequest, Reply, Answer]
 ANSWER = 512    # tokens that an answer is expected to have if its request sets no limit
@@ -182,9 +248,11 @@ ANSWER = 512    # tokens that an answer is expected to have if its request sets 
 def expected(
     client: ChatClient,     # Who answers
     request: ChatRequest,   # What is asked
+    pictures: int = 0,      # Pictures that it shows
 ) -> Usage:
     "What a request will probably use, for a budget"
-    return Usage(1, client.count(request.messages), 1 if request.choices else request.max_tokens or ANSWER)
+    read = client.count(request.messages) + PICTURE_TOKENS * pictures
+    return Usage(1, read, 1 if request.choices else request.max_tokens or ANSWER)
 
 # statuses of answers that say nothing about the documents
 UNUSABLE = ("wrong_format", "empty")
@@ -195,9 +263,11 @@ class Ledger(Record):
     def __init__(
         self,
         n: int,     # Number of documents of the query
+        album: Album | None = None,     # Their pictures
     ):
         super().__init__(n)
         self.usage = Usage()
+        self.album = album or Album({})
 
     def close(self, ranking: Ranking) -> Ranking:
         "The ranking of a strategy, with everything that was recorded"
@@ -206,7 +276,6 @@ class Ledger(Record):
 # %% ../../nbs/llm/06_chat.ipynb #fcbbf9de
 class ChatRanker(RemoteRanker):
     "A ranker that asks a chat model about a few documents at a time; a strategy chooses which"
-    texts_only = True
     client: ChatClient      # The model that answers
     # Number of documents -> the strategy that chooses what to ask
     strategy: Callable[[int], Strategy]
@@ -239,8 +308,9 @@ class ChatRanker(RemoteRanker):
 
     async def rank_task(self, task: Task, call: Call, limit: Any, done: Callable[[int], Any]) -> Ranking:
         "Rank the documents of one query"
-        query, texts, ledger = (readable(task.query), [self.view(d) for d in task.documents],
-                                Ledger(len(task.documents)))
+        query, views = readable(task.query), [self.view(d) for d in task.documents]
+        ledger = Ledger(len(task.documents), Album.of(query, views))
+        texts = list(map(ledger.album.marked, views))
         held: dict[Window, Awaitable[Answer]] = {}
 
         async def ask(request: Request) -> Answer:
@@ -272,7 +342,7 @@ class ChatRanker(RemoteRanker):
         try:
             request = next(talk)
             while True:
-                reply = await self._reply(request, limit)
+                reply = await self._reply(request, limit, ledger.album)
                 ledger.usage += reply.usage
                 request = talk.send(reply)
         except StopIteration as end: answer: Answer = end.value
@@ -290,12 +360,13 @@ class ChatRanker(RemoteRanker):
                                  "on_error='keep' leaves such a window as it was")
         return self._kept(window, answer.status)
 
-    async def _reply(self, request: ChatRequest, limit: Any) -> Reply:
+    async def _reply(self, request: ChatRequest, limit: Any, album: Album) -> Reply:
         "The reply of the client; with on_error='keep' any error of the caller's own code is a missing answer"
         try:
             async with limit:
-                with paying(partial(expected, self.client, request)) as bill:
-                    reply = await self.client.reply(request)
+                shown = await in_thread(partial(album.shown, request)) if album.marks else request
+                with paying(partial(expected, self.client, request, album.count(request))) as bill:
+                    reply = await self.client.reply(shown)
                     bill.told(reply.usage, reply.text)
                     return reply
         except (KeyboardInterrupt, SystemExit) as stop: raise CallerStopped(stop) from None

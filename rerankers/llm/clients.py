@@ -6,6 +6,7 @@
 from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
+from fnmatch import fnmatchcase
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from .openai import ENDPOINTS, OpenAIClient
 from ..rankers import check_positive
 
 # %% auto #0
-__all__ = ['LITELLM_PREFIXES', 'CLIENT_WORDS', 'Answering', 'LOCAL_OPTIONS', 'ASKED', 'WIRED', 'OPTIONS', 'kind_of', 'used_by',
-           'check_used', 'answering', 'make_client']
+__all__ = ['LITELLM_PREFIXES', 'CLIENT_WORDS', 'SEEING_CHATS', 'Answering', 'LOCAL_OPTIONS', 'ASKED', 'WIRED', 'OPTIONS',
+           'kind_of', 'used_by', 'check_used', 'shows_pictures', 'answering', 'make_client']
 
 # %% ../../nbs/llm/10_clients.ipynb #2636f01f
 # the prefixes of litellm's model strings
@@ -40,6 +41,9 @@ LITELLM_PREFIXES = frozenset((
 ).split())
 # the words that `client=` accepts
 CLIENT_WORDS = ("http", "litellm", "local", *ENDPOINTS)
+# names of chat models that see, without what stands before the last slash
+SEEING_CHATS = ("gpt-4o*", "gpt-4.1*", "gpt-5*", "chatgpt-*", "o1", "o1-2*", "o3", "o3-2*", "o4-mini*", "claude-*", "gemini-*",
+                "grok-4*", "pixtral*", "gemma-3-*", "llama-4-*", "*-vl-*", "*-vl", "*-vision*")
 # a function of the caller's: messages -> text
 Answering = Callable[[list[ChatMessage]], str | Awaitable[str]]
 
@@ -99,6 +103,17 @@ def check_used(
     if idle:
         raise InputError(f"{what} has no use for {', '.join(f'{name}=' for name in idle)}: leave "
                          f"{'it' if len(idle) == 1 else 'them'} out{instead}")
+
+# %% ../../nbs/llm/10_clients.ipynb #5d619f31
+def shows_pictures(
+    model: str,             # The model as the user wrote it
+    kind: str,              # A result of `kind_of`
+    images: bool | None,    # What the user says of it
+) -> bool:
+    "Is the model shown pictures? Raises `InputError` where that is impossible"
+    if images and kind == "local": raise InputError(f"images=True: {model!r} runs in this process, where it is asked in texts alone")
+    name = model.lower().rsplit("/", 1)[-1]
+    return images if images is not None else kind not in ("local", "function", "own") and any(fnmatchcase(name, p) for p in SEEING_CHATS)
 
 # %% ../../nbs/llm/10_clients.ipynb #f5dc9914
 def answering(

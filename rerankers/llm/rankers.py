@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 from fastcore.meta import delegates
 from ..errors import InputError, did_you_mean
 from ..web.remote import check_on_error
-from .chat import UNUSABLE, ChatRanker, ChatRequest, Reply, Talk
-from .clients import make_client
+from .chat import MARKS, PICTURE_TOKENS, UNUSABLE, ChatRanker, ChatRequest, Reply, Talk
+from .clients import kind_of, make_client, shows_pictures
 from ..strategies.basics import Answer
 from ..strategies.kinds import Window
 from .parsing import after_thought
@@ -122,6 +122,8 @@ class RecipeRanker(ChatRanker):
         on_error: str = "raise",
         # Questions of one call under way at once; the client's own limit by default
         batch_size: int | None = None,
+        # Does the model see? By default its name says so; False shows it the texts alone
+        images: bool | None = None,
         **kwargs,                           # For the client, see `make_client`
     ):
         if scoring not in (None, *SCORINGS):
@@ -134,7 +136,9 @@ class RecipeRanker(ChatRanker):
         chosen = {"stride": stride, "passes": passes, "top": top, **(strategy_options or {})}
         self.strategy, self.wants = self._plan(strategy or self.strategy_name,
                                                check_positive("window_size", window_size), chosen)
-        self.client = make_client(model, **{"client": self.client_name, **self.client_settings(), **kwargs})
+        settings = {"client": self.client_name, **self.client_settings(), **kwargs}
+        self.sees = self._shows(images, settings)
+        self.client = make_client(model, **settings)
 
     @classmethod
     def _suited(
@@ -154,6 +158,12 @@ class RecipeRanker(ChatRanker):
         "The strategy, and the form of answer that it takes"
         made = make_plan(strategy, size, self.recipe.window, chosen)
         return made, PLANS[strategy].answers if isinstance(strategy, str) else self.gives
+
+    def _shows(self, images: bool | None, settings: Mapping[str, Any]) -> bool:
+        "Is the model shown pictures? `InputError` where that is impossible"
+        if images and not self.recipe.chat: raise InputError("images=True: this recipe is one text, without messages")
+        kind = kind_of(self.model, *(settings.get(name) for name in ("client", "base_url", "gguf_file")))
+        return self.recipe.chat and shows_pictures(self.model, kind, images)
 
     def client_settings(self) -> dict[str, Any]:
         "Options for the client that this backend sets unless the caller does"
@@ -216,7 +226,15 @@ class RecipeRanker(ChatRanker):
         answer = len(self.recipe.prefill) + (self.most or self.recipe.max_tokens(len(window.texts)))
         room = None if self.client.context is None else self.client.context - answer
         more = {} if window.keep is None else {"most": window.keep}
-        return self.recipe.fitted(window.query, window.texts, budget=room, count=self.client.count, **more)
+        return self.recipe.fitted(window.query, window.texts, budget=room, count=self.count, **more)
+
+    def count(
+        self,
+        messages: Any,      # A conversation, in which characters may stand for pictures
+    ) -> int:
+        "Its number of tokens, pictures included"
+        marks = sum(ord(char) in MARKS for m in messages for char in m["content"]) if self.sees else 0
+        return self.client.count(messages) + PICTURE_TOKENS * marks
 
     def talk(self, window: Window) -> Talk:
         "Ask about a window and read the reply"

@@ -16,15 +16,18 @@ from urllib.parse import urlsplit
 from .lines import checked_address
 from .secrets import QUOTED
 from .services import Service
+from ..documents import pictures_in
 from ..errors import InputError, UnusableAnswer
+from ..pictures import Picture, data_url, unusable
 from ..rankers import check_positive
 from ..results import Usage
 if TYPE_CHECKING: from rerankers.web.http import Posted
 
 # %% auto #0
 __all__ = ['COMMON', 'REQUEST_WITH_COUNT', 'LOWEST', 'TEMPLATE_FIELD', 'TEMPLATE_FIELDS', 'TUPLE_FIELDS', 'VERSION_PATH',
-           'Provider', 'fields_in', 'shows_documents', 'mistakes', 'fill_template', 'request_body', 'joined_paths',
-           'address_of', 'dig', 'is_number', 'read_scores', 'shortfall', 'read_usage']
+           'Provider', 'fields_in', 'shows_documents', 'mistakes', 'fill_template', 'request_body', 'Sight',
+           'picture_part', 'shown_whole', 'illustrated', 'joined_paths', 'address_of', 'dig', 'is_number',
+           'read_scores', 'shortfall', 'read_usage']
 
 # %% ../../nbs/web/05_providers.ipynb #7f70e31b
 COMMON = {"model": "{model}", "query": "{query}", "documents": ["{text}"]}          # what all providers need
@@ -57,6 +60,7 @@ class Provider(Service):
     also: tuple[str, ...] = ()                      # Other names of the provider
     prefixes: tuple[str, ...] = ()                  # Prefixes a user may write before a model's name; not sent
     begins: tuple[str, ...] = ()                    # Beginnings of model names that mean this provider; sent
+    sight: Sight | None = None                      # How it is shown pictures; None: it takes texts only
 
     def __post_init__(self) -> None:
         trouble = next((said for wrong, said in mistakes(self) if wrong), None)
@@ -174,7 +178,59 @@ def request_body(
         "{instruction}": instruction,
         "{count}": len(texts) if count is None else count,
     }
-    return fill_template(provider.for_model(model).request, words, texts)
+    row = provider.for_model(model)
+    if not any(map(pictures_in, (query, *texts))): return fill_template(row.request, words, texts)
+    return illustrated(row, words, texts)
+
+# %% ../../nbs/web/05_providers.ipynb #16b85fe0
+@dataclass(frozen=True)
+class Sight:
+    "How a service is shown pictures"
+    picture: Any                                # A picture, with {picture}, and {format}: "url" or "base64"
+    text: Any = "{text}"                        # A text beside pictures
+    # A document, or a query with a picture, made of parts: of one {part}, of all {parts}, or {merged}: objects as one
+    whole: Any = "{parts}"
+    request: Mapping[str, Any] = field(default_factory=dict)    # Fields of the request that differ; {text} is then a whole
+    models: tuple[str, ...] = ()                # Patterns of names of models that see
+    queries: bool = True                        # May a query be a picture?
+    bare: bool = False                          # Base64 without the beginning of a data URL?
+    bytes: int = 20 * 2**20                     # A request may have so many
+
+    def sees(
+        self,
+        model: str,     # As the provider calls it
+    ) -> bool:
+        "Is it a model that is known to see?"
+        return any(fnmatchcase(model.lower(), pattern) for pattern in self.models)
+
+def picture_part(sight: Sight, picture: Picture) -> Any:
+    "A picture as the service wants it; raises `UnusablePicture`"
+    sent = data_url(picture)
+    kind = "base64" if sent.startswith("data:") else "url"
+    if sight.bare and kind == "base64": sent = sent.partition(",")[2]
+    return fill_template(sight.picture, {"{picture}": sent, "{format}": kind}, ())
+
+def shown_whole(
+    provider: Provider,     # Its name is used in errors
+    content: str,           # What is shown of a document or a query
+) -> Any:
+    "A document as the service wants it; raises `UnusablePicture` for what it cannot hold"
+    sight, pictures = provider.sight or Sight("{picture}"), pictures_in(content)
+    parts = [picture_part(sight, picture) for picture in pictures]
+    if content.strip() or not pictures: parts.append(fill_template(sight.text, {"{text}": str(content)}, ()))
+    merged = {name: value for part in parts if isinstance(part, Mapping) for name, value in part.items()}
+    room = {"{part}": 1, "{merged}": len(merged)}.get(next(iter(re.findall(r"\{\w+\}", str(sight.whole))), ""), len(parts))
+    if len(parts) > room:
+        instead = "a text, or one picture" if sight.whole == "{part}" else "a text and one picture"
+        raise unusable(pictures[0], f"is not all of its document: {provider.name} takes {instead}")
+    return fill_template(sight.whole, {"{part}": parts[0], "{parts}": parts, "{merged}": merged}, ())
+
+def illustrated(row: Provider, words: dict[str, Any], texts: Sequence[str]) -> Any:
+    "The JSON of a request with pictures"
+    request, query = {**row.request, **(row.sight.request if row.sight else {})}, words["{query}"]
+    whole = pictures_in(query) or row.sight is not None and "query" in row.sight.request
+    asked = shown_whole(row, query) if whole else str(query)
+    return fill_template(request, {**words, "{query}": asked}, [shown_whole(row, text) for text in texts])
 
 # %% ../../nbs/web/05_providers.ipynb #2b083f30
 VERSION_PATH = re.compile(r"v\d+\w*")

@@ -66,6 +66,9 @@ SERVICES: dict[str, Service] = {row.name: row for row in (
     Service("dashscope", "https://dashscope.aliyuncs.com", keys=("DASHSCOPE_API_KEY",),
             domains=("dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com")),
     Service("scaleway", "https://api.scaleway.ai", keys=("SCW_SECRET_KEY",)),
+    Service("elasticsearch", keys=("ELASTIC_API_KEY", "ELASTICSEARCH_API_KEY"), auth=("Authorization", "ApiKey {}"),
+            domains=("elastic.cloud", "elastic-cloud.com")),
+    Service("opensearch", keys=("AISEARCH_API_KEY",), domains=("opensearch.aliyuncs.com",)),
     Service("vercel", "https://ai-gateway.vercel.sh", keys=("AI_GATEWAY_API_KEY",)),
     # servers that you run yourself, on their default ports
     Service("vllm", "http://localhost:8000"),

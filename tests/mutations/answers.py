@@ -12,7 +12,7 @@ MUTATIONS = [
     Mutation("rerankers/rankers.py", "return found.shared([[place[p] for p in row] for row in pairs])", "return [found.pick([place[p] for p in row]) for row in pairs]",
              ANSWERS, "each of several queries is charged for all"),
     Mutation("rerankers/rankers.py", "and not math.isfinite(value):", "and math.isnan(value):", ANSWERS, "an infinite score ranks"),
-    Mutation("rerankers/rankers.py", "if self.texts_only or not self.sees\n", "if not self.sees\n", ANSWERS, "pictures are ranked as empty texts"),
+    Mutation("rerankers/rankers.py", "self.ocr is not None or self.sees and not self.texts_only", "self.ocr is not None or self.sees", ANSWERS, "pictures are ranked as empty texts"),
     Mutation("rerankers/results.py", "return [total * b // whole - total * a // whole for a, b in zip(ends, ends[1:])]",
              "return [total * size // whole for size in sizes]", ANSWERS, "shares no longer sum to the whole"),
     Mutation("rerankers/results.py", "if u.calls or u.cost is not None]", "if u.calls]", ANSWERS, "the cost of a share without a call is lost"),

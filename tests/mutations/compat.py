@@ -40,7 +40,7 @@ MUTATIONS = [
     Mutation(RESULTS, 'if name.startswith("_") or document is None:', 'if name.startswith("__") or document is None:', f"{OLD} -k 'treat_a_result'", "data say how they are shown"),
     Mutation(RESULTS, 'if all(r.rank is not None for r in results):', 'if any(r.rank is not None for r in results):', f"{OLD} -k believes", "results without a rank come first"),
     Mutation(RESULTS, "        while name in used: name", "        if name in used: name", f"{OWN} -k columns_of_their_own", "two entries share a column"),
-    Mutation(RESULTS, 'for part in (result.document.title, result.text', 'for part in (result.title, result.text', f"{OLD} -k breaks_no_table", "a number as a title breaks the table"),
+    Mutation(RESULTS, 'for part in (result.document.title, said)', 'for part in (result.title, said)', f"{OLD} -k breaks_no_table", "a number as a title breaks the table"),
     Mutation("rerankers/integrations/langchain.py", 'doc.model_copy(update={"metadata": {**doc.metadata, "relevance_score": score}})',
              '(doc.metadata.update(relevance_score=score), doc)[1]', "tests/test_langchain.py -k whole", "the caller's documents are changed"),
     Mutation("rerankers/utils.py", "    if verbose > 0: logger.info", "    logger.info", f"{OLD} -k goes_to_the_log", "verbose=0 is not heard"),

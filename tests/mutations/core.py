@@ -83,7 +83,7 @@ MUTATIONS = [
     Mutation(FILES, 'data.decode(encoding).removeprefix("\\ufeff")', "data.decode(encoding)", COMMAND,
              "a mark at the beginning belongs to the first document"),
     Mutation(CLI, "rank(args.query, docs, top_k=args.top_k)", "rank(args.query, docs)", COMMAND, "--top-k is ignored"),
-    Mutation(FILES, "doc_id=file.relative_to(folder).as_posix()", "doc_id=file.name", COMMAND, "files of two folders have one id"),
+    Mutation(FILES, "name = read_bytes(str(file)), file.relative_to(folder).as_posix()", "name = read_bytes(str(file)), file.name", COMMAND, "files of two folders have one id"),
     Mutation(FILES, "for part in p.relative_to(folder).parts)]", "for part in [p.name])]", COMMAND, "files of hidden folders are ranked"),
     Mutation(FILES, "start=1) if line.strip())", "start=1))", COMMAND, "blank lines are documents"),
     Mutation(FILES, "line {first + error.lineno - 1} is not JSON", "line {first + error.lineno} is not JSON", COMMAND, "the next line is blamed"),

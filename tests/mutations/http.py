@@ -45,7 +45,7 @@ MUTATIONS = [
              "tests/test_services.py -k asked_in_halves", "too many documents are an error"),
     Mutation("rerankers/backends/api.py", "tally.usage += Usage(retries=1)", "pass",
              "tests/test_services.py -k asked_in_halves", "a refused request is not counted"),
-    Mutation("rerankers/backends/api.py", "return (1 if text.strip() else 2), 0.0", "return 1, 0.0",
+    Mutation("rerankers/backends/api.py", "return (1 if says(text) else 2), 0.0", "return 1, 0.0",
              "tests/test_on_error.py -k 'all_requests_fail or equal_and'", "blank documents stand before those that nobody could score"),
     Mutation("rerankers/backends/api.py", "strict.on_error = \"raise\"", "pass",
              "tests/test_on_error.py -k no_place", "score of one document is an order"),
