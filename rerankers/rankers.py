@@ -529,6 +529,7 @@ class BaseRanker(Streaming, ABC):
 
     model: str = ""                                 # Checkpoint, folder or empty
     choice: Choice | None = None                    # Why this backend was chosen, if `Reranker` chose it
+    precision_report: Any = None                    # How it is computed and why, if `precision="fast"` decided
     # Arguments of the constructor, as far as they can be written
     made_with: tuple[tuple[Any, ...], dict[str, Any]]
     made_from: tuple[str, tuple[Spec, ...], dict[str, Any]]     # What `Reranker` was given

@@ -4,14 +4,16 @@
 
 # %% ../nbs/06_registry.ipynb #2dbd122a
 from __future__ import annotations
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 import os
+import re
 import sys
 import warnings
 
@@ -21,10 +23,11 @@ from .errors import ModelLoadError, UnknownModel, did_you_mean, installed
 from .rankers import BaseRanker
 
 # %% auto #0
-__all__ = ['SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED_MODULES', 'FALLBACK', 'Shortcut', 'register_shortcut', 'module_names',
-           'load_entry', 'search_path', 'plugins', 'load_backends', 'class_named', 'backend_named', 'default_model',
-           'choose_typed', 'choose_shortcut', 'check_shortcut', 'choose_by_option', 'at_home', 'choose_by_evidence',
-           'path_fault', 'choose_fallback', 'choose', 'is_ready']
+__all__ = ['SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED_MODULES', 'DECLARED', 'FALLBACK', 'Shortcut', 'register_shortcut',
+           'module_names', 'load_entry', 'search_path', 'entry_files', 'declared', 'plugins', 'load_backends',
+           'in_order', 'declaring', 'load_alone', 'class_named', 'backend_named', 'default_model', 'choose_typed',
+           'choose_shortcut', 'check_shortcut', 'choose_by_option', 'at_home', 'choose_by_evidence', 'path_fault',
+           'choose_fallback', 'choose', 'is_ready']
 
 # %% ../nbs/06_registry.ipynb #e86ce169
 @dataclass(frozen=True)
@@ -70,19 +73,62 @@ def search_path() -> tuple[tuple[str, float], ...]:
     "The folders in which Python looks for packages, and when something was last installed or removed in each"
     return tuple((place, os.path.getmtime(place or ".")) for place in sys.path if os.path.isdir(place or "."))
 
+def entry_files(place: str) -> Iterator[bytes]:
+    "The entry points of each package in a folder, as its installer wrote them down"
+    with os.scandir(place or ".") as found: names = [entry.path for entry in found]
+    for info in sorted(name for name in names if name.endswith((".dist-info", ".egg-info"))):
+        try: yield Path(info, "entry_points.txt").read_bytes()
+        except OSError: continue    # most packages declare none
+
+def declared(content: bytes) -> Iterator[str]:
+    "The modules that a package declares as backends"
+    inside = False
+    for line in content.decode("utf-8", "replace").splitlines():
+        if line.startswith("["): inside = line.strip() == f"[{GROUP}]"
+        elif inside and "=" in line: yield line.partition("=")[2].partition(":")[0].partition("[")[0].strip()
+
+# Read here and not by `importlib.metadata`, whose import and search take as long as the whole library
 @lru_cache(1)
 def plugins(path: tuple[tuple[str, float], ...]) -> tuple[str, ...]:
-    "The modules that installed packages declare; kept for a search path, since asking every package takes 15 ms"
-    from importlib.metadata import entry_points   # here, since its import takes as long as the library's
-    return tuple(entry.module for entry in entry_points(group=GROUP))
+    "The modules that installed packages declare; kept for a search path"
+    found = (content for place, _ in path for content in entry_files(place) if GROUP.encode() in content)
+    return tuple(dict.fromkeys(name for content in found for name in declared(content)))
 
 def load_backends() -> None:
     "Import every backend once, so that each registers itself"
-    names = [*BUILTIN, *plugins(search_path())]
-    for name in dict.fromkeys(names):
-        if name in LOADED_MODULES: continue
+    new = [name for name in dict.fromkeys([*BUILTIN, *plugins(search_path())]) if name not in LOADED_MODULES]
+    for name in new:
         load_entry(name)
         LOADED_MODULES.add(name)
+    if new: in_order()
+
+def in_order() -> None:
+    "Bring this library's own backends into the order of their modules, whichever were imported first"
+    own = [place for place, cls in enumerate(FAMILIES) if cls.__module__.startswith(BUILTIN)]
+    ranks = {name: rank for rank, name in enumerate(name for package in BUILTIN for name in module_names(package))}
+    for place, cls in zip(own, sorted((FAMILIES[i] for i in own), key=lambda c: ranks.get(c.__module__, len(ranks)))):
+        FAMILIES[place] = cls
+
+# How a module declares words: in a line of its class, or in a row of a table of shortcuts
+DECLARED = r"""^    words\b.*["']{0}["']|^ +["']{0}["'],.*"""
+
+@cache
+def declaring(word: str) -> list[str]:
+    "The built-in modules whose source seems to declare a word; found without importing them"
+    pattern = re.compile(DECLARED.format(re.escape(word)), re.MULTILINE | re.IGNORECASE)
+    folders = [Path(found.origin or "").parent for package in BUILTIN if (found := find_spec(package))]
+    files = [(f"{package}.{file.stem}", file) for package, folder in zip(BUILTIN, folders)
+             for file in folder.glob("*.py")]
+    return sorted(name for name, file in files if pattern.search(file.read_text(encoding="utf-8")))
+
+def load_alone(
+    word: str,  # What the caller typed
+) -> bool:
+    "Import only the backend that a word stands for; False where all of them have to be asked"
+    if set(plugins(search_path())) - {*BUILTIN}: return False     # one of them may have the word too
+    for name in declaring(word): import_module(name)
+    if word in SHORTCUTS: return load_alone(SHORTCUTS[word].backend)
+    return word.lower() in BACKENDS
 
 # %% ../nbs/06_registry.ipynb #0c61cf59
 def class_named(name: str) -> type[BaseRanker] | None:
@@ -199,7 +245,7 @@ def choose(
     options: Iterable[str] = (),        # Names of the other keyword arguments that the caller passes
 ) -> Choice:
     "Which backend and which model the caller means; raises `UnknownModel`, or `ModelLoadError` for a bad path"
-    load_backends()
+    if model_type is not None or not load_alone(model): load_backends()
     if model_type is not None: return choose_typed(model, lang, model_type)
     if model in SHORTCUTS: return choose_shortcut(model)
     if (cls := BACKENDS.get(model.lower())) is not None:

@@ -17,14 +17,14 @@ from .errors import InputError, MissingDependency, did_you_mean, installed, logg
 from .ocr import PictureReader, reader_of
 from .rankers import BaseRanker
 from .claims import BACKENDS, Choice
-from .registry import backend_named, choose, is_ready
+from .registry import backend_named, choose, is_ready, load_backends
 from .specs import SECRETS, Spec, is_line, writable
 
 # %% auto #0
 __all__ = ['UNIVERSAL', 'SHARED', 'EXAMPLE_VALUES', 'Given', 'FOR_PARTS', 'options_of', 'check_model', 'check_installed',
            'others_with', 'misplaced', 'check_options', 'check_names', 'constructed', 'replicated', 'checked_reader',
-           'build', 'as_name', 'check_word', 'set_log_level', 'is_described', 'described', 'from_spec', 'whole_of',
-           'Reranker']
+           'fastest_way', 'build', 'as_name', 'check_word', 'set_log_level', 'is_described', 'described', 'from_spec',
+           'whole_of', 'Reranker']
 
 # %% ../nbs/08_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
@@ -66,6 +66,7 @@ def others_with(
     model: str,     # The model, as the user wrote it
 ) -> str:
     "A hint at backends that have the option and whose word is in the model's name; '' if there are none"
+    load_backends()     # a word may have been found without them
     found = [word for word, cls in BACKENDS.items() if word in model.lower() and option in options_of(cls)]
     return f"{' and '.join(map(repr, found))} would have it: model_type={found[0]!r}. " if found else ""
 
@@ -133,6 +134,12 @@ def checked_reader(
         raise InputError(f"{ranker!r} sees pictures itself: leave ocr= out, or choose a method that reads")
     return reader_of(ocr)
 
+def fastest_way(make: Callable[[dict[str, Any]], BaseRanker], choice: Choice, options: dict[str, Any]) -> BaseRanker:
+    "The same, computed in the fastest way whose scores stay close"
+    from rerankers.engine.precision import fastest
+    return fastest(lambda more: make({**options, **more}), choice.model, choice.backend.__name__,
+                   options_of(choice.backend), options)
+
 def build(
     choice: Choice,             # What to build
     options: dict[str, Any],    # The caller's keyword arguments
@@ -140,18 +147,23 @@ def build(
 ) -> BaseRanker:
     "Construct the chosen backend with the caller's options"
     check_installed(choice.backend)
-    check_model(choice)
     known = options_of(choice.backend)
     options = dict(translated(choice.backend, options))
     several = "device" in known and "devices" not in known     # a method with a model here, see `replicated`
     devices = options.pop("devices", None) if several else None
+    precision = options.pop("precision", None) if "precision" not in known else None
+    if precision is not None:
+        from rerankers.engine.precision import check_precision
+        check_precision(precision, choice.backend.words[0], known, {**options, "devices": devices})
+    check_model(choice)
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
     shared = {name: wanted.pop(name, None) for name in SHARED if name not in known}
     fields = check_names("fields", shared.get("fields"))
     check_options(choice.backend, wanted, choice.model or "")
     if "lang" in known: wanted.setdefault("lang", lang)
     make = partial(constructed, choice, fields)
-    ranker = make(wanted) if devices is None else replicated(make, wanted, devices)
+    if devices is not None: ranker = replicated(make, wanted, devices)
+    else: ranker = fastest_way(make, choice, wanted) if precision == "fast" else make(wanted)
     ranker.choice = choice
     if shared.get("ocr"): ranker.ocr = checked_reader(ranker, shared["ocr"])
     return ranker
@@ -244,7 +256,9 @@ def Reranker(
     lang: str = "en",                   # Language of the family's default checkpoint
     model_type: str | None = None,      # A word of the backend, if the name alone does not say it
     verbose: int | None = None,         # 0: no progress bars; 2 or more: the log says more
-    **kwargs,                           # Options of the backend: device, dtype, batch_size, max_length, model_kwargs …
+    # Options of the backend: device, dtype, batch_size, max_length, model_kwargs …; for a model that runs here also
+    # precision="fast", which takes the fastest way of computing whose scores stay close (`rerankers.engine.precision`)
+    **kwargs,
 ) -> BaseRanker:
     "A ranker ready to `rank`; raises `UnknownModel`, `MissingDependency`, `ModelLoadError` or `InputError`"
     if isinstance(model_name, Spec) or is_described(model_name):

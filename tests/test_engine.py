@@ -381,7 +381,7 @@ def test_cuda_without_a_card_is_an_input_error(name):
 def test_devices_that_are_here(name, device): assert load(name, device=device).rank(QUERY, DOCS)[0].rank == 1
 
 
-@pytest.mark.parametrize("dtype", ["flaot32", "int8", "", "float8_e4m3fn", torch.int32, 7, "randn", "nn"], ids=str)
+@pytest.mark.parametrize("dtype", ["flaot32", "int4", "", "float8_e4m3fn", torch.int32, 7, "randn", "nn"], ids=str)
 def test_a_wrong_dtype_is_an_input_error(dtype):
     with pytest.raises(InputError, match="dtype"): load("bert", dtype=dtype)
 

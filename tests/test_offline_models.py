@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from closeness import near
 from tiny_gguf import write_gguf
+from rerankers.backends import pypi
 from rerankers.backends.cross_encoder import QUANTISED_NOISE
 from rerankers import MissingDependency, ModelLoadError, Reranker
 
@@ -160,6 +162,26 @@ def test_a_file_that_changes_later_is_refused_too(stand_in):
     assert load("offline").score(QUERY, PLANETS["Mars"]) > 8
     flip(file)
     with pytest.raises(ModelLoadError, match="SHA-256"): load("offline")
+
+
+def test_what_the_installer_recorded_is_believed_until_the_file_changes(stand_in, tmp_path, monkeypatch):
+    "The whole file is read only if it is newer than the record, of another size, or not in it"
+    file, row, read, real = stand_in("offline"), pypi.PACKAGED_MODELS[0], [], pypi.checksum
+    monkeypatch.setattr(pypi, "checksum", lambda path, *facts: read.append(path) or real(path, *facts))
+    record = tmp_path / f"{row.module}-1.0.dist-info" / "RECORD"
+    record.parent.mkdir()
+    digest = urlsafe_b64encode(bytes.fromhex(row.sha256)).decode().rstrip("=")
+    record.write_text(f"{row.module}/__init__.py,,\n{file.relative_to(tmp_path).as_posix()},sha256={digest},{file.stat().st_size}\n")
+    pypi.verified(row)
+    assert read == []
+    os.utime(file, (record.stat().st_mtime + 3600,) * 2)
+    pypi.verified(row)
+    assert read == [file]
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ModelLoadError, match="SHA-256"): pypi.verified(row)
+    for damage in ("", "no commas", record.read_text().replace(digest, "*")):
+        record.write_text(damage)
+        with pytest.raises(ModelLoadError, match="SHA-256"): pypi.verified(row)
 
 
 @pytest.mark.parametrize("word", MODULES)

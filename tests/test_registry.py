@@ -362,17 +362,18 @@ def test_a_plugin_is_found_by_its_entry_point(tmp_path, plugin):
 
 
 LATER = """
-import importlib.metadata, sys, shutil
-from rerankers import Reranker, UnknownModel
-read, real = [], importlib.metadata.entry_points
-importlib.metadata.entry_points = lambda **wanted: read.append(wanted) or real(**wanted)
+import sys, shutil
+from rerankers import Reranker, UnknownModel, registry
+read, real = [], registry.entry_files
+registry.entry_files = lambda place: read.append(place) or real(place)
 for _ in range(3): Reranker("bm25")
-once = len(read)
+assert len(read) == len(set(read)), "a folder was read twice"
+once = registry.plugins.cache_info().misses
 try: Reranker("any", model_type="vowels")
 except UnknownModel: pass
 else: raise AssertionError("it is not there yet")
 shutil.copytree(sys.argv[1], sys.argv[2], dirs_exist_ok=True)
-print(once, type(Reranker("vowels")).__module__, len(read))
+print(once, type(Reranker("vowels")).__module__, registry.plugins.cache_info().misses)
 """
 
 
@@ -420,6 +421,26 @@ def test_a_plugin_that_claims_a_word_of_another_is_named_and_left_out(tmp_path, 
     plugin("thief", PLUGIN.format(cls=cls, words=("bm25",)))
     found, _, said = with_plugins(tmp_path, "bm25")
     assert found == {"bm25": "rerankers.backends.bm25"} and len(said) == 1 and "thief" in said[0]
+
+
+ALONE = """
+import sys
+from rerankers import registry
+for word in sys.argv[1:]: registry.load_alone(word)
+print(*sorted(name.rpartition(".")[2] for name in sys.modules if name.startswith("rerankers.backends.")))
+registry.load_backends()
+print(*(f.__name__ for f in registry.FAMILIES))
+"""
+
+
+def test_a_word_of_its_own_loads_its_own_backend_alone():
+    "And leaves the order of all of them as it is, which decides between equal claims"
+    def after(*words):
+        done = subprocess.run([sys.executable, "-c", ALONE, *words], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+    alone, order = after("offline", "BM25")
+    assert alone.split() == ["bm25", "cross_encoder", "pypi"] and order == after()[1]
 
 
 def test_the_built_in_backends_come_through_the_same_door():

@@ -213,7 +213,8 @@ class ColBERTRanker(LocalModel, TwoTowerRanker):
         settings, path = read_settings(folder), dict(read_modules(folder)).get("Transformer", "")
         options = transformer_settings(folder).options(options)
         trunk = load_model(self.model, "AutoModel", options,
-                           config=native_config(folder / path, options.trust_remote_code), subfolder=path)
+                           config=native_config(folder / path, options.trust_remote_code), subfolder=path,
+                           place="last_hidden_state")
         tokenizer = load_tokenizer(self.model, options, path)
         check_markers(folder, settings, tokenizer, set(given))
         vocabulary = from_transformers(tokenizer, trunk)

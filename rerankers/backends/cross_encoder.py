@@ -14,7 +14,7 @@ from fastcore.meta import delegates
 from rerankers.engine.activations import (
     ACTIVATIONS, OVER_LABELS, Activation, activation_named, pick_activation,
 )
-from ..engine.hub import LoadOptions, checkpoint_folder, only_onnx
+from ..engine.hub import LoadOptions, checkpoint_folder, dtype_name, only_onnx
 from ..engine.labels import label_names, pick_label, stated_labels
 from ..engine.local import LocalRanker, Runtime
 from ..engine.settings import TextSettings, check_homes, default_prompt, text_settings
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ['RECIPES', 'QUANTISED_NOISE', 'configured_activation', 'default_activation', 'PairRecipe', 'recipe_for', 'Opened',
            'no_head', 'open_classifier', 'saying_names', 'adapter_labels', 'open_chain', 'open_onnx', 'check_most',
            'graph_side', 'pads', 'OneLength', 'count_columns', 'pick_backend', 'CrossEncoderRanker', 'open_checkpoint',
-           'official_activation', 'said_of', 'is_chain', 'speaker', 'graph_vocabulary', 'pair_encoder',
-           'message_encoder']
+           'graph_alone', 'no_threads', 'official_activation', 'said_of', 'is_chain', 'speaker', 'graph_vocabulary',
+           'pair_encoder', 'message_encoder']
 
 # %% ../../nbs/backends/cross_encoder.ipynb #54734f69
 def configured_activation(
@@ -170,9 +170,9 @@ def open_chain(source: str, folder: Path, options: LoadOptions) -> Opened:
 # %% ../../nbs/backends/cross_encoder.ipynb #60705cd1
 def open_onnx(
     source: str, folder: Path, options: LoadOptions, *, file_name: str | None,
-    providers: list[str] | None,
+    providers: list[str] | None, threads: int | None = None, graph_file: Path | None = None,
 ) -> Opened:
-    "Open an ONNX graph on onnxruntime, with neither torch nor transformers"
+    "Open an ONNX graph on onnxruntime, or `graph_file` in OpenVINO, with neither torch nor transformers"
     from rerankers.engine.onnx import OnnxRuntime, find_onnx
     from rerankers.engine.tokens import from_folder
     for name in ("model_kwargs", "tokenizer_kwargs", "config_kwargs", "random_head"):
@@ -182,10 +182,17 @@ def open_onnx(
             )
     config, vocabulary = read_json(folder / "config.json") or {}, from_folder(folder)
     vocabulary = replace(vocabulary, side=graph_side(config, vocabulary.side))
-    graph = OnnxRuntime(
-        find_onnx(folder, file_name), device=options.device, providers=providers,
-        side=vocabulary.side,
-    )
+    graph: Any
+    if graph_file:
+        from rerankers.engine.openvino import OpenVinoRuntime
+        graph = OpenVinoRuntime(
+            graph_file, int8=dtype_name(options.dtype) == "int8", threads=threads, side=vocabulary.side
+        )
+    else:
+        graph = OnnxRuntime(
+            find_onnx(folder, file_name), device=options.device, providers=providers,
+            threads=threads, side=vocabulary.side,
+        )
     names, pad = label_names(config, count_columns(graph, source)), config.get("pad_token_id")
     limit = min((n for n in (vocabulary.limit, graph.most) if n), default=None)
     # The graph of a decoder finds the last token by the padding id
@@ -225,7 +232,8 @@ class OneLength:
 
 # %% ../../nbs/backends/cross_encoder.ipynb #4df8a0e5
 def count_columns(runtime: Any, source: str) -> int:
-    "Number of labels of a graph, found by running it once; raises `ModelLoadError` if it has no head"
+    "Number of labels of a graph, found by running it if it does not say; raises `ModelLoadError` without a head"
+    if known := getattr(runtime, "columns", None): return int(known)
     import numpy as np
     some = np.ones((1, min(runtime.most or 4, 4)), dtype=np.int64)
     rows = runtime({"input_ids": some, "attention_mask": some})
@@ -237,9 +245,9 @@ def count_columns(runtime: Any, source: str) -> int:
     return rows.shape[1]
 
 def pick_backend(backend: str, model: str, file_name: str | None) -> str:
-    "'torch' or 'onnx'; with 'auto', torch if it is installed and the folder has weights for it"
-    if backend not in ("auto", "torch", "onnx"):
-        raise InputError(f"backend={backend!r}: choose 'torch', 'onnx' or 'auto'")
+    "'torch', 'onnx' or 'openvino'; with 'auto', torch if it is installed and the folder has weights for it"
+    if backend not in ("auto", "torch", "onnx", "openvino"):
+        raise InputError(f"backend={backend!r}: choose 'torch', 'onnx', 'openvino' or 'auto'")
     if backend != "auto": return backend
     has_torch = installed("torch") and installed("transformers")
     if file_name is not None or only_onnx(model) or not has_torch and installed("onnxruntime"):
@@ -285,16 +293,18 @@ class CrossEncoderRanker(LocalRanker):
         truncation: str | None = None,                  # "longest_first" or "only_second"; the recipe's by default
         query_length: int | None = None,                # Limit for the query's tokens, with "only_second"
         prompt: str | None = None,                      # Written before the query; the checkpoint's by default
-        backend: str = "auto",                          # "torch", "onnx", or "auto"
+        backend: str = "auto",                          # "torch", "onnx", "openvino", or "auto"
         file_name: str | None = None,                   # Name of an ONNX file, if there are several
         providers: list[str] | None = None,             # Execution providers of onnxruntime
+        threads: int | None = None,                     # Threads of onnxruntime; OMP_NUM_THREADS, or its own choice
         batch_size: int | None = None,                  # Pairs in a batch; automatic by default
         max_tokens: int | None = None,                  # Tokens in a batch, with padding; by device if not given
         **kwargs,                                       # See `LoadOptions`
     ):
         options = LoadOptions(**kwargs)
         opened, folder = open_checkpoint(
-            model, options, backend=backend, file_name=file_name, providers=providers
+            model, options, backend=backend, file_name=file_name, providers=providers,
+            threads=check_positive("threads", threads),
         )
         config, st_config = (read_json(path) or {} for path in (
             folder / opened.path / "config.json", folder / "config_sentence_transformers.json",
@@ -345,15 +355,22 @@ class CrossEncoderRanker(LocalRanker):
 # %% ../../nbs/backends/cross_encoder.ipynb #2fd1eb79
 def open_checkpoint(
     model: str, options: LoadOptions, *, backend: str, file_name: str | None,
-    providers: list[str] | None,
+    providers: list[str] | None, threads: int | None = None,
 ) -> tuple[Opened, Path]:
     "Open a checkpoint of any of the three kinds; returns it and the folder with its configuration files"
-    if pick_backend(backend, model, file_name) == "onnx":
+    backend = pick_backend(backend, model, file_name)
+    graph_file = graph_alone(model) if backend == "openvino" else None
+    if backend == "onnx" or graph_file:
         from rerankers.engine.onnx import fetch_onnx
         folder = fetch_onnx(model, options, file_name)
         settings, _ = said_of(folder)
-        opened = open_onnx(model, folder, options, file_name=file_name, providers=providers)
+        opened = open_onnx(
+            model, folder, options, file_name=file_name, providers=providers, threads=threads,
+            graph_file=graph_file,
+        )
         return replace(opened, vocabulary=graph_vocabulary(opened, settings), settings=settings), folder
+    if threads is not None: raise no_threads(threads)
+    options = replace(options, backend=backend)
     folder = checkpoint_folder(model, options)
     settings, path = said_of(folder)
     if is_chain(folder, settings):
@@ -371,6 +388,19 @@ def open_checkpoint(
     ), folder
 
 # %% ../../nbs/backends/cross_encoder.ipynb #eaa0e732
+def graph_alone(model: str) -> Path | None:
+    "The graph that OpenVINO can run from a folder without weights for torch"
+    from rerankers.engine.openvino import lone_graph, openvino_module
+    openvino_module()
+    return lone_graph(model)
+
+def no_threads(threads: int) -> InputError:
+    "The error for a number of threads that a model in torch cannot have for itself"
+    return InputError(
+        f"threads={threads}: torch has one number of threads for the whole process, which "
+        "torch.set_num_threads or the variable OMP_NUM_THREADS sets; threads= is for graphs without torch"
+    )
+
 def official_activation(
     recipe: PairRecipe, config: dict[str, Any], st_config: dict[str, Any], labels: int
 ) -> str:

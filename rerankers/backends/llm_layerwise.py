@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastcore.meta import delegates
 from ..engine.activations import sigmoid
 from ..engine.forks import loads
+from ..engine.openvino import check_backend
 from ..engine.hub import LoadOptions, checkpoint_folder, missing_model
 from ..engine.local import LocalRanker
 from ..errors import InputError, ModelLoadError, logger, need
@@ -355,7 +356,7 @@ def open_layers(
     heads: Iterable[int],   # Numbers of the heads to load
 ) -> Any:
     "Load transformer and heads of a checkpoint, ready to run; raises `ModelLoadError`"
-    from rerankers.engine.pytorch import pack_linears, pick_device, pick_dtype, torch_module
+    from rerankers.engine.pytorch import pick_device, pick_dtype, suit_cpu, torch_module
     device = pick_device(options.device)
     dtype = pick_dtype(
         options.dtype,
@@ -368,12 +369,12 @@ def open_layers(
         "%s: %d of %d layers in %s on %s", source, own.num_hidden_layers,
         config["num_hidden_layers"], dtype, device,
     )
-    if options.pack_weights and device.type == "cpu":
-        logger.info("%s: %d layers packed", source, pack_linears(model))
+    suit_cpu(source, model, options, device)
     return model
 
 def checked_options(options: LoadOptions) -> LoadOptions:
     "The options of loading; raises `InputError` for those of `from_pretrained`, which is not used here"
+    check_backend(options, None, "a layer-wise model")
     for name in ("model_kwargs", "random_head", "gguf_file"):
         if getattr(options, name):
             raise InputError(

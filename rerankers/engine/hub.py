@@ -13,11 +13,12 @@ from ..errors import InputError, ModelLoadError, did_you_mean, need
 from ..registry import path_fault
 
 # %% auto #0
-__all__ = ['FLOATS', 'ALIASES', 'SMALL_FILES', 'dtype_name', 'LoadOptions', 'first_line', 'only_onnx', 'missing_model',
+__all__ = ['FLOATS', 'FORMATS', 'ALIASES', 'SMALL_FILES', 'dtype_name', 'LoadOptions', 'first_line', 'only_onnx', 'missing_model',
            'hub_module', 'hub_errors', 'checkpoint_folder']
 
 # %% ../../nbs/engine/00_hub.ipynb #1f8e77c0
 FLOATS = ("float32", "float16", "bfloat16", "float64")      # Number formats of models
+FORMATS = (*FLOATS, "int8")     # In the last one only the large layers are computed, see `rerankers.engine.int8`
 ALIASES = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}     # Their other names
 
 def dtype_name(
@@ -28,8 +29,8 @@ def dtype_name(
     if name is None or name == "auto": return "auto"
     if not isinstance(name, str):
         raise InputError(f"dtype={dtype!r}: give 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype")
-    if ALIASES.get(name, name) not in FLOATS:
-        raise InputError(f"dtype={dtype!r} is no number format for a model. {did_you_mean(name, FLOATS)}")
+    if ALIASES.get(name, name) not in FORMATS:
+        raise InputError(f"dtype={dtype!r} is no number format for a model. {did_you_mean(name, FORMATS)}")
     return ALIASES.get(name, name)
 
 # %% ../../nbs/engine/00_hub.ipynb #e122bfe3
@@ -37,12 +38,13 @@ def dtype_name(
 class LoadOptions:
     "How a local model is found and loaded"
     device: str | Any | None = None         # "cpu", "cuda", "cuda:1", "mps" or None for the best available
-    # "auto": half precision on an accelerator, float32 on a CPU; or a name such as "bfloat16"
+    # "auto": half precision on an accelerator, float32 on a CPU; or a name such as "bfloat16", on a CPU also "int8"
     dtype: str | Any | None = "auto"
     revision: str | None = None             # Branch, tag or commit of a hub repository
     token: str | None = field(default=None, repr=False)     # For private repositories; the hub's own login by default
     cache_dir: str | None = None            # Where copies of hub files are kept; the hub's own cache by default
     trust_remote_code: bool = False         # Run Python code that comes with the checkpoint
+    backend: str = "auto"                   # "torch", or "openvino" where the method has it; "auto" is torch
     pack_weights: bool = True               # On a CPU in float32, keep weights in oneDNN's faster layout
     # Join small operations of each layer by `torch.compile`: half a minute of compiling for up to twice the rate on a GPU
     compile: bool = False

@@ -655,8 +655,10 @@ def open_trunk(
     check_answers(head, settings, config.get_text_config().vocab_size, source)
     check_trunk(head, config, source)
     prepare = partial(keep_answers, ids=head.answers) if head.answers else None
+    states = settings.places == ("last_hidden_state",) and not (head.answers or config.output_hidden_states)
     model = load_model(
-        source, trunk_class(source, config, settings), options, config=config, prepare=prepare, subfolder=path)
+        source, trunk_class(source, config, settings), options, config=config, prepare=prepare, subfolder=path,
+        place="last_hidden_state" if states else None)
     columns = head.columns(None if head.answers else getattr(model.config, "hidden_size", None))
     layers = bool(getattr(model.config, "output_hidden_states", False))
     ask = (

@@ -188,6 +188,12 @@ class OnnxRuntime:
         return CALL_SLOTS if self.provider == CPU and not fixed else inf
 
     @property
+    def columns(self) -> int | None:
+        "Numbers an item, if the graph says so"
+        shape = next(n.shape for n in self.session.get_outputs() if n.name == self.output)
+        return shape[1] if len(shape) == 2 and isinstance(shape[1], int) and not self.wanted.items else None
+
+    @property
     def most(self) -> int | None:
         "Tokens of every item, if the graph fixes them"
         return self.wanted.tokens
@@ -205,12 +211,16 @@ class OnnxRuntime:
         ]
         return np.concatenate(parts)                                # (items, numbers)
 
+    def raised(self) -> tuple[type[Exception], ...]:
+        "What a session raises, beside the usual"
+        return session_errors()
+
     def _run(self, part: Batch) -> np.ndarray:
         "Rows for the items of one call; filled up for the call if the graph fixes their number"
         session, items = self.session, len(next(iter(part.values())))
         more = (self.wanted.items or items) - items
         whole = {name: np.pad(array, ((0, more), (0, 0)), mode="edge") for name, array in part.items()}
-        failures: tuple[type[Exception], ...] = (*session_errors(), RuntimeError, ValueError)
+        failures: tuple[type[Exception], ...] = (*self.raised(), RuntimeError, ValueError)
         try: found = session.run([self.output], whole)[0]
         except failures as error:
             shapes = {name: array.shape for name, array in whole.items()}

@@ -22,6 +22,8 @@ import numpy as np
 from .batching import MAX_TOKENS, Batch
 from .flat import flat_row, flatten, random_texts, register, running, sent
 from .forks import in_helper, computes, loads, torch_module
+from .openvino import check_backend, in_openvino
+from .int8 import Int8Linear, check_int8, unrounded, warn_of_slowness
 from .hub import LoadOptions, dtype_name, first_line, missing_model
 from .progress import somebody_watches
 from .tokens import vectors_of
@@ -29,12 +31,12 @@ from ..errors import InputError, ModelLoadError, RerankersError, logger, need
 
 # %% auto #0
 __all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'SEARCHED', 'TRIED', 'GAIN', 'TEXT', 'UNUSED', 'pick_device',
-           'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear', 'can_pack', 'pack_linears', 'compile_layers',
-           'transformers_module', 'Aside', 'put_aside', 'quiet_loading', 'load_errors', 'load_config', 'changed_config',
-           'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer', 'load_model', 'adapter_settings',
-           'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights', 'best_budget', 'call', 'delivered',
-           'TorchRuntime', 'read_logits', 'looks_up', 'text_config', 'marker', 'read_as_zero', 'mark_padding',
-           'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
+           'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear', 'can_pack', 'convert_linears', 'pack_linears',
+           'suit_cpu', 'compile_layers', 'transformers_module', 'Aside', 'put_aside', 'quiet_loading', 'load_errors',
+           'load_config', 'changed_config', 'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer',
+           'load_model', 'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights',
+           'best_budget', 'call', 'delivered', 'TorchRuntime', 'read_logits', 'looks_up', 'text_config', 'marker',
+           'read_as_zero', 'mark_padding', 'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
 
 # %% ../../nbs/engine/09_pytorch.ipynb #bc282789
 def pick_device(
@@ -65,13 +67,15 @@ def named_dtype(dtype: str):
     return getattr(torch_module(), dtype_name(dtype))
 
 def pick_dtype(
-    dtype: str | Any | None,    # "auto", "float32", "bfloat16", "float16", a torch.dtype, or None for "auto"
+    # "auto", "float32", "bfloat16", "float16", "int8", a torch.dtype, or None for "auto"
+    dtype: str | Any | None,
     device: Any,                # torch.device
     stored: Any = None,         # The checkpoint's own dtype, if known
 ):                              # torch.dtype
     "The number format to load in; raises `InputError` for a wrong one"
     torch, name = torch_module(), dtype_name(dtype)
-    if name != "auto": return named_dtype(name)
+    if name == "int8": check_int8(device)
+    if name != "auto": return torch.float32 if name == "int8" else named_dtype(name)
     if device.type == "cpu": return torch.float32
     return stored if stored in (torch.bfloat16, torch.float16) else half_dtype(device)
 
@@ -97,22 +101,42 @@ def can_pack() -> bool:
     return torch.backends.mkldnn.is_available() and all(
         hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
 
-def pack_linears(
-    model: Any,     # A float32 model on the CPU, for inference only
-) -> int:           # Number of layers packed
-    "Pack the large linear layers of a model in place; weights that several modules share are left alone"
+def convert_linears(
+    model: Any,                 # A float32 model on the CPU, for inference only
+    kind: Callable[..., Any],   # (weight, bias) -> the new forward pass
+) -> int:                       # Number of layers
+    "Replace the forward pass of a model's large linear layers in place; weights that modules share are left alone"
     torch = torch_module()
     layers = [
         m for m in model.modules()
         if type(m) is torch.nn.Linear and m.weight.numel() >= PACKED_FROM and m.weight.dtype == torch.float32
     ]
     owners = Counter(p.data_ptr() for m in model.modules() for p in m.parameters(recurse=False))
-    chosen = [m for m in layers if owners[m.weight.data_ptr()] == 1] if can_pack() else []
+    chosen = [m for m in layers if owners[m.weight.data_ptr()] == 1]
     for layer in chosen:
-        layer.forward = PackedLinear(layer.weight, layer.bias)
-        # Free the plain weights: the packed copy is the only one that is kept
+        layer.forward = kind(layer.weight, layer.bias)
+        # Free the plain weights: the converted copy is the only one that is kept
         layer.weight = torch.nn.Parameter(layer.weight.new_empty(0), requires_grad=False)
     return len(chosen)
+
+def pack_linears(
+    model: Any,     # See `convert_linears`
+) -> int:           # Number of layers packed
+    "Pack the large linear layers of a model in place"
+    return convert_linears(model, PackedLinear) if can_pack() else 0
+
+def suit_cpu(
+    source: str,            # Hub name or folder, for the log
+    model: Any,             # A model on its device; changed in place
+    options: LoadOptions,   # Which format, and whether to pack
+    device: Any,            # torch.device
+) -> None:
+    "On a CPU, bring large linear layers into the form in which they run; warn of a format that is slow there"
+    if device.type != "cpu": return
+    name = dtype_name(options.dtype)
+    if name == "int8": logger.info("%s: %d layers in eight bits", source, convert_linears(model, Int8Linear))
+    elif options.pack_weights: logger.info("%s: %d layers packed", source, pack_linears(model))
+    warn_of_slowness(name)
 
 # %% ../../nbs/engine/09_pytorch.ipynb #ab4ad86f
 def compile_layers(
@@ -254,10 +278,13 @@ def load_model(
     config: Any = None,         # The configuration, if it is loaded already
     prepare: Callable[[Any], Any] | None = None,    # Called with the loaded model before it moves to its device
     subfolder: str = "",        # Where in the checkpoint the transformer is
+    # What is read of the output, if that is all: "logits" or "last_hidden_state". Another library may then compute it
+    place: str | None = None,
 ) -> Any:
     "A model in evaluation mode on its device; raises `ModelLoadError`, also if weights are missing"
     if options.gguf_file: check_gguf()
-    device, adapter = pick_device(options.device), adapter_settings(source, options)
+    elsewhere = check_backend(options, place, source)
+    device, adapter = pick_device(options.device or ("cpu" if elsewhere else None)), adapter_settings(source, options)
     config = config if config is not None else load_config(source, options, subfolder)
     dtype = pick_dtype(options.dtype, device, getattr(config, "dtype", None))
     base, below = beneath(source, options)
@@ -289,9 +316,9 @@ def load_model(
     logger.info("%s: %s in %s on %s", source, type(model).__name__, dtype, device)
     if "device_map" in wanted: return model.eval()
     model = model.to(device).eval()
+    if elsewhere: return in_openvino(model, source, options, place, subfolder)
     if options.compile: compile_layers(model)
-    if options.pack_weights and device.type == "cpu":
-        logger.info("%s: %d layers packed", source, pack_linears(model))
+    suit_cpu(source, model, options, device)
     return model
 
 # %% ../../nbs/engine/09_pytorch.ipynb #6872eb76
@@ -434,6 +461,8 @@ class TorchRuntime:
     @property
     def overhead(self) -> float:
         "What a batch costs beside its tokens; 0 on a CPU unless it runs flat, so that nothing is padded there either way"
+        own = getattr(self.model.forward, "overhead", None)     # a graph has its own
+        if own is not None: return float(own)
         return 0 if self.device.type == "cpu" and not self.flat else inf
 
     @computes
@@ -493,7 +522,7 @@ class TorchRuntime:
         "Prepare the model for flat batches, if they give its own numbers"
         # A function reads as it reads for all models; an object has settings, so what was found with another says nothing
         reading = (self.ask, self.read) if isfunction(self.ask) and isfunction(self.read) else None
-        with torch_module().inference_mode(): return flatten(self.model, self._numbers, reading)
+        with torch_module().inference_mode(), unrounded(): return flatten(self.model, self._numbers, reading)
 
 # %% ../../nbs/engine/09_pytorch.ipynb #6504e85b
 def read_logits(output: Any, inputs: dict[str, Any]) -> Any:
@@ -573,6 +602,7 @@ def load_classifier(
     # Some architectures cannot be built without a padding id
     if not named: config.pad_token_id = pad if pad < getattr(text, "vocab_size", 0) else 0
     def prepare(model: Any) -> None: mark_padding(model, named)
-    model = load_model(source, "AutoModelForSequenceClassification", options, config=config, prepare=prepare)
+    model = load_model(
+        source, "AutoModelForSequenceClassification", options, config=config, prepare=prepare, place="logits")
     ends = looks_up(model, "eos_token_id")
     return TorchRuntime(model, read_logits, ask=call_by_ends if ends else call_marked, flat=not ends)

@@ -42,11 +42,12 @@ class Vocabulary:
     room: int | None = None     # Tokens that the model has positions for, None where nothing bounds them
     known: int | None = None    # Tokens that the model has vectors for, None if unknown
     kinds: int | None = None    # Kinds of tokens (`token_type_ids`) that it has vectors for, None if unknown
+    own: bool = False           # Is the tokenizer in nobody else's hands? Reading then turns off its padding
 
     @cached_property
     def reader(self) -> TokenReader | SlowReader:
         "The object that tokenises texts, one for all users of this vocabulary"
-        return TokenReader(self.tokenizer) if self.fast else SlowReader(self.tokenizer)
+        return TokenReader(self.tokenizer, self.own) if self.fast else SlowReader(self.tokenizer)
 
     @property
     def lock(self) -> AbstractContextManager:
@@ -181,6 +182,7 @@ def from_folder(
         room=usable_length(model, None),
         known=counted_in(model, "vocab_size"),
         kinds=counted_in(model, "type_vocab_size"),
+        own=True,
     )
 
 # %% ../../nbs/engine/06_tokens.ipynb #9ddb5ab2
@@ -255,7 +257,10 @@ class Frame:
 def two_samples(tokenizer: Any) -> list[Any]:
     "Encodings of two texts that differ, from a `tokenizers.Tokenizer`; raises `ModelLoadError`"
     found: dict[tuple[int, ...], Any] = {}
-    for text in (text for some in (("a", "b", "1"), islice(tokenizer.get_vocab(), 1000)) for text in some):
+    def texts() -> Iterator[str]:
+        yield from ("a", "b", "1")
+        yield from islice(tokenizer.get_vocab(), 1000)      # rarely needed: it takes 15 ms to make
+    for text in texts():
         made = tokenizer.encode(text, add_special_tokens=False)
         if made.ids: found[tuple(made.ids)] = made
         if len(found) == 2: return list(found.values())

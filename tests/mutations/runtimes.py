@@ -43,7 +43,7 @@ MUTATIONS = [
     Mutation(ONNX, 'if not self.wanted.has("attention_mask"): return 0', "", f"{TOYS} without_a_mask_nothing",
              "a graph without a mask reads padding as text"),
     Mutation(ONNX, "items + more)[:items]", "items + more)", f"{TOYS} fixed_sizes", "what fills a batch comes back as scores"),
-    Mutation(ONNX, "(*session_errors(), RuntimeError, ValueError)", "(ZeroDivisionError,)", f"{TOYS} fails_on_a_batch",
+    Mutation(ONNX, "(*self.raised(), RuntimeError, ValueError)", "(ZeroDivisionError,)", f"{TOYS} fails_on_a_batch",
              "an error of onnxruntime's leaves"),
     Mutation(ONNX, "width > self.most:", "width > self.most + 1:", f"{TOYS} more_than_the_graph",
              "a text that is too long reaches the graph"),
