@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from .registry import backend_named, choose, is_ready, load_backends
 from .specs import SECRETS, Spec, is_line, writable
 
 # %% auto #0
-__all__ = ['UNIVERSAL', 'SHARED', 'EXAMPLE_VALUES', 'Given', 'FOR_PARTS', 'options_of', 'check_model', 'check_installed',
-           'others_with', 'misplaced', 'check_options', 'check_names', 'constructed', 'replicated', 'checked_reader',
-           'fastest_way', 'build', 'as_name', 'check_word', 'set_log_level', 'is_described', 'described', 'from_spec',
-           'whole_of', 'Reranker']
+__all__ = ['UNIVERSAL', 'SHARED', 'EXAMPLE_VALUES', 'Make', 'WAYS', 'Given', 'FOR_PARTS', 'options_of', 'check_model',
+           'check_installed', 'others_with', 'misplaced', 'check_options', 'check_names', 'constructed', 'in_ways',
+           'checked_reader', 'build', 'as_name', 'check_word', 'set_log_level', 'is_described', 'described',
+           'from_spec', 'whole_of', 'Reranker']
 
 # %% ../nbs/08_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
@@ -119,11 +120,24 @@ def constructed(choice: Choice, fields: tuple[str, ...] | None, options: dict[st
     ranker.__init__(*([choice.model] if choice.model else []), **options)   # type: ignore[misc]
     return ranker
 
-def replicated(make: Callable[[dict[str, Any]], BaseRanker], options: dict[str, Any], devices: Any) -> BaseRanker:
-    "The same with a replica of its model on each of several devices; raises `InputError`"
-    if options.get("device") is not None: raise InputError("device= and devices= were both given: leave one of them out")
-    from rerankers.engine.replicas import on_devices
-    return on_devices(lambda device: make({**options, "device": device}), devices)
+Make = Callable[[dict[str, Any]], BaseRanker]   # options -> the ranker
+
+# Options that change how a ranker is made -> what makes it so. Modules above this one, known by their names as backends are
+WAYS = {"precision": "rerankers.engine.precision:with_precision", "devices": "rerankers.engine.replicas:with_devices"}
+
+def in_ways(
+    make: Make,                 # Makes the ranker in the plain way
+    choice: Choice,             # What is made
+    known: Sequence[str],       # Options that its class has
+    options: dict[str, Any],    # The caller's; those that name a way are taken out
+) -> Make:
+    "What makes the ranker in the ways that the caller asks for; raises `InputError`"
+    said = {name: options.pop(name, None) for name in WAYS if name not in known}
+    asked = {name: value for name, value in said.items() if value is not None}
+    for name, value in asked.items():
+        module, function = WAYS[name].split(":")
+        make = getattr(import_module(module), function)(make, value, choice, known, {**options, **asked})
+    return make
 
 def checked_reader(
     ranker: BaseRanker,     # Made a moment ago
@@ -134,12 +148,6 @@ def checked_reader(
         raise InputError(f"{ranker!r} sees pictures itself: leave ocr= out, or choose a method that reads")
     return reader_of(ocr)
 
-def fastest_way(make: Callable[[dict[str, Any]], BaseRanker], choice: Choice, options: dict[str, Any]) -> BaseRanker:
-    "The same, computed in the fastest way whose scores stay close"
-    from rerankers.engine.precision import fastest
-    return fastest(lambda more: make({**options, **more}), choice.model, choice.backend.__name__,
-                   options_of(choice.backend), options)
-
 def build(
     choice: Choice,             # What to build
     options: dict[str, Any],    # The caller's keyword arguments
@@ -149,21 +157,14 @@ def build(
     check_installed(choice.backend)
     known = options_of(choice.backend)
     options = dict(translated(choice.backend, options))
-    several = "device" in known and "devices" not in known     # a method with a model here, see `replicated`
-    devices = options.pop("devices", None) if several else None
-    precision = options.pop("precision", None) if "precision" not in known else None
-    if precision is not None:
-        from rerankers.engine.precision import check_precision
-        check_precision(precision, choice.backend.words[0], known, {**options, "devices": devices})
+    fields = None if "fields" in known else check_names("fields", options.get("fields"))
+    make = in_ways(partial(constructed, choice, fields), choice, known, options)
     check_model(choice)
     wanted = {**choice.options, **{k: v for k, v in options.items() if k in known or k not in UNIVERSAL}}
     shared = {name: wanted.pop(name, None) for name in SHARED if name not in known}
-    fields = check_names("fields", shared.get("fields"))
     check_options(choice.backend, wanted, choice.model or "")
     if "lang" in known: wanted.setdefault("lang", lang)
-    make = partial(constructed, choice, fields)
-    if devices is not None: ranker = replicated(make, wanted, devices)
-    else: ranker = fastest_way(make, choice, wanted) if precision == "fast" else make(wanted)
+    ranker = make(wanted)
     ranker.choice = choice
     if shared.get("ocr"): ranker.ocr = checked_reader(ranker, shared["ocr"])
     return ranker

@@ -17,6 +17,7 @@ from typing import Any
 from .hub import first_line
 from .int8 import CLOCK
 from .kept import keep, kept
+from ..claims import Choice
 from ..errors import InputError, RerankersError, did_you_mean, installed, logger
 from ..rankers import BaseRanker
 
@@ -24,7 +25,7 @@ from ..rankers import BaseRanker
 __all__ = ['SENTENCES', 'List', 'QUANTISED_FILES', 'SHARE', 'HEADROOM', 'FASTER', 'ROUNDS', 'Make', 'PACKAGES', 'PRECISIONS',
            'sample', 'scores_of', 'Way', 'slow_products', 'eight_bit_graph', 'torch_ways', 'graph_ways', 'ways',
            'Trial', 'PrecisionReport', 'fastest_of', 'verdict', 'attempt', 'tried', 'processor', 'threads_here',
-           'machine_here', 'state_of', 'fastest', 'check_precision']
+           'machine_here', 'state_of', 'fastest', 'check_precision', 'with_precision']
 
 # %% ../../nbs/engine/27_precision.ipynb #1dc51398
 SENTENCES = {
@@ -307,3 +308,17 @@ def check_precision(
     clash = next((name for name in ("dtype", "backend", "file_name", "devices") if given.get(name) not in (None, "auto")), None)
     if value == "fast" and clash:
         raise InputError(f"precision='fast' chooses {clash}= itself: leave one of them out")
+
+def with_precision(
+    make: Make,                 # Options -> a ranker
+    precision: Any,             # The caller's `precision=`
+    choice: Choice,             # What is made
+    known: Sequence[str],       # Options that its class has
+    given: dict[str, Any],      # The caller's options
+) -> Make:
+    "What makes the ranker so that it is computed in the fastest way, or as it is; raises `InputError`"
+    check_precision(precision, choice.backend.words[0], known, given)
+    if precision == "exact": return make
+    def made(options: dict[str, Any]) -> BaseRanker:
+        return fastest(lambda more: make({**options, **more}), choice.model or "", choice.backend.__name__, known, options)
+    return made

@@ -284,7 +284,7 @@ def load_model(
     "A model in evaluation mode on its device; raises `ModelLoadError`, also if weights are missing"
     if options.gguf_file: check_gguf()
     elsewhere = check_backend(options, place, source)
-    device, adapter = pick_device(options.device or ("cpu" if elsewhere else None)), adapter_settings(source, options)
+    device, adapter = pick_device("cpu" if options.device is None and elsewhere else options.device), adapter_settings(source, options)
     config = config if config is not None else load_config(source, options, subfolder)
     dtype = pick_dtype(options.dtype, device, getattr(config, "dtype", None))
     base, below = beneath(source, options)

@@ -5,18 +5,19 @@
 # %% ../../nbs/engine/27_replicas.ipynb #7abfcbe3
 from __future__ import annotations
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from .forks import Lock, begin_again
+from ..claims import Choice
 from ..errors import InputError
 if TYPE_CHECKING:
     import numpy as np
     from rerankers.engine.batching import Batch
 
 # %% auto #0
-__all__ = ['Replica', 'Replicas', 'check_devices', 'on_devices']
+__all__ = ['Replica', 'Replicas', 'check_devices', 'on_devices', 'with_devices']
 
 # %% ../../nbs/engine/27_replicas.ipynb #19bd4652
 class Replica:
@@ -106,3 +107,15 @@ def on_devices(
         raise InputError(f"{type(rankers[0]).__name__} has no model that could run on several devices: leave devices= out")
     if len(runtimes) > 1: rankers[0].runtime = Replicas(runtimes)
     return rankers[0]
+
+def with_devices(
+    make: Callable[[dict[str, Any]], Any],  # Options -> a ranker
+    devices: Any,                           # A list of devices
+    choice: Choice,                         # What is made
+    known: Sequence[str],                   # Options that its class has
+    given: Mapping[str, Any],               # The caller's options
+) -> Callable[[dict[str, Any]], Any]:
+    "What makes the ranker with a replica of its model on each device; raises `InputError`"
+    if "device" not in known: raise InputError(f"{choice.backend.words[0]!r} has no option 'devices': it runs no model here")
+    if given.get("device") is not None: raise InputError("device= and devices= were both given: leave one of them out")
+    return lambda options: on_devices(lambda device: make({**options, "device": device}), devices)
