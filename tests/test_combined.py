@@ -1,15 +1,18 @@
 "Rankers made of rankers inherit what their parts can do, without saying so"
 import asyncio
 import copy
+import itertools
 import pickle
 import threading
 
 import pytest
 
 from rerankers import Document, Fusion, InputError, RankedResults, Reranker
+from rerankers.calls import Call
 from rerankers.combine.combined import Ask, CombinedRanker
 from rerankers.rankers import PointwiseRanker, Ranking, Task
 from rerankers.results import Usage
+from rerankers.spending import Limits, Purse
 from rerankers.testing import CHECKS
 
 QUERY, DOCS = "which is longest?", ["x" * n for n in (3, 9, 1, 7, 5, 8)]
@@ -85,6 +88,21 @@ def test_queries_share_calls():
     assert sum(r.usage.input_tokens for r in found) == 27
 
 
+def test_queries_share_the_time_of_a_call_by_their_documents(monkeypatch):
+    import rerankers.combine.combined as combined
+    ticks = itertools.count(0.0, 6.0)
+    monkeypatch.setattr(combined, "perf_counter", lambda: next(ticks))
+    found = Sum(Length()).rank_many([QUERY, "which?"], [DOCS[:2], DOCS[:4]])
+    assert [s.seconds for results in found for s in results.stages] == [2.0, 4.0]
+
+
+def test_the_shorter_of_two_limits_counts(monkeypatch):
+    import rerankers.calls as calls
+    monkeypatch.setattr(calls, "monotonic", lambda: 100.0)
+    for seconds, purse in ((5.0, 2.0), (2.0, 5.0)):
+        assert Ask("a", [0], seconds=seconds, purses=(Purse(Limits(seconds=purse)),)).call(Call()).stop.left == 2.0
+
+
 def test_async_is_the_same_and_parts_of_a_round_meet():
     "Two models that only answer together"
     meeting = []
@@ -105,7 +123,7 @@ def test_async_is_the_same_and_parts_of_a_round_meet():
 
 def test_pieces_are_merged_into_documents():
     results = Pieces(Length()).rank(QUERY, ["a bb", "cccc d", "", "eee"])
-    assert [(r.doc_id, r.score) for r in results] == [(1, 4.0), (3, 3.0), (0, 2.0), (2, 0.0)]
+    assert [(r.doc_id, r.score, r.scores["ranker"]) for r in results] == [(1, 4.0, 4.0), (3, 3.0, 3.0), (0, 2.0, 2.0), (2, 0.0, 0.0)]
 
 
 @pytest.mark.parametrize(("how", "expected"), [("max", [3.0, 5.0]), ("mean", [2.0, 5.0]), ("first", [1.0, 5.0])])

@@ -7,7 +7,7 @@ import pytest
 
 import rerankers.calls as calls
 from rerankers import InputError, RankedResults, Reranker
-from rerankers.calls import Call, Stop, check_wanted, in_time
+from rerankers.calls import Call, Stop, check_wanted, in_time, next_size
 from rerankers.rankers import PointwiseRanker, Ranking, SetwiseRanker, in_parts
 from rerankers.results import Usage
 from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
@@ -148,6 +148,15 @@ def test_parts_grow_while_there_is_time_and_shrink_when_it_runs_out(clock):
         clock[0] += sizes[-1]
         if not call.stop.left: break
     assert sizes[0] == 1 and max(sizes) > 8 and sizes[-1] < max(sizes)
+
+
+@pytest.mark.parametrize(("last", "before", "left", "size"), [
+    ((4, 4.0), (1, 1.0), 20.0, 5),      # a second each: a quarter of the time
+    ((4, 10.0), (2, 10.0), 24.0, 16),   # ten seconds a part, whatever its size: half of the time, or nothing more would fit
+    ((4, 10.0), (2, 10.0), 16.0, 1),    # and where not even that is enough, one
+    ((4, 6.0), (2, 4.0), 80.0, 16)])    # two seconds a part and one each: no sudden growth
+def test_the_next_part_is_as_large_as_its_price_allows(last, before, left, size):
+    assert next_size(*last, left, before) == size
 
 
 def test_something_is_judged_where_a_single_document_fits(clock):
