@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from rerankers import InputError, Reranker, Spec
 from rerankers.backends.bm25 import BM25Ranker
+from rerankers.claims import BACKENDS, FAMILIES
+from rerankers.combine.combined import Ask, CombinedRanker
+from rerankers.rankers import Ranking
 from rerankers.registry import load_backends
 from rerankers.specs import is_line
 
@@ -143,6 +146,26 @@ def test_many_chains_within_chains_are_read_once_each():
                                             ("rankgpt(bm25)", "takes a model")])
 def test_what_is_not_made_of_rankers_says_so(line, said):
     with pytest.raises(InputError, match=said): Reranker(line)
+
+
+@pytest.fixture
+def forgotten():
+    "Words that a test registers are not known to others"
+    families, words = [*FAMILIES], {**BACKENDS}
+    yield
+    FAMILIES[:] = families
+    for word in [*BACKENDS]: words.get(word) or BACKENDS.pop(word)
+
+
+def test_a_combination_may_call_its_part_a_model(forgotten):
+    class Wrapped(CombinedRanker):
+        words = ("wrapped-model",)
+        def __init__(self, model, *, times=1): self.rankers, self.times = {"model": model}, times
+        def combine(self, task, call):
+            [found] = yield [Ask("model", range(len(task.documents)))]
+            return Ranking([self.times * s for s in found.scores])
+    ranker = Reranker("wrapped-model(bm25(k1=0.9), times=2)")
+    assert str(ranker.spec) == "wrapped-model(bm25(k1=0.9), times=2)" and Reranker(ranker.spec).spec == ranker.spec
 
 
 def test_what_is_said_beside_a_ranker_made_of_rankers_reaches_its_parts():
