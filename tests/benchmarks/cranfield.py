@@ -70,12 +70,12 @@ def main():
     parser.add_argument("--queries", type=int, default=225)
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--length", type=int, default=0)
-    parser.add_argument("--timed", type=int, default=3)
+    parser.add_argument("--timed", type=int, default=2)
     args = parser.parse_args()
     started, data = time.perf_counter(), with_candidates(read_beir(SHARED), "bm25", depth=args.depth)
     pool = dict(list(data.pool.items())[:args.queries])
     chosen = replace(data, qrels={q: data.qrels[q] for q in pool}, candidates=pool, name="cranfield")
-    found = compare(rankers(args.folder, args.length), chosen, measures=list(MEASURES), folder=args.folder/"tables", timed=args.timed, repeats=2,
+    found = compare(rankers(args.folder, args.length), chosen, measures=list(MEASURES), folder=args.folder/"tables", timed=args.timed, repeats=1,
                     progress=lambda name, done, whole: print(f"{time.perf_counter() - started:6.0f} s  {name}: {done} of {whole}", flush=True))
     report = found.save(args.folder/"report.html", f"Cranfield: {len(pool)} questions about aerodynamics")
     gap = largest_gap(found, args.folder)
