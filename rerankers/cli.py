@@ -41,7 +41,7 @@ __all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 
            'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table', 'default_word',
            'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row', 'model_cells',
            'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command', 'parse_measures',
-           'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'compare_command',
+           'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'compare_command', 'steps',
            'comparison_table', 'add_compare', 'audit_command', 'add_audit', 'benchmark_command', 'add_benchmark',
            'add_rank', 'add_models', 'add_retrieve', 'add_evaluate', 'make_parser', 'emit', 'discard_output',
            'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
@@ -354,17 +354,29 @@ def add_output(parser: ArgumentParser) -> None:
 # %% ../nbs/cli.ipynb #1a843f32
 def compare_command(args: Namespace) -> str:
     "What `rerankers compare` prints"
-    from rerankers.evaluation.comparison import compare
+    from rerankers.engine.progress import progress_bar
+    from rerankers.evaluation.comparison import compare, seeded_runs
     from rerankers.evaluation.data import read_beir
     from rerankers.evaluation.first_stage import with_candidates
     data = with_candidates(read_beir(args.data, args.split, encoding=args.encoding), args.candidates,
                            depth=args.depth, progress=False if args.quiet else None)
-    found = compare(args.models, data, measures=args.measures, folder=args.folder, timed=args.timed)
+    rankers = [seeded_runs(model, args.runs) for model in args.models]
+    pairs = sum(map(len, data.pool.values())) * sum(map(len, rankers))
+    with progress_bar(pairs, False if args.quiet else None) as done:
+        found = compare(rankers, data, measures=args.measures, folder=args.folder, timed=args.timed, progress=steps(done))
     tell(data.notes)
     for warning in found.warnings: warnings.warn(warning, stacklevel=1)
-    if args.report: logger.info("the report is in %s", found.save(args.report))
+    if args.report: logger.info("the report is in %s", found.save(args.report, limit=args.limit))
     if args.output == "json": return found.to_json(indent=2) + "\n"
     return f"{found.verdict}\n\n{comparison_table(found)}\n" + "".join(f"{line}\n" for line in found.caveats)
+
+def steps(done: Callable[[int], Any]) -> Callable[[str, int, int], None]:
+    "What a comparison tells of its rankers, as steps of one bar"
+    before = dict[str, int]()
+    def tell(name: str, scored: int, whole: int) -> None:
+        done(scored - before.get(name, 0))
+        before[name] = scored
+    return tell
 
 def comparison_table(found: Any) -> str:
     "The columns of a comparison that fit a terminal"
@@ -385,9 +397,11 @@ def add_compare(commands: Any) -> None:
     add("--candidates", default="bm25", metavar="RUN", help="a TREC run, 'judged', or 'bm25' (the default)")
     add("--depth", type=positive, metavar="N", help="candidates for each query (100 of BM25, else all)")
     add("--measures", nargs="+", default=["nDCG@10", "RR", "R@100"], metavar="M", help="the first one decides")
+    add("--runs", type=positive, default=1, metavar="N", help="runs of lines with seed= or temperature= (1), each with the next seed")
     add("--timed", type=int, default=10, metavar="N", help="queries to measure times with (10; 0 measures none)")
     add("--folder", metavar="FOLDER", help="where to keep scores, so that an interrupted comparison can go on")
     add("--report", metavar="FILE", help="write a page, such as report.html")
+    add("--limit", type=float, metavar="MS", help="milliseconds that a query may take, drawn into the report")
     add("--json", dest="output", action="store_const", const="json", help="as a JSON object")
     add("--encoding", default="utf-8", help="of the files (utf-8)")
     add("-q", "--quiet", action="store_true", help="no progress bar")

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerankers import AuthenticationError, Document, InputError, Reranker, ServerError, Spec
-from rerankers.cli import main
+from rerankers import AuthenticationError, BadRequestError, Document, InputError, Reranker, ServerError, Spec, UnusableAnswer
+from rerankers.cli import main, steps
 from rerankers.evaluation import TestSet
-from rerankers.evaluation.comparison import compare, luck_of, overlap, thirds
+from rerankers.evaluation.comparison import compare, luck_of, overlap, seeded_runs, thirds
 from rerankers.evaluation.measures import FIRST, IDEAL, RANDOM
+from rerankers.evaluation.pairs import GIVE_UP, NOT_ASKED
 from rerankers.evaluation.statistics import Winner
 from rerankers.evaluation.report import front, quality_plot, report_html, table_html
 from rerankers.rankers import PointwiseRanker, Ranking
@@ -277,7 +278,7 @@ def test_the_report_stands_alone(found):
     page, text = Page(), report_html(found)
     page.feed(text)
     assert not page.fetched and "http" not in text.replace("http://www.w3.org/", "") and "@import" not in text and len(text) < 2_000_000
-    assert page.tags.count("svg") == 6 and page.tags.count("script") == 1 and found.verdict.replace("'", "&#x27;") in text
+    assert page.tags.count("svg") == 8 and page.tags.count("script") == 1 and found.verdict.replace("'", "&#x27;") in text
     assert "viewport" in text and "prefers-color-scheme" in text or "color-scheme: light dark" in text and "@media print" in text
     assert text == report_html(found), "the same comparison gives the same page"
 
@@ -298,6 +299,29 @@ def test_a_name_is_no_formula():
 def test_a_table_without_anything(): assert table_html({"a": {"x": None, "y": float("nan")}}).count("<th ") == 2, "its corner and the name of its row"
 
 
+DRAWN = []
+
+class Drawn(Knows):
+    words = ("tests.drawn",)
+    def __init__(self, seed=0):
+        self.skill, self.salt = 0.2, seed
+        DRAWN.append(seed)
+
+
+def test_runs_of_a_line_have_the_next_seeds():
+    found = seeded_runs("bm25:5 > tests.drawn(seed=4)", 3)
+    assert found[0] == "bm25:5 > tests.drawn(seed=4)" and [str(part.parts[1]) for part in found[1:]] == ["tests.drawn(seed=5)", "tests.drawn(seed=6)"]
+    assert seeded_runs("bm25", 3) == ["bm25"] and seeded_runs("m(temperature=0)", 3) == ["m(temperature=0)"]
+    assert list(map(str, seeded_runs("m(temperature=0.7)", 2))) == ["m(temperature=0.7)"] * 2
+
+
+def test_progress_is_told_in_steps_of_all_rankers():
+    done = []
+    tell = steps(done.append)
+    for told in (("a", 3, 6), ("b", 2, 6), ("a", 6, 6), ("b", 6, 6)): tell(*told)
+    assert done == [3, 2, 3, 4]
+
+
 def test_on_the_command_line(tmp_path, capsys):
     data = a_set(6, 12)
     (tmp_path / "qrels").mkdir()
@@ -312,6 +336,10 @@ def test_on_the_command_line(tmp_path, capsys):
     assert re.search("differences of less than about|queries are too few|says the same", said)
     assert main(["compare", str(tmp_path), "--models", "bm25", "--candidates", "judged", "--timed", "0", "--json", "-q"]) == 0
     assert json.loads(capsys.readouterr().out)["queries"] == 6
+    drawn = ["compare", str(tmp_path), "--models", "bm25", "tests.drawn(seed=4)", "--runs", "3", "--candidates", "judged", "--timed", "0", "--json", "-q"]
+    assert main(drawn) == 0
+    table = json.loads(capsys.readouterr().out)["table"]
+    assert (table["bm25"]["runs"], table["tests.drawn(seed=4)"]["runs"]) == (None, 3) and DRAWN == [4, 5, 6]
     assert main(["compare", str(tmp_path)]) == 2 and "--models" in capsys.readouterr().err
 
 
@@ -368,6 +396,62 @@ def test_what_no_other_query_would_mend_is_asked_once(data):
             raise AuthenticationError("no such key")
     assert compare({"locked": Locked(1.0), "good": Knows(1.0)}, data, timed=0).failed == {"locked": "AuthenticationError: no such key"}
     assert len(asked) == 1
+
+
+class Down(Knows):
+    "A server that goes away after so many answers, and comes back when it is told to; counts the requests"
+    def __init__(self, answers, error=ServerError): self.skill, self.salt, self.left, self.error, self.asked = 1.0, 0, answers, error, 0
+    def score_pairs(self, pairs, call):
+        self.asked += 1
+        self.left -= 1
+        if self.left < 0: raise self.error("no answer")
+        return super().score_pairs(pairs, call)
+
+
+def test_a_server_that_is_down_is_not_asked_about_every_query(tmp_path):
+    data = a_set(60, 6)
+    down, good = Down(3), Knows(0.4)        # the first query, and twice eight of them
+    found = compare({"down": down, "good": good}, data, folder=tmp_path, timed=0)
+    assert down.asked == 3 + 1 + GIVE_UP, "the next eight together, and each alone"
+    rows = found.tables["down"].rows.values()
+    assert [row.status for row in rows] == ["complete"] * 16 + ["failed"] * GIVE_UP + [NOT_ASKED] * 36 and list(found.tables) == ["down", "good"]
+    assert all("not asked, because 8 queries in a row had failed: ServerError: no answer" in row.error for row in list(rows)[24:])
+    [said] = [line for line in found.warnings if "given up" in line]
+    assert said.startswith("down was given up after 8 failures in a row: 36 queries were not asked") and found.table.loc["down", "failed"] == 44
+    down.left, down.asked = 10**9, 0
+    again = compare({"down": down, "good": good}, data, folder=tmp_path, timed=0)
+    assert down.asked == 1 + 6 and not again.tables["down"].failures
+    assert again.values == compare({"down": Knows(1.0), "good": good}, data, timed=0).values
+    never = Down(0)
+    with pytest.raises(InputError, match="down: ServerError: no answer"): compare({"down": never}, data, timed=0)
+    assert never.asked == 1 + 1 + GIVE_UP
+
+
+@pytest.mark.parametrize("error", [InputError, UnusableAnswer, BadRequestError])
+def test_errors_about_queries_say_nothing_about_the_next_one(error):
+    odd = Down(1, error)
+    with pytest.raises(InputError, match="no answer"): compare({"odd": odd}, a_set(40, 6), timed=0)
+    assert odd.asked == 1 + 5 * 9
+
+
+def test_only_failures_in_a_row_count():
+    data = a_set(40, 6)
+    class Moody(Knows):
+        def score_pairs(self, pairs, call):
+            if any(int(q.split()[1][1:]) % GIVE_UP for q, _ in pairs): raise ServerError("busy")
+            return super().score_pairs(pairs, call)
+    assert len(compare({"moody": Moody(1.0)}, data, timed=0).tables["moody"].failures) == 35
+
+
+def test_queries_without_candidates_count_for_every_ranker_and_so_it_is_said(data):
+    pool = {q: list(row) for q, row in data.qrels.items() if q not in ("q3", "q4")}
+    found = compare({"good": Knows(1.0)}, data, candidates=pool, timed=0)
+    assert "2 × queries without candidates, which count as 0 for every ranker" in found.warnings
+    whole = compare({"good": Knows(1.0)}, data, timed=0)
+    expected = sum(v for q, v in whole.values["good"].items() if q in pool) / len(data.qrels)
+    assert found.table.loc["good", "nDCG@10"] == pytest.approx(100 * expected) and found.table.loc[IDEAL, "nDCG@10"] == pytest.approx(100 * 28 / 30)
+    judged = {q: {d: float(-i) for i, d in enumerate(ids)} for q, ids in found.tables["good"].run().items()}
+    assert ir_measures.calc_aggregate([nDCG], data.qrels, judged)[nDCG] == pytest.approx(expected), "as the field's own program does"
 
 
 COLUMNS = ["id", "query", "difference", "overlap", "queries", "group", "cut by", "low", "high", "best of good", "p (Holm)", "nDCG@10"]

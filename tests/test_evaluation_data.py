@@ -417,7 +417,7 @@ def test_a_judged_document_without_a_text_stays_judged():
     ("a.jsonl", '"x"\n', "line 1 is no dictionary"),
     ("a.csv", "query,text,label\nx,y,1\nx,z,much\n", "line 3: the relevance 'much'"),
     ("a.json", '[{"query": "x"}]', "none of the columns .* is the document: name it"),
-    ("a.parquet", "nothing", "no Parquet")])
+    ("a.csv", "query,text,label\n", "there are no rows"), ("a.jsonl", "", "there are no rows"), ("a.parquet", "nothing", "no Parquet")])
 def test_broken_tables_in_files(tmp_path, name, text, said):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=f"{name}, {said}"): read_columns(tmp_path / name)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerankers import Cascade, Document, InputError, MissingDependency, Reranker, ServerError
+from rerankers import Cascade, Document, Fusion, InputError, MissingDependency, Reranker, ServerError
 from rerankers.combine import Adaptive
 from rerankers.evaluation.beir import TestSet
-from rerankers.evaluation.pairs import Grid, QueryRow, ScoreTable, cascade_run, depth_run, score_all
+from rerankers.evaluation.pairs import Grid, QueryRow, ScoreTable, cascade_run, depth_run, fusion_run, score_all, threshold_run
 from rerankers.rankers import PointwiseRanker, Ranking
 from rerankers.results import Usage
 
@@ -62,6 +62,44 @@ def test_a_cascade_from_tables_is_the_cascade(sizes, depth, seed):
     for cheap in (Points(seed), Reranker("bm25")):
         derived = cascade_run(score_all(cheap, data, first), score_all(Points(9), data, first), depth)
         assert derived == ran(Cascade((cheap, depth), Points(9)), data, first)
+
+
+@given(SIZES, st.integers(0, 5), st.sampled_from([{}, {"k": 3}, {"method": "combsum", "normalise": "zscore"}, {"method": "combmnz"}, {"weights": [1, 3]}]))
+def test_a_fusion_from_tables_is_the_fusion(sizes, seed, options):
+    data, first = a_set(sizes, seed)
+    parts = [Points(seed, 50), Reranker("bm25")]
+    assert fusion_run([score_all(part, data, first) for part in parts], **options) == ran(Fusion(*parts, **options), data, first)
+
+
+def test_a_fusion_needs_the_same_documents():
+    data, first = a_set([4, 4])
+    table = score_all(Points(), data, first)
+    for other in ({**first, "q1": first["q1"][::-1]}, {"q0": first["q0"]}):
+        with pytest.raises(InputError, match="did not score the same documents of query 'q1'"): fusion_run([table, score_all(Points(1), data, other)])
+    with pytest.raises(InputError, match="no tables"): fusion_run([])
+    with pytest.raises(InputError, match="method='rff'"): fusion_run([table], method="rff")
+    assert fusion_run([table, score_all(Broken(1), data, first)]).keys() == first.keys(), "where one failed, the others decide"
+
+
+def test_a_threshold_leaves_out_what_scores_less():
+    data, first = a_set([12, 5])
+    table = score_all(Points(unjudged=0.3), data, first)
+    for least in (0.0, 2.0, 9.0):
+        found = threshold_run(table, least)
+        expected = {q: {d for d, s in zip(row.ids, row.scores) if s is not None and s >= least} for q, row in table.rows.items()}
+        assert {q: set(ids) for q, ids in found.items()} == expected
+        assert all(ids == [d for d in table.rows[q].run() if d in ids] for q, ids in found.items())
+    assert threshold_run(score_all(Broken(), data, first), 0.0)["q1"] == []
+    order = ScoreTable("order", False, True, "", {"q": QueryRow("q", ["a"], [0], None, [False], 0.0)})
+    with pytest.raises(InputError, match="order without scores"): threshold_run(order, 0.5)
+
+
+def test_the_frame_has_a_row_for_each_pair():
+    data, first = a_set([4, 3])
+    frame = score_all(Points(), data, first).frame()
+    assert list(frame.columns) == ["query", "document", "score", "rank", "truncated", "seconds", "tokens"] and len(frame) == 7
+    row = ScoreTable("t", True, True, "", {"q": QueryRow("q", ["a", "b"], [1, 0], [0.1, 0.2], [False, True], 3.0, Usage(1, 30, 10))}).frame()
+    assert row["seconds"].tolist() == [1.5, 1.5] and row["tokens"].tolist() == [20, 20] and row["truncated"].tolist() == [True, False]
 
 
 @given(SIZES, st.integers(0, 5), st.integers(1, 12), st.sampled_from([0.0, 0.4]))

@@ -1,18 +1,24 @@
 "The report can be read by everybody: in the dark, on paper, on a telephone, by those who do not see colours or do not see"
+import html
 import itertools
 import random
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from statistics import mean
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from test_compare import Knows, a_set, plain
 
+from rerankers import InputError, Reranker
 from rerankers.evaluation.comparison import compare
 from rerankers.evaluation.measures import FIRST
-from rerankers.evaluation.report import COLOURS, IN_THE_DARK, STYLE, as_svg, depth_plot, quality_plot, report_html, spread, table_html
+from rerankers.evaluation.report import COLOURS, IN_THE_DARK, STYLE, as_svg, depth_plot, quality_plot, quality_section, report_html, spread, table_html
+from rerankers.rankers import PointwiseRanker, Ranking
+from rerankers.results import Usage
 
 LONG = "offline-biencoder:20 > offline"
 
@@ -45,7 +51,7 @@ def test_headings_lead_through_the_page(page):
 
 
 def test_pictures_and_tables_say_what_they_are(page):
-    assert len(page.of("svg")) == 6 and all(svg["role"] == "img" and svg["aria-label"] for svg in page.of("svg"))
+    assert len(page.of("svg")) == 8 and all(svg["role"] == "img" and svg["aria-label"] for svg in page.of("svg"))
     assert page.of("th") and all(th["scope"] in ("col", "row") for th in page.of("th"))
     regions = [div for div in page.of("div") if div.get("class") == "scroll"]
     assert len(regions) == len(page.of("table")) and all(div["role"] == "region" and div["aria-label"] and "tabindex" in div for div in regions)
@@ -219,3 +225,70 @@ def test_the_verdict_by_another_way():
     assert float(words[3]) == pytest.approx(low, abs=1) and float(words[4]) == pytest.approx(high, abs=1)
     close = [name for name in rankers if name != best and chance([values[best][q] - values[name][q] for q in values[best]]) > 0.2]
     assert [words[5]] == close == [{"good": "twin", "twin": "good"}[best]], "and the difference to chance is clear"
+
+
+# ---- what a report says besides the numbers
+
+class Sure(PointwiseRanker):
+    "Scores from 0 to 1, which are true; long texts are cut"
+    def score_pairs(self, pairs, call):
+        scores = [min(0.99, int(text.split()[-1]) / 2 + random.Random(f"{q} {text}").random() / 3) for q, text in pairs]
+        return Ranking(scores, truncated=["document 3 " in text for _, text in pairs], usage=Usage(len(pairs), 50 * len(pairs), 10 * len(pairs)))
+
+
+@pytest.fixture(scope="module")
+def sure(tmp_path_factory):
+    return compare({"sure": Sure(), "bm25": Reranker("bm25")}, a_set(12), timed=2, repeats=1, folder=tmp_path_factory.mktemp("scores"), seed=7)
+
+
+@pytest.fixture(scope="module")
+def sure_page(sure): return report_html(sure)
+
+
+def test_scores_that_are_probabilities_have_their_section(sure, sure_page):
+    text = sure_page
+    assert "Scores as probabilities" in text and "threshold for 90 %" in text
+    assert "Scores as probabilities" not in report_html(compare({"good": Knows(1.0)}, a_set(3), timed=0))
+    told = sure.calibration("sure")
+    assert f"{told.threshold:.3f}</td>" in text and f"{told.low:.3f} to {told.high:.3f}</td>" in text and f"{told.auc:.3f}</td>" in text
+    row = told.row()
+    pairs = [(s, sure.data.qrels[q][d] > 0) for q, r in sure.tables["sure"].rows.items() for d, s in zip(r.ids, r.scores)]
+    assert row["judged pairs"] == len(pairs) and told.brier == pytest.approx(sum((s - good) ** 2 for s, good in pairs) / len(pairs))
+    good, bad = [s for s, g in pairs if g], [s for s, g in pairs if not g]
+    assert told.auc == pytest.approx(sum((a > b) + (a == b) / 2 for a in good for b in bad) / len(good) / len(bad))
+    reach = [g for s, g in pairs if s >= told.threshold]
+    assert sum(reach) / len(reach) >= 0.9 and all(
+        sum(g for s, g in pairs if s >= least) / sum(s >= least for s, _ in pairs) < 0.9 for least, _ in pairs if least < told.threshold)
+    assert told.low <= told.threshold and told.kept == pytest.approx(sum(s >= told.threshold for s in good) / len(good))
+    for name, word in (("bm25", "no probabilities"), ("first stage", "without scores"), ("sur", "no ranker is called")):
+        with pytest.raises(InputError, match=word): sure.calibration(name)
+
+
+def test_costs_have_calls_and_a_limit_is_drawn(sure, sure_page):
+    assert sure.table.loc["sure", "calls a query"] == 20 and sure.table.loc["sure", "tokens a query"] == 1200
+    assert "calls a query" in sure_page and "Dotted: the limit of 250 ms." in quality_section(sure, 250) and "Dotted" not in sure_page
+    assert len(sure.plot(limit=250).axes[0].lines) == len(sure.plot().axes[0].lines) + 1
+    for odd in (0, -1, "fast", float("inf"), True):
+        with pytest.raises(InputError, match="limit="): report_html(sure, limit=odd)
+
+
+def test_what_one_needs_to_do_it_again(sure, sure_page):
+    page = sure_page
+    facts = yaml.safe_load(html.unescape(re.search("Doing it again</h2><pre>(.*?)</pre>", page, re.S)[1]))
+    assert facts["method"]["seed"] == 7 and facts["method"]["rankers"]["bm25"] == "bm25" and facts["data"]["pairs"] == 12 * 20
+    assert {name: facts["data"]["test collection"][name] for name in sure.data.hashes} == sure.data.hashes
+    assert [Path(sure.folder, Path(file).name).is_file() for file in facts["data"]["scores"]] == [True, True]
+    assert any(line.startswith("rerankers ") for line in facts["platform"]["software"]["libraries"]["python"])
+
+
+def test_documents_that_were_cut_are_marked_and_make_a_group(sure, sure_page):
+    assert re.search(r"document 3 of .*?\(judged \d, cut\)", sure_page)
+    assert not re.search(r"document [^3]\d* of [^<]*<span class=grade>\(judged \d, cut\)", sure_page)
+    groups = sure.groups("sure").loc["text"]
+    assert list(groups.index) == ["some was cut"] and list(sure.groups("bm25").loc["text"].index) == ["read whole"]
+
+
+def test_a_licence_is_shown_where_it_is_known(sure):
+    ranker = Sure()
+    ranker.model = "BAAI/bge-reranker-v2-m3"
+    assert compare({"known": ranker}, a_set(3), timed=0).table.loc["known", "licence"] == "apache-2.0" and sure.licences == {}

@@ -1,6 +1,7 @@
 "A robustness card says what a small change did, for every kind of ranker, and asks no more than it told before"
 import json
 import random
+import re
 from itertools import permutations
 from math import isfinite
 
@@ -8,6 +9,7 @@ import pytest
 from every_kind import PLAINER, load, write
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import Say, Scripted, chat
 
 from rerankers import Cascade, Document, InputError, Reranker, RerankersError, ServerError
 from rerankers.cli import main
@@ -15,6 +17,7 @@ from rerankers.evaluation import TestSet, audit
 from rerankers.evaluation.data import from_dicts
 from rerankers.evaluation.robustness import (LABEL, LONG, NEUTRAL, ORDER, PARTS, PROBES, Before, Card, Case, Seen, as_markdown, as_page, before_of,
                                              kendall, mistyped, plan, sentences)
+from rerankers.evaluation.pairs import GIVE_UP
 from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking
 
 WORDS = "river stone bread copper winter lamp garden letter silver engine coffee bridge market violin harbour candle".split()
@@ -193,6 +196,55 @@ def test_one_ranking_that_fails_ends_nothing(error, zoo):
     card = audit(Fails("zebra3 please", error), zoo)
     assert card.queries == 5 and list(card.failed) == ["as it is"] and "as it is: 1 query could not be ranked" in repr(card)
     with pytest.raises(RerankersError, match="none of 6 queries could be ranked"): audit(Fails("zebra", error), zoo)
+
+
+def test_a_server_that_goes_away_is_not_asked_about_everything():
+    class Down(Scores):
+        def answer(self, tasks, call):
+            self.calls += len(tasks)
+            if self.calls > 20: raise ServerError("down")
+            return PointwiseRanker.answer(self, tasks, call)
+    zoo, ranker = a_set(16), Down(common)
+    card = audit(ranker, zoo)
+    assert card.rankings == ranker.calls == 20 + 16 * GIVE_UP and set(card.failed) == {probe.change for probe in PROBES}
+    assert all(len(why) >= GIVE_UP for why in card.failed.values()) and "not asked, because 8 queries in a row" in str(card.failed)
+    with pytest.raises(RerankersError, match="ServerError: down"): audit(ranker, zoo)
+
+
+def chat_or_service(seen):
+    "What a server says that is a chat model, or text-embeddings-inference: documents with more words of the query first"
+    body = seen.json
+    def grade(query, text): return len({*re.findall(r"\w+", query.lower())} & {*re.findall(r"\w+", text.lower())})
+    if "messages" not in body: return [{"index": i, "score": grade(body["query"], text) / 100} for i, text in enumerate(body["texts"])]
+    asked = "\n".join(message["content"] for message in body["messages"])
+    passages = re.findall(r"^\[(\d+)\] (.*)", asked, re.M)
+    query = re.search("zebra\\d", asked)[0] if re.search("zebra\\d", asked) else ""
+    return chat(" > ".join(f"[{label}]" for label, _ in sorted(passages, key=lambda pair: -grade(query, pair[1]))))
+
+
+HOSTED = {"service": lambda base: Reranker("tei", url=f"{base}/rerank", retries=0, backoff=0.0),
+          "language model": lambda base: Reranker("m", model_type="rankgpt", base_url=f"{base}/v1", api_key="key", retries=0, backoff=0.0),
+          "cascade": lambda base: Cascade(("bm25", 4), Reranker("tei", url=f"{base}/rerank", retries=0, backoff=0.0))}
+
+@pytest.mark.parametrize("name", HOSTED)
+def test_rankers_behind_a_network_are_asked_as_often_as_planned(name, zoo):
+    pytest.importorskip("httpx")
+    with Scripted(chat_or_service) as server:
+        card = audit(HOSTED[name](server.url.removesuffix("/v1")), zoo, queries=3, depth=5)
+        assert len(server.seen) == card.rankings <= plan(zoo, queries=3, depth=5).rankings and not card.failed
+        found = means(card)
+        assert {f.part for f in card.findings} == set(PARTS) and found["asked again", "Kendall's tau"] == 1
+        assert found["the query itself", "places gained"] > 0
+
+
+@pytest.mark.parametrize("name", ["service", "language model"])
+def test_one_query_that_a_server_refuses_loses_no_other(name, zoo):
+    pytest.importorskip("httpx")
+    def refuses(seen): return Say({"error": {"message": "too long"}}, 400) if b"zebra3" in seen.body else chat_or_service(seen)
+    with Scripted(refuses) as server:
+        card = audit(HOSTED[name](server.url.removesuffix("/v1")), zoo, parts=["order", "injection"])
+        assert set(card.failed) == {"as it is"} and list(card.failed["as it is"]) == ["q3"] and "too long" in card.failed["as it is"]["q3"]
+        assert card.queries == 5 and len(server.seen) == card.rankings == 6 + 5 * 7
 
 
 def test_who_stops_the_audit_stops_it(zoo):

@@ -19,10 +19,11 @@ from typing import Any
 from ..combine.combined import CombinedRanker
 from ..combine.parts import Part, name_of
 from ..errors import InputError, RerankersError, did_you_mean, need
+from .calibration import Calibration, calibration_of
 from .costs import Cost, Question, begun, machine, take_turns
 from .measures import FIRST, IDEAL, MEASURES, RANDOM, Measured, changes, judged_apart, measure_run, overlap, parse_measures, references, share_of_gain
 from .once import Memory
-from .pairs import Candidates, Grid, ScoreTable, check_candidates, in_a_line, score_all
+from .pairs import GIVE_UP, NOT_ASKED, Candidates, Grid, ScoreTable, check_candidates, in_a_line, score_all
 from .statistics import AllPairs, Difference, Winner, against, all_pairs, generator, intervals, winner
 from ..rankers import COMPLETE, BaseRanker, check_positive
 from ..specs import Spec
@@ -30,16 +31,21 @@ from ..spending import Prices, amounts
 from ..text import readable
 
 # %% auto #0
-__all__ = ['CUTS', 'Scored', 'percent', 'Comparison', 'quality_row', 'spread_row', 'difference_row', 'cost_row', 'table_rows',
-           'signed', 'verdict_of', 'listed', 'shown_by_queries', 'luck_of', 'caveats_of', 'fastest', 'DepthCurves',
-           'depth_curves', 'heads', 'wins_of', 'disagreements_of', 'thirds', 'script_of', 'groups_of', 'runs_in',
-           'named_rankers', 'pool_of', 'check_times', 'named_measures', 'named_prices', 'compare', 'measured_run',
-           'mean_of_runs', 'Asked', 'is_made_of_others', 'ask_all', 'labels', 'scored', 'file_name', 'as_data']
+__all__ = ['COUNTED', 'CUTS', 'Scored', 'percent', 'Comparison', 'quality_row', 'spread_row', 'difference_row', 'cost_row',
+           'table_rows', 'signed', 'verdict_of', 'listed', 'shown_by_queries', 'luck_of', 'caveats_of', 'fastest',
+           'DepthCurves', 'depth_curves', 'heads', 'wins_of', 'disagreements_of', 'thirds', 'script_of', 'groups_of',
+           'runs_in', 'draws', 'reseeded', 'seeded_runs', 'named_rankers', 'pool_of', 'check_times', 'named_measures',
+           'named_prices', 'compare', 'licence_of', 'measured_run', 'mean_of_runs', 'Asked', 'is_made_of_others',
+           'ask_all', 'labels', 'scored', 'file_name', 'as_data']
 
 # %% ../../nbs/evaluation/05_comparison.ipynb #53ac2f38
 def percent(value: float) -> float:
     "In points of a hundred"
     return 100 * value
+
+# What becomes of queries that a note counts
+COUNTED = {"queries without candidates": ", which count as 0 for every ranker", "queries without judgements": ", which are left out",
+           "queries without a relevant document": ", which are left out"}
 
 @dataclass
 class Comparison:
@@ -57,6 +63,8 @@ class Comparison:
     untimed: dict[str, str] = field(default_factory=dict)       # Rankers that failed while times were measured, and why
     again: dict[str, list[ScoreTable]] = field(default_factory=dict)    # Ranker -> its further runs, if it was run several times
     runs: dict[str, list[Measured]] = field(default_factory=dict)       # Ranker -> measures of each run; `measured` has their means
+    licences: dict[str, str] = field(default_factory=dict)      # Ranker -> licence of its checkpoint, where that is known
+    folder: str | None = None               # Where the scores are kept
 
     def tables_of(self, name: str) -> list[ScoreTable]:
         "What a ranker said, in each of its runs"
@@ -104,11 +112,14 @@ class Comparison:
     def warnings(self) -> list[str]:
         "What one should know before believing the numbers"
         shown = {name: self.measured[name] for name in (FIRST, *self.tables)}
-        said = [f"{n} × {what}" for what, n in self.measured[FIRST].notes.items()]
+        said = [f"{n} × {what}{COUNTED.get(what, '')}" for what, n in self.measured[FIRST].notes.items()]
         said += judged_apart(shown)
         for table in (run for name in self.tables for run in self.tables_of(name)):
             if table.failures: said.append(f"{table.name} failed for {len(table.failures)} queries, which keep the first stage's order: "
                                            f"{next(iter(table.failures.values()))}")
+            left = sum(row.status == NOT_ASKED for row in table.rows.values())
+            if left: said.append(f"{table.name} was given up after {GIVE_UP} failures in a row: {left} queries were not asked; "
+                                 "with folder=, the next call goes on with them")
             partly = [row.status for row in table.rows.values() if row.status != COMPLETE and not row.error]
             if partly: said.append(f"{table.name} did not complete {len(partly)} queries: {partly[0]}")
         said += [f"{name} failed while times were measured, so it has none: {why}" for name, why in self.untimed.items()]
@@ -150,15 +161,21 @@ class Comparison:
         "A frame of kinds of queries, and how much a ranker, by default the best, helps each"
         return groups_of(self, self.known(name or self.best))
 
-    def plot(self) -> Any:
-        "A figure of matplotlib: quality against latency, with the first stage, the ceiling, and who is beaten by nobody"
-        from rerankers.evaluation.report import quality_plot
-        return quality_plot(self)
+    def calibration(self, name: str | None = None, precision: float = 0.9) -> Calibration:
+        "How far the scores of a ranker, by default the best, are probabilities; raises `InputError` for one whose are not"
+        name = self.known(name or self.best)
+        if name == FIRST: raise InputError("the first stage is an order without scores")
+        return calibration_of(self.tables[name], self.data.qrels, self.values[name], precision=precision, seed=self.seed)
 
-    def save(self, path: str | Path, title: str = "Does re-ranking help?") -> Path:
-        "Write the report, one HTML file that needs no network; raises `InputError` for another ending"
+    def plot(self, limit: float | None = None) -> Any:
+        "Quality against latency: the first stage, the ceiling, who is beaten by nobody, and a limit in milliseconds if there is one"
+        from rerankers.evaluation.report import quality_plot
+        return quality_plot(self, limit=limit)
+
+    def save(self, path: str | Path, title: str = "Does re-ranking help?", limit: float | None = None) -> Path:
+        "Write the report, one HTML file that needs no network; `limit` as in `plot`. Raises `InputError` for another ending"
         from rerankers.evaluation.report import save_report
-        return save_report(self, path, title)
+        return save_report(self, path, title, limit)
 
     def known(self, name: str) -> str:
         "The name of a ranker or of the first stage; raises `InputError` for another"
@@ -204,8 +221,10 @@ def cost_row(comparison: Comparison, name: str) -> dict[str, Any]:
     milliseconds = {"median, ms": cost.latency, "p95, ms": cost.p95}
     return {"cut, %": 100 * cut / pairs, **{what: None if s is None else 1000 * s for what, s in milliseconds.items()},
             "pairs a second": cost.throughput, "load, s": cost.load, "memory, MB": None if cost.memory is None else cost.memory / 1e6,
+            "calls a query": None if cost.usage is None else cost.usage.calls / (cost.queries or 1),
             "tokens a query": None if cost.usage is None else (cost.usage.input_tokens + cost.usage.output_tokens) / (cost.queries or 1),
-            "money for 1,000": None if prices is None else cost.money(prices), "failed": sum(len(table.failures) for table in comparison.tables_of(name))}
+            "money for 1,000": None if prices is None else cost.money(prices), "licence": comparison.licences.get(name),
+            "failed": sum(len(table.failures) for table in comparison.tables_of(name))}
 
 def table_rows(comparison: Comparison) -> dict[str, dict[str, Any]]:
     "Name -> column -> value: rankers best first, then the references"
@@ -380,12 +399,14 @@ def script_of(
     return max(sorted(set(names)), key=names.count, default="none")
 
 # What the queries are cut by -> query -> group
-CUTS: dict[str, Callable[[Comparison, list[str]], dict[str, str]]] = {
-    "length": lambda c, queries: thirds({q: float(len(c.data.queries.get(q, "").split())) for q in queries}, "words"),
-    "relevant documents": lambda c, queries: thirds(
+CUTS: dict[str, Callable[[Comparison, list[str], str], dict[str, str]]] = {
+    "length": lambda c, queries, name: thirds({q: float(len(c.data.queries.get(q, "").split())) for q in queries}, "words"),
+    "relevant documents": lambda c, queries, name: thirds(
         {q: float(sum(grade > 0 for grade in c.data.qrels[q].values())) for q in queries}, "relevant"),
-    "first stage": lambda c, queries: thirds({q: round(percent(c.values[FIRST][q]), 1) for q in queries}, "points"),
-    "script": lambda c, queries: {q: script_of(c.data.queries.get(q, "")).lower() for q in queries},
+    "first stage": lambda c, queries, name: thirds({q: round(percent(c.values[FIRST][q]), 1) for q in queries}, "points"),
+    "script": lambda c, queries, name: {q: script_of(c.data.queries.get(q, "")).lower() for q in queries},
+    "text": lambda c, queries, name: {q: "some was cut" if name in c.tables and q in c.tables[name].rows and any(c.tables[name].rows[q].truncated)
+                                      else "read whole" for q in queries},
 }
 
 def groups_of(comparison: Comparison, name: str) -> Any:
@@ -394,7 +415,7 @@ def groups_of(comparison: Comparison, name: str) -> Any:
     ours, first, rows = comparison.values[name], comparison.values[FIRST], []
     [head] = heads([name], ["cut by", "group", "queries", FIRST, "difference", "low", "high"])
     for what, cut in CUTS.items():
-        where = cut(comparison, list(ours))
+        where = cut(comparison, list(ours), name)
         for group in dict.fromkeys(sorted(where.values())):
             chosen = [q for q in ours if where[q] == group]
             found = intervals({"difference": {q: ours[q] - first[q] for q in chosen}}, seed=comparison.seed)["difference"]
@@ -412,6 +433,25 @@ def runs_in(
     found = list(given) if isinstance(given, (list, tuple)) else [given]
     if not found: raise InputError("a ranker is given as an empty list of runs: give it once for each seed")
     return found
+
+def draws(
+    spec: Spec,     # A ranker, written down
+) -> bool:
+    "Is something left to chance: a `seed=`, or a `temperature=` above 0?"
+    return "seed" in spec.options or bool(spec.options.get("temperature")) or any(map(draws, spec.parts))
+
+def reseeded(spec: Spec, number: int) -> Spec:
+    "The same ranker with seeds that are so much higher"
+    options = {name: value + number if name == "seed" else value for name, value in spec.options.items()}
+    return Spec(spec.name, tuple(reseeded(part, number) for part in spec.parts), options)
+
+def seeded_runs(
+    part: str | Spec,   # A ranker, written down
+    runs: int,          # How often one that draws at random is asked
+) -> list[Part]:
+    "The runs of a ranker, each with the next seed; one run where nothing is left to chance"
+    spec, times = Spec.of(part), check_positive("runs", runs) or 1
+    return [part, *(reseeded(spec, number) for number in range(1, times))] if draws(spec) else [part]
 
 def named_rankers(
     rankers: Any,   # A list, or a dictionary with their names; what stands for a ranker may be a list of its runs
@@ -503,7 +543,13 @@ def compare(
         references(order, judged, decisive, queries=judged) | {name: mean_of_runs(found) for name, found in runs.items()},
         {name: cost for name, (_, cost) in asked.loaded.items()}, asked.failed, charged, machine(), seed, untimed,
         {name: tables[1:] for name, tables in asked.tables.items() if len(tables) > 1},
-        {name: found for name, found in runs.items() if len(found) > 1})
+        {name: found for name, found in runs.items() if len(found) > 1},
+        {name: licence for name, (ranker, _) in asked.loaded.items() if (licence := licence_of(ranker))}, None if folder is None else str(folder))
+
+def licence_of(ranker: BaseRanker) -> str | None:
+    "The licence of its checkpoint, if our tables of facts have it"
+    from rerankers.evaluation.choosing import facts
+    return next((model.licence for model in facts().models if model.name == ranker.model and model.licence), None)
 
 def measured_run(table: ScoreTable, judged: Mapping[Any, Any], measures: Sequence[Any]) -> Measured:
     "What measures say of one run"

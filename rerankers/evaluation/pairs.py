@@ -16,18 +16,19 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, need
+from ..errors import BadRequestError, InputError, UnusableAnswer, need
 from .data import package
 from .once import Memory
-from ..rankers import BaseRanker
+from ..rankers import BaseRanker, Ranking
 from ..results import RankedResults, Usage
 if TYPE_CHECKING: import numpy as np
 
 # %% auto #0
-__all__ = ['Candidates', 'WHOLE', 'PAIR_TYPES', 'WRITERS', 'LOADERS', 'AT_ONCE', 'in_a_line', 'QueryRow', 'check_candidates',
-           'fingerprint', 'ScoreTable', 'save_lines', 'save_json', 'load_json', 'arrow', 'save_parquet', 'load_parquet',
-           'asked', 'parts_of', 'written', 'score_all', 'resumed', 'check_pointwise', 'check_depth', 'best_of',
-           'depth_run', 'cascade_run', 'Grid']
+__all__ = ['Candidates', 'WHOLE', 'PAIR_TYPES', 'WRITERS', 'LOADERS', 'AT_ONCE', 'GIVE_UP', 'OF_A_QUERY', 'NOT_ASKED',
+           'in_a_line', 'QueryRow', 'check_candidates', 'fingerprint', 'ScoreTable', 'save_lines', 'save_json',
+           'load_json', 'arrow', 'save_parquet', 'load_parquet', 'Patience', 'asked', 'parts_of', 'written',
+           'score_all', 'resumed', 'check_pointwise', 'check_depth', 'best_of', 'depth_run', 'cascade_run',
+           'same_documents', 'fusion_run', 'threshold_run', 'Grid']
 
 # %% ../../nbs/evaluation/01_pairs.ipynb #d8f37734
 def in_a_line(error: Exception) -> str:
@@ -129,11 +130,12 @@ class ScoreTable:
         return {q: row.run() for q, row in self.rows.items()}
 
     def frame(self) -> Any:
-        "A pandas frame with a row for each pair"
+        "A pandas frame with a row for each pair; seconds and tokens are its share of the query's"
         pd = need("pandas", extra="evaluation", purpose="A table of pairs")
         return pd.DataFrame([
             {"query": row.query, "document": row.ids[i], "score": None if row.scores is None else row.scores[i],
-             "rank": rank, "truncated": row.truncated[i]}
+             "rank": rank, "truncated": row.truncated[i], "seconds": row.seconds / len(row.ids),
+             "tokens": None if row.usage is None else (row.usage.input_tokens + row.usage.output_tokens) / len(row.ids)}
             for row in self.rows.values() for rank, i in enumerate(row.order, start=1)])
 
     def save(self, path: str | Path) -> None:
@@ -221,13 +223,42 @@ LOADERS: dict[str, Callable[[Path], ScoreTable]] = {".parquet": load_parquet, ".
 
 # %% ../../nbs/evaluation/01_pairs.ipynb #cc9d4c92
 AT_ONCE = 8     # queries in one `rank_many`: enough to fill batches, few enough to lose little when interrupted
+GIVE_UP = 8     # queries in a row that fail in the same way, after which a ranker is not asked any more
+OF_A_QUERY = (InputError, UnusableAnswer, BadRequestError)  # Errors about one query, which say nothing about the next one
+NOT_ASKED = "not asked"
+
+@dataclass
+class Patience:
+    "How much of it is left with a ranker that fails: a server that is down need not be asked about every query"
+    kind: type | None = None    # Of the last errors
+    times: int = 0              # How many of them there were in a row
+    last: str = ""              # The last one, in one line
+
+    def hear(self, error: Exception | None) -> None:
+        "Of a query that was ranked, or that failed"
+        kind = None if error is None or isinstance(error, OF_A_QUERY) else type(error)
+        self.times = 0 if kind is None else self.times + 1 if kind is self.kind else 1
+        self.kind, self.last = kind, "" if error is None else in_a_line(error)
+
+    @property
+    def over(self) -> bool:
+        "Is there none left?"
+        return self.times >= GIVE_UP
+
+    def row(self, query: str, ids: list[str]) -> QueryRow:
+        "Of a query that is not asked"
+        return QueryRow(query, ids, [], None, [False] * len(ids), 0.0, status=NOT_ASKED,
+                        error=f"not asked, because {self.times} queries in a row had failed: {self.last}")
 
 def asked(
     ranker: BaseRanker,             # Ranks
     data: Any,                      # A `TestSet`
     chosen: Mapping[str, Sequence[str]],    # Some queries and their candidates
+    patience: Patience | None = None,       # What is left of it after other queries
 ) -> list[QueryRow]:
-    "Rows of these queries; if they fail together, each is asked alone"
+    "Rows of these queries; if they fail together, each is asked alone, until patience is over"
+    patience = patience or Patience()
+    if patience.over: return [patience.row(query, list(ids)) for query, ids in chosen.items()]
     lists = [[data.corpus[i] for i in ids] for ids in chosen.values()]
     began = perf_counter()
     try:
@@ -235,17 +266,20 @@ def asked(
             [data.queries[q] for q in chosen], lists,
             doc_ids=[list(ids) for ids in chosen.values()], progress=False)
         took = perf_counter() - began
+        patience.hear(None)
         return [QueryRow.of(q, list(ids), results, took * len(ids) / (sum(map(len, lists)) or 1))
                 for (q, ids), results in zip(chosen.items(), found, strict=True)]
     except Exception as error:      # of any kind: a ranker may be anybody's
         if len(chosen) == 1:
             [(query, ids)] = chosen.items()
+            patience.hear(error)
             return [QueryRow.failed(query, list(ids), error, perf_counter() - began)]
-        return [row for query, ids in chosen.items() for row in asked(ranker, data, {query: ids})]
+        return [row for query, ids in chosen.items() for row in asked(ranker, data, {query: ids}, patience)]
 
 def parts_of(ranker: BaseRanker, data: Any, chosen: Candidates) -> Iterator[list[QueryRow]]:
     "Rows of some queries at a time"
-    for at in range(0, len(chosen), AT_ONCE): yield asked(ranker, data, dict(islice(chosen.items(), at, at + AT_ONCE)))
+    patience = Patience()
+    for at in range(0, len(chosen), AT_ONCE): yield asked(ranker, data, dict(islice(chosen.items(), at, at + AT_ONCE)), patience)
 
 def written(
     ranker: BaseRanker,     # Any ranker
@@ -347,6 +381,43 @@ def cascade_run(
         shown = sorted(order[:depth]) if second.order_free else order[:depth]
         found[query] = [row.ids[i] for i in (*best_of(row, shown), *order[depth:])]
     return found
+
+# %% ../../nbs/evaluation/01_pairs.ipynb #77b576fb
+def same_documents(tables: Sequence[ScoreTable]) -> None:
+    "Raise `InputError` unless all tables have the same documents of every query"
+    if not tables: raise InputError("no tables: give one at least")
+    for table in tables[1:]:
+        for query in {*tables[0].rows} | {*table.rows}:
+            rows = [t.rows[query].ids if query in t.rows else None for t in (tables[0], table)]
+            if rows[0] != rows[1]:
+                raise InputError(f"{tables[0].name} and {table.name} did not score the same documents of query {query!r}: "
+                                 "score the same candidates with both")
+
+def fusion_run(
+    tables: Sequence[ScoreTable],   # Of any methods, of the same candidates
+    **options: Any,                 # As `Fusion` takes them: method=, k=, normalise=, weights=
+) -> dict[str, list[str]]:
+    "The run of a `Fusion` of these rankers; raises `InputError` for tables of other documents and for unknown options"
+    from rerankers.backends.bm25 import BM25Ranker
+    from rerankers.combine.fusion import Fusion
+    same_documents(tables)
+    fusion = Fusion(*[BM25Ranker() for _ in tables], **options)     # the parts are not asked
+    found = {}
+    for query, row in tables[0].rows.items():
+        rows = [table.rows[query] for table in tables]
+        said = [Ranking(r.scores, r.order) if r.order else Ranking(order=range(len(r.ids))) for r in rows]
+        found[query] = [row.ids[i] for i in fusion.fused(dict(zip(fusion.rankers, said)), fusion.weights).best_first()]
+    return found
+
+def threshold_run(
+    table: ScoreTable,  # Of a method with scores
+    least: float,       # Documents with a lower score, or with none, are left out
+) -> dict[str, list[str]]:
+    "The documents that are good enough, best first; may be none. Raises `InputError` for a method that gives an order alone"
+    odd = next((row for row in table.rows.values() if row.scores is None and row.error is None), None)
+    if odd is not None: raise InputError(f"{table.name} gives an order without scores, so there is no threshold")
+    return {q: [row.ids[i] for i in row.order if row.scores is not None and (s := row.scores[i]) is not None and s >= least]
+            for q, row in table.rows.items()}
 
 # %% ../../nbs/evaluation/01_pairs.ipynb #24de214e
 class Grid:

@@ -19,7 +19,7 @@ from ..documents import Document
 from ..errors import InputError, RerankersError, did_you_mean, need
 from .comparison import pool_of
 from .data import TestSet, relevant
-from .pairs import Candidates, QueryRow, asked
+from .pairs import NOT_ASKED, Candidates, Patience, QueryRow, asked
 from .statistics import Interval, generator, intervals
 from ..rankers import BaseRanker, check_positive
 
@@ -477,11 +477,12 @@ class Asker:
 
     def __init__(self, ranker: BaseRanker, whole: int, progress: Callable[[int, int], Any] | None):
         self.ranker, self.whole, self.progress = ranker, whole, progress
-        self.rankings = self.documents = 0
+        self.rankings, self.documents, self.patience = 0, 0, Patience()
 
     def __call__(self, case: Case) -> Seen | str:
         "What the ranker makes of the case, or what went wrong"
-        [row] = asked(self.ranker, TestSet({case.id: case.query}, case.documents, {}), {case.id: list(case.documents)})
+        [row] = asked(self.ranker, TestSet({case.id: case.query}, case.documents, {}), {case.id: list(case.documents)}, self.patience)
+        if row.status == NOT_ASKED: return row.error or NOT_ASKED
         self.rankings, self.documents = self.rankings + 1, self.documents + len(case.documents)
         if self.progress: self.progress(self.rankings, self.whole)
         if row.error is not None: return row.error
@@ -545,7 +546,7 @@ def audit(
 
 def answers_of(probe: Probe, starts: Mapping[str, Before], ask: Asker, seed: int) -> tuple[Answers, dict[str, str]]:
     "What the ranker makes of a change in all queries, and what went wrong"
-    found, failed = Answers(), dict[str, str]()
+    found, failed, ask.patience = Answers(), dict[str, str](), Patience()     # another change may go well
     for query, before in starts.items():
         case = probe.make(before, random.Random(f"{seed} {query} {probe.change}"))
         if case is None: continue

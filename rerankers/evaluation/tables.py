@@ -139,6 +139,7 @@ class TableReader:
 # %% ../../nbs/evaluation/tables.ipynb #fb8fa2ee
 def from_rows(rows: list[tuple[str, Mapping[str, Any]]], name: str, ordered: bool, columns: Mapping[str, str]) -> TestSet:
     "A test set from rows and the places where they stand; raises `InputError`"
+    if not rows: raise InputError("there are no rows: a table has one for each pair, or for each query")
     there = dict.fromkeys(str(column) for _, row in rows for column in row)
     builder = Builder(name)
     reader = TableReader(builder, roles_of(there, columns), ordered)

@@ -80,7 +80,7 @@ def main():
     report = found.save(args.folder/"report.html", f"Cranfield: {len(pool)} questions about aerodynamics")
     gap = largest_gap(found, args.folder)
     print(f"\n{found.verdict}\n")
-    print(found.table.drop(columns=["Judged@10"]).astype(float).round(2).T.to_string())
+    print(found.table.drop(columns=["Judged@10", "licence"]).astype(float).round(2).T.to_string())
     print(json.dumps({"seconds": round(time.perf_counter() - started), "largest distance to pytrec_eval": gap,
                       "report, kB": round(report.stat().st_size / 1000), "groups of equals": found.pairs.groups()}, indent=1))
     assert gap < 1e-6, gap
