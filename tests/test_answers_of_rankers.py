@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 import rerankers
 from rerankers import Document, InputError, RankedResults, Result, UnusableAnswer, Usage, errors
 from rerankers.documents import to_documents
-from rerankers.llm.chat import ChatRanker
 from rerankers.strategies.basics import Answer
 from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
 from rerankers.rankers import PointwiseRanker, Ranking, SetwiseRanker, Task, to_results
@@ -93,7 +92,7 @@ def seeing(base, **functions):
     return type("Seeing", (base,), {"sees": True, "client": None, **dict.fromkeys(base.__abstractmethods__, never)})()
 
 
-@pytest.mark.parametrize("base", [PointwiseRanker, SetwiseRanker, ListwiseRanker, ComparisonRanker, ChatRanker])
+@pytest.mark.parametrize("base", [PointwiseRanker, SetwiseRanker, ListwiseRanker, ComparisonRanker])
 def test_a_picture_is_refused_where_texts_are_handed_over(base):
     for docs in ([Document(None, image_path="a.png")], ["text", Document(None, base64="aGk=")], [Document("", image_path="a.png")],
                  [Document(" \n", base64="aGk=", title=" ")]):

@@ -149,7 +149,8 @@ def test_a_server_of_ones_own_is_read_by_its_row(name):
 
 COUNTS = {"top_n": "cohere jina pinecone isaacus zeroentropy contextual together fireworks siliconflow dashscope scaleway azure vercel vllm sglang "
                    "infinity llama.cpp",
-          "top_k": "voyage mixedbread.ai", "": "deepinfra nvidia nim text-embeddings-inference"}    # by their documents, not by the table
+          "top_k": "voyage mixedbread.ai",
+          "": "deepinfra nvidia nim text-embeddings-inference elasticsearch opensearch"}    # by their documents, not by the table
 NAMES = {name: field for field, names in COUNTS.items() for name in names.split()}
 
 
@@ -165,7 +166,7 @@ def serving(name, most=math.inf):
         asked.append(body)
         flat = counted(body)
         where = body.get("input", body) if isinstance(body.get("input", body), dict) else body
-        texts = next(where[field] for field in ("documents", "texts", "passages", "input") if field in where)
+        texts = next(where[field] for field in ("documents", "docs", "texts", "passages", "input") if field in where)
         scores = [float(str(t["text"] if isinstance(t, dict) else t).split()[-1]) for t in texts]
         if not row.index: return httpx.Response(200, json={row.results: scores})
         best = sorted(enumerate(scores), key=lambda pair: -pair[1])
@@ -185,7 +186,7 @@ def test_every_provider_is_here(): assert NAMES.keys() == PROVIDERS.keys()
 @pytest.mark.parametrize("name", NAMES)
 def test_the_number_of_results_goes_along_under_its_own_name(name, how):
     transport, asked = serving(name)
-    ranker = Reranker("m-1", model_type=name, api_key="k", transport=transport, base_url="https://mine.services.ai.azure.com" if name == "azure" else None)
+    ranker = Reranker("m-1", model_type=name, api_key="k", transport=transport, base_url=None if PROVIDERS[name].base_url else "https://mine.services.ai.azure.com")
     for top_k, wanted in ((None, 25), (3, 3), (100, 25)):
         asked.clear()
         results = ranker.rank(QUERY, DOCS, top_k=top_k) if how == "sync" else asyncio.run(ranker.rank_async(QUERY, DOCS, top_k=top_k))
