@@ -121,6 +121,12 @@ def test_a_method_that_sees_reads_for_itself():
     with pytest.raises(InputError, match="sees pictures itself"): Reranker("an-eye", ocr=by_size)
 
 
+def test_nothing_is_read_for_a_combination_that_cannot_rank_it(ranker):
+    with pytest.raises(InputError, match="document 0 is a picture without a text, and Fusion"):
+        Fusion(ranker, Reranker("bm25")).rank("ferry", [FERRY])
+    assert not asked
+
+
 def test_nothing_is_read_once_time_is_over(ranker):
     results = ranker.rank("ferry", [FERRY, INVOICE], deadline=0)
     assert not asked and "deadline" in results.status and not results.has_scores

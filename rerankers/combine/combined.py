@@ -300,7 +300,7 @@ class CombinedRanker(BaseRanker):
 
     def finds_text(self, document: Document) -> bool:
         "Does each ranker find one that needs it?"
-        return all(r.finds_text(document) for r in self.rankers.values() if r.texts_only or not r.sees)
+        return all(r.finds_text(document) for r in self.rankers.values() if not r.takes_pictures)
 
     @property
     def sees(self) -> bool:             # type: ignore[override]
