@@ -171,6 +171,12 @@ def test_the_decision_is_remembered_and_a_damaged_file_is_not_believed(folders, 
         assert len(tried) == before + 1, damage
 
 
+def test_no_token_is_kept(folders, tmp_path):
+    Reranker(folders("cross-encoder"), device="cpu", precision="fast", token="hf_secret", model_kwargs={"token": "hf_secret"})
+    files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert files and not any(b"hf_secret" in path.read_bytes() for path in files)
+
+
 def test_many_writers_leave_one_whole_fact():
     def write(n): return [keep("facts", "one", {"n": n, "text": "x" * 10_000}) or kept("facts", "one") for _ in range(20)]
     with ThreadPoolExecutor(8) as pool: found = [value for part in pool.map(write, range(8)) for value in part]

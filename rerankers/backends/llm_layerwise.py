@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from fastcore.meta import delegates
 from ..engine.activations import sigmoid
 from ..engine.forks import loads
-from ..engine.openvino import check_backend
 from ..engine.hub import LoadOptions, checkpoint_folder, missing_model
 from ..engine.local import LocalRanker
 from ..errors import InputError, ModelLoadError, logger, need
@@ -374,7 +373,9 @@ def open_layers(
 
 def checked_options(options: LoadOptions) -> LoadOptions:
     "The options of loading; raises `InputError` for those of `from_pretrained`, which is not used here"
-    check_backend(options, None, "a layer-wise model")
+    if options.backend not in ("auto", "torch"):
+        from rerankers.engine.openvino import check_backend
+        check_backend(options, None, "a layer-wise model")
     for name in ("model_kwargs", "random_head", "gguf_file"):
         if getattr(options, name):
             raise InputError(

@@ -178,7 +178,9 @@ def lone_graph(model: str) -> Path | None:
 # %% ../../nbs/engine/30_openvino.ipynb #2f5931ad
 def traced(model: Any, place: str) -> Any:
     "An `openvino.Model` of a torch model's forward pass, for any number of texts and tokens"
-    torch, ov = torch_module(), openvino_module()
+    torch_module()
+    import torch
+    ov = openvino_module()
     from inspect import signature
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
