@@ -15,7 +15,7 @@ from typing import Any
 
 from .compat import translated
 from .errors import InputError, MissingDependency, did_you_mean, installed, logger
-from .ocr import PictureReader, reader_of
+from .ocr import READERS, PictureReader, reader_of
 from .rankers import BaseRanker
 from .claims import BACKENDS, Choice
 from .registry import backend_named, choose, is_ready, load_backends
@@ -146,6 +146,8 @@ def checked_reader(
     "The reader of pictures; raises `InputError` for a method that sees them itself"
     if ranker.takes_pictures:
         raise InputError(f"{ranker!r} sees pictures itself: leave ocr= out, or choose a method that reads")
+    if ocr is True and not READERS or isinstance(ocr, str) and ocr not in READERS:
+        load_backends()     # the ranker may have been found without them
     return reader_of(ocr)
 
 def build(
@@ -242,7 +244,9 @@ def whole_of(
     check_options(cls, own)
     parts = [Reranker(part, **{**shared, **part.options}) for part in spec.parts]
     try:
-        if "model" in inspect.signature(cls).bind(*parts, **own).arguments: raise TypeError("it takes a model")
+        taken = inspect.signature(cls).bind(*parts, **own).arguments
+        # a combination may call its only part the model
+        if "model" in taken and not hasattr(cls, "combine"): raise TypeError("it takes a model")
     except TypeError as error:
         raise InputError(f"{spec.name!r} is not made of {len(parts)} rankers: {error}") from None
     make: Callable[..., BaseRanker] = cls

@@ -1,4 +1,5 @@
 "Batches without padding: the model's own numbers for every family, and padded batches where that does not hold"
+import dataclasses
 import pickle
 import threading
 
@@ -8,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 T = pytest.importorskip("transformers")
 
-from rerankers.engine.answers import call_decoder, read_last
+from rerankers.engine.answers import SharedPrefix, call_decoder, read_last
 from rerankers.engine.batching import computed, make_batch, run_rows
 from rerankers.engine.flat import CURRENT, FLAT, flat_row, running
 from rerankers.engine.pytorch import TorchRuntime, call_marked, compile_layers, read_logits
@@ -243,6 +244,43 @@ def test_the_last_layer_ends_with_first_tokens_where_nothing_else_is_read(name, 
     linear.register_forward_hook(lambda m, args, output: given.append(args[0].shape[:-1].numel()))
     numbers(runtime, texts((11, 7, 5)))
     assert given == [rows]
+
+
+@pytest.mark.parametrize("name", ["bert", "xlm-roberta", "electra"])
+def test_the_last_layer_is_asked_for_first_tokens_where_nothing_else_is_read(name):
+    "Queries of first tokens, keys and values of all; and the same numbers, also after a copy and for a padded batch"
+    runtime, given = runtime_of(*FAMILIES[name]), {}
+    attention = getattr(runtime.model, runtime.model.base_model_prefix).encoder.layer[-1].attention
+    for part in ("query", "key", "value"):
+        getattr(attention.self, part).register_forward_hook(lambda m, args, output, part=part: given.update({part: args[0].shape[1]}))
+    attention.output.dense.register_forward_hook(lambda m, args, output: given.update(output=args[0].shape[1]))
+    wanted = numbers(runtime, texts((11, 7, 7, 5)))
+    assert given == {"query": 4, "key": 30, "value": 30, "output": 4}
+    attention.output.dense._forward_hooks.clear()
+    for part in ("query", "key", "value"): getattr(attention.self, part)._forward_hooks.clear()
+    check_equal(numbers(pickle.loads(pickle.dumps(runtime)), texts((11, 7, 7, 5))), wanted)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("family", ["Qwen3", "Llama", "Phi3"])
+def test_a_row_goes_on_from_what_all_texts_begin_with(family, flat):
+    runtime, given = runtime_of(family, "ForCausalLM", SHARED_HEADS if family == "Qwen3" else {}, flat=flat), []
+    begin, rest = texts((7,), seed=4)["input_ids"][0], texts((9, 9, 4, 1, 30))["input_ids"]
+    wanted = numbers(runtime, {"input_ids": [begin + ids for ids in rest]})
+    shared = runtime.asking(SharedPrefix(runtime.model, begin))
+    runtime.model.model.layers[0].input_layernorm.register_forward_hook(lambda m, args, output: given.append(args[0].shape[:-1].numel()))
+    check_equal(numbers(shared, {"input_ids": rest}), wanted)
+    assert shared.flat == flat and sum(given) == (sum(map(len, rest)) if flat else 5 * 30)      # neither padding nor what is shared
+
+
+def test_what_all_texts_begin_with_is_written_before_each():
+    "For the kernel that wants all keys in one row"
+    row = flat_row(make_batch(texts((3, 1, 2)), [0, 1, 2], {}), torch.device("cpu"))
+    shared, own = torch.randn(1, 2, 4, 5), torch.randn(6, 2, 5)
+    row = dataclasses.replace(row, before=[(shared, shared)])
+    start, parts = shared[0].transpose(0, 1), torch.split(own, [3, 1, 2])
+    assert torch.equal(row.whole(own, shared), torch.cat([t for part in parts for t in (start, part)]))
+    assert row.ends.tolist() == [0, 7, 12, 18] and row.starts.tolist() == [0, 3, 4, 6]
 
 
 class Small:

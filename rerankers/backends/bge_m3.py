@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['PARTS', 'MODES', 'HEADS', 'Encoded', 'ReadM3', 'Query', 'as_query', 'savable', 'on_device', 'dense_scores',
            'sparse_scores', 'colbert_scores', 'score_sets', 'check_mean_weights', 'check_mode', 'load_linear',
-           'open_m3', 'text_length', 'read_batch', 'fresh_scores', 'saved_scores', 'BGEM3Ranker']
+           'read_states', 'open_m3', 'text_length', 'read_batch', 'fresh_scores', 'saved_scores', 'BGEM3Ranker']
 
 # %% ../../nbs/backends/bge_m3.ipynb #daa76fe9
 @dataclass(frozen=True)
@@ -184,6 +184,10 @@ def load_linear(
     return layer
 
 # %% ../../nbs/backends/bge_m3.ipynb #5508d88c
+def read_states(output: Any, inputs: dict[str, Any]) -> Any:
+    "The transformer's states, (texts, tokens, hidden)"
+    return output.last_hidden_state
+
 def open_m3(source: str, options: LoadOptions) -> tuple[TorchRuntime, Any, str]:
     "Runtime, tokenizer and fingerprint of a checkpoint; raises `ModelLoadError`"
     from rerankers.engine.pytorch import TorchRuntime, load_config, load_model, load_tokenizer
@@ -195,7 +199,10 @@ def open_m3(source: str, options: LoadOptions) -> tuple[TorchRuntime, Any, str]:
     known = fingerprint(folder, heads)
     sparse, colbert = (head.to(model.device, model.dtype).eval() for head in heads)
     special = (tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
-    return TorchRuntime(model, ReadM3(sparse, colbert, [i for i in special if i is not None])), tokenizer, known
+    runtime = TorchRuntime(model, ReadM3(sparse, colbert, [i for i in special if i is not None]))
+    # What it reads is no tensor: whether batches may run without padding is tried on the states that it reads from
+    runtime.flat = TorchRuntime(model, read_states, flat=True).flat
+    return runtime, tokenizer, known
 
 # %% ../../nbs/backends/bge_m3.ipynb #b7c62734
 def text_length(
@@ -213,8 +220,10 @@ def text_length(
 @computes
 def read_batch(runtime: TorchRuntime, batch: Batch) -> Encoded:
     "What the model says of a batch; it stays on the model's device"
+    from rerankers.engine.flat import flat_row, running
     from rerankers.engine.pytorch import torch_module
-    with torch_module().inference_mode():
+    row = flat_row(batch, runtime.device) if runtime.flat else None
+    with torch_module().inference_mode(), running(row):
         # (texts, tokens)
         inputs = {name: torch_module().from_numpy(array).to(runtime.device, non_blocking=True)
                   for name, array in batch.items()}

@@ -15,7 +15,7 @@ from ..calls import Call
 from ..engine.activations import Activation, identity, pick_activation
 from ..engine.hub import LoadOptions
 from ..engine.labels import label_names, telling_column
-from ..engine.local import LocalRanker, by_query
+from ..engine.local import LocalRanker, budget, by_query
 from ..engine.prompts import Prompt, PromptEncoder, in_chat_format
 from ..errors import InputError, ModelLoadError
 from ..rankers import Pair, check_positive
@@ -303,17 +303,14 @@ class LLMPointwiseRanker(LocalRanker):
     ) -> np.ndarray:
         "The model's rows; the common start of all prompts is computed once"
         from rerankers.engine.answers import SharedPrefix, call_decoder, shared_length
-        from rerankers.engine.pytorch import TorchRuntime
-        ids, model = tokens["input_ids"], self.runtime.model
+        from rerankers.engine.replicas import over_all
+        ids = tokens["input_ids"]
         shared = shared_length(ids) if self.runtime.ask is call_decoder and self.share_prefix else 0
-        prefix = SharedPrefix(model, ids[0][:shared]) if shared else None
-        if prefix is None or not prefix.usable: return super().run(tokens, call, **how)
-        return super().run(
-            {"input_ids": [row[shared:] for row in ids]},
-            call,
-            runtime=TorchRuntime(model, self.runtime.read, ask=prefix),
-            **how,
-        )
+        if not shared: return super().run(tokens, call, **how)
+        budget(self.runtime, tokens)    # what is found of the runtime holds for those made of it
+        begun = over_all(self.runtime, lambda one: one.asking(SharedPrefix(one.model, ids[0][:shared])))
+        if not begun.ask.usable: return super().run(tokens, call, **how)
+        return super().run({"input_ids": [row[shared:] for row in ids]}, call, runtime=begun, **how)
 
     def _chats(self, tokenizer: Any) -> bool: return self.chat and bool(tokenizer.chat_template)
 

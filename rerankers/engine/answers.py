@@ -6,9 +6,11 @@
 from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
+from .flat import CURRENT, FlatRow, running
 from .forks import computes
 from .hub import LoadOptions
 from .pytorch import torch_module
@@ -111,6 +113,14 @@ class SharedPrefix:
         return bool(layers) and all(type(layer).__name__ == "DynamicLayer" for layer in layers)
 
     def __call__(self, model: Any, inputs: dict[str, Any]) -> Any:
+        row = CURRENT.get()
+        return self._padded(model, inputs) if row is None else self._flat(model, inputs, row)
+
+    def _flat(self, model: Any, inputs: dict[str, Any], row: FlatRow) -> Any:
+        before = [(layer.keys, layer.values) for layer in self.state.layers]
+        with running(replace(row, before=before, positions=row.positions + self.length)): return model(**inputs, use_cache=False)
+
+    def _padded(self, model: Any, inputs: dict[str, Any]) -> Any:
         mask, state = inputs["attention_mask"], deepcopy(self.state)
         state.batch_repeat_interleave(len(mask))
         # (items, shared + tokens)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from inspect import signature
 from itertools import groupby
 from typing import Any
@@ -21,12 +21,13 @@ from .batching import Batch
 from .forks import torch_module
 
 # %% auto #0
-__all__ = ['CURRENT', 'FLAT', 'REPLACED', 'PROBED', 'WIDEST', 'logger', 'one_at_a_time', 'Way', 'PREPARED', 'FOUND', 'FlatRow',
-           'sent', 'flat_row', 'running', 'equal_runs', 'in_sight', 'capped', 'attend_in_runs', 'attend_at_once',
-           'usual_attention', 'attend', 'register', 'marked_position', 'counted_positions', 'as_flat_inputs',
-           'as_rectangle', 'padded_output', 'padded_input', 'first_tokens', 'last_attention', 'exits', 'window_of',
-           'random_texts', 'probe', 'farthest', 'agree', 'run_probe', 'ways', 'placed', 'tried', 'body_of', 'obstacle',
-           'likeness', 'flatten']
+__all__ = ['CURRENT', 'FLAT', 'REPLACED', 'PROBED', 'WIDEST', 'logger', 'one_at_a_time', 'WHOLE', 'BEHIND', 'ASKED', 'Way',
+           'PREPARED', 'FOUND', 'FlatRow', 'sent', 'flat_row', 'running', 'equal_runs', 'in_sight', 'capped',
+           'attend_in_runs', 'attend_for_firsts', 'attend_at_once', 'usual_attention', 'attend', 'register',
+           'marked_position', 'counted_positions', 'as_flat_inputs', 'as_rectangle', 'padded_output', 'padded_input',
+           'FirstOnly', 'first_states', 'can_ask_less', 'first_tokens', 'last_attention', 'exits', 'window_of',
+           'random_texts', 'probe', 'farthest', 'agree', 'run_probe', 'ways', 'cuts_at', 'placed', 'tried', 'body_of',
+           'obstacle', 'likeness', 'flatten']
 
 # %% ../../nbs/engine/22_flat.ipynb #ae200453
 @dataclass(frozen=True, eq=False)
@@ -38,11 +39,36 @@ class FlatRow:
     positions: Any              # Each token's position in its own text, from 0; (1, tokens) tensor
     starts: Any                 # Where each text starts, and the end; (texts + 1,) int32 tensor
     places: Any                 # Where each token stands in the padded batch; (tokens,) tensor
+    # Keys and values of tokens that all texts begin with and that are not in the row, (1, heads, tokens, dim) for each layer
+    before: Sequence[tuple[Any, Any]] = ()
 
     @property
     def firsts(self) -> Any:
         "Where each text starts, (texts,)"
         return self.starts[:-1].long()
+
+    @cached_property
+    def ends(self) -> Any:
+        "Where each text ends if what all begin with is written before each, (texts + 1,) int32 tensor"
+        if not self.before: return self.starts
+        shared = self.before[0][0].shape[2]
+        return self.starts + shared * torch_module().arange(len(self.starts), dtype=self.starts.dtype, device=self.starts.device)
+
+    @cached_property
+    def spread(self) -> tuple[Any, Any]:
+        "Where the row's own tokens stand if what all begin with is written before each, and where that stands"
+        torch, texts, own = torch_module(), len(self.lengths), len(self.places)
+        shared, lengths = self.before[0][0].shape[2], torch.diff(self.starts).long()
+        texts_before = torch.arange(texts, device=lengths.device).repeat_interleave(lengths, output_size=own)
+        tokens, begun = (torch.arange(n, device=lengths.device) for n in (own, shared))
+        return tokens + shared * (texts_before + 1), (self.ends[:-1, None] + begun).flatten().long()
+
+    def whole(self, own: Any, shared: Any) -> Any:
+        "Keys or values of a layer with what all texts begin with before each text: (tokens, heads, dim)"
+        found = own.new_empty(len(own) + len(self.lengths) * shared.shape[2], *own.shape[1:])
+        there, before = self.spread
+        found[there], found[before] = own, shared[0].transpose(0, 1).repeat(len(self.lengths), 1, 1)
+        return found
 
 def sent(array: np.ndarray, device: Any) -> Any:
     "An array as a tensor on a device; the caller does not wait until it is there"
@@ -87,11 +113,11 @@ def equal_runs(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         yield start, count, length
         start += count * length
 
-def in_sight(length: int, window: int | None, causal: bool, device: Any) -> Any:
-    "Which token of a text sees which, (tokens, tokens)"
-    places = torch_module().arange(length, device=device)
-    gap = places[:, None] - places
-    seen = gap.abs() < (window or length)
+def in_sight(length: int, window: int | None, causal: bool, device: Any, before: int = 0) -> Any:
+    "Which token of a text sees which, of those `before` and its own, (tokens, before + tokens)"
+    places = torch_module().arange(before + length, device=device)
+    gap = places[before:, None] - places
+    seen = gap.abs() < (window or before + length)
     return seen & (gap >= 0) if causal else seen
 
 def capped(query: Any, key: Any, value: Any, seen: Any, scale: float | None, cap: float) -> Any:
@@ -112,6 +138,7 @@ def attend_in_runs(
     window: int | None = None,      # It sees tokens less than so many places away; None: all
     scale: float | None = None,     # Factor of the similarities; 1 / sqrt(dim) by default
     cap: float | None = None,       # Bound of the similarities
+    before: tuple[Any, Any] | None = None,      # Keys and values of tokens that all texts begin with
 ) -> Any:                           # (tokens, heads, dim)
     "Attention inside each text; texts of equal length that follow each other are one batch"
     attention = torch_module().nn.functional.scaled_dot_product_attention
@@ -121,17 +148,36 @@ def attend_in_runs(
         part = slice(start, start + count * length)
         # (texts, heads, tokens, dim)
         q, k, v = (x[0, :, part].unflatten(1, (count, length)).transpose(0, 1) for x in (query, key, value))
-        narrow = window is not None and window < length
-        seen = in_sight(length, window, causal, q.device) if narrow or cap else None
+        if before: k, v = (torch_module().cat([b.expand(count, -1, -1, -1), x], dim=2) for b, x in zip(before, (k, v)))
+        shared = k.shape[2] - length
+        narrow = shared > 0 or window is not None and window < length
+        seen = in_sight(length, window, causal, q.device, shared) if narrow or cap else None
         told = capped(q, k, v, seen, scale, cap) if cap else attention(
             q, k, v, attn_mask=seen, is_causal=causal and not narrow and length > 1, scale=scale,
             enable_gqa=k.shape[1] != heads)
         found[part] = told.transpose(1, 2).flatten(0, 1)
     return found
 
+def attend_for_firsts(
+    query: Any,                     # (1, heads, texts, dim): one token of each text
+    key: Any,                       # (1, heads, tokens, dim)
+    value: Any,                     # As key
+    lengths: Sequence[int],         # Tokens of each text
+    scale: float | None = None,     # As for `attend_in_runs`
+) -> Any:                           # (texts, heads, dim)
+    "What one token of each text gets from the text's tokens"
+    attention = torch_module().nn.functional.scaled_dot_product_attention
+    asked, found, done = query[0].transpose(0, 1)[:, :, None], list[Any](), 0       # (texts, heads, 1, dim)
+    for start, count, length in equal_runs(lengths):
+        part = slice(start, start + count * length)
+        k, v = (x[0, :, part].unflatten(1, (count, length)).transpose(0, 1) for x in (key, value))
+        found.append(attention(asked[done:done + count], k, v, scale=scale)[:, :, 0])
+        done += count
+    return torch_module().cat(found)
+
 # %% ../../nbs/engine/22_flat.ipynb #ff52e543
 def attend_at_once(
-    query: Any,                     # (1, heads, tokens, dim), in half precision on a GPU
+    query: Any,                     # (1, heads, tokens, dim) or (1, heads, texts, dim), in half precision on a GPU
     key: Any,                       # As for `attend_in_runs`
     value: Any,                     # As key
     row: FlatRow,                   # Where the texts are
@@ -140,18 +186,22 @@ def attend_at_once(
     window: int | None = None,      # Likewise
     scale: float | None = None,     # Likewise
     cap: float | None = None,       # This kernel knows none: raises `NotImplementedError`
+    before: tuple[Any, Any] | None = None,      # Likewise
 ) -> Any:                           # (tokens, heads, dim)
     "Attention inside each text by torch's kernel for texts of different lengths"
     from torch.nn.attention.varlen import varlen_attn
     if cap: raise NotImplementedError("this kernel has no soft cap")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))     # (tokens, heads, dim)
-    shared, before = q.shape[1] // k.shape[1], window - 1 if window else -1
+    if before: k, v = (row.whole(x, b) for x, b in zip((k, v), before))
+    shared, behind = q.shape[1] // k.shape[1], window - 1 if window else -1
     more: dict[str, Any] = {}
     if shared > 1 and "enable_gqa" in signature(varlen_attn).parameters: more["enable_gqa"] = True
     elif shared > 1: k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))
-    longest = max(row.lengths)
-    return varlen_attn(q, k, v, row.starts, row.starts, longest, longest, scale=scale,
-                       window_size=(before, 0 if causal else before), **more)
+    longest, one_each = max(row.lengths), len(q) == len(row.lengths) < len(k)
+    begins = torch_module().arange(len(q) + 1, dtype=row.starts.dtype, device=q.device) if one_each else row.starts
+    most = longest + (before[0].shape[2] if before else 0)
+    return varlen_attn(q, k, v, begins, row.ends, 1 if one_each else longest, most, scale=scale,
+                       window_size=(behind, 0 if causal else behind), **more)
 
 # %% ../../nbs/engine/22_flat.ipynb #7cd67cfe
 FLAT = "rerankers_flat_"    # Followed by the name of the attention that a model uses for padded batches
@@ -171,11 +221,14 @@ def attend(name: str, module: Any, query: Any, key: Any, value: Any, mask: Any, 
         given = {"scaling": scaling, "is_causal": is_causal, "sliding_window": sliding_window, "softcap": softcap}
         return usual_attention(name, module)(
             module, query, key, value, mask, **{k: v for k, v in given.items() if v is not None}, **more)
-    if more.get("s_aux") is not None or query.shape[2] != sum(row.lengths):
+    one_each = query.shape[2] == len(row.lengths) < key.shape[2]   # see `FirstOnly`
+    if more.get("s_aux") is not None or not (one_each or query.shape[2] == sum(row.lengths)):
         raise NotImplementedError("attention to more than the texts' own tokens")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    how: dict[str, Any] = {"causal": bool(causal), "window": sliding_window, "scale": scaling, "cap": softcap}
+    how: dict[str, Any] = {"causal": bool(causal), "window": sliding_window, "scale": scaling, "cap": softcap,
+                           "before": row.before[module.layer_idx] if row.before else None}
     told = (attend_at_once(query, key, value, row, **how) if query.is_cuda
+            else attend_for_firsts(query, key, value, row.lengths, scaling) if one_each
             else attend_in_runs(query, key, value, row.lengths, **how))
     return told[None], None
 
@@ -236,6 +289,38 @@ def padded_input(module: Any, args: tuple[Any, ...]) -> Any:
     "The same for a pooler, which is a part of some bodies"
     row = CURRENT.get()
     return None if row is None else (as_rectangle(args[0], row), *args[1:])
+
+class FirstOnly:
+    "The attention of a last layer whose first tokens alone are read; replaces the module's own `forward`"
+
+    def __init__(
+        self,
+        module: Any,    # It has the layers query, key and value
+    ):
+        self.module = module
+        module.forward = self
+
+    def __call__(self, states: Any, *args: Any, **more: Any) -> Any:
+        row, own = CURRENT.get(), self.module
+        if row is None: return type(own).forward(own, states, *args, **more)
+        def heads(layer: Any, x: Any) -> Any: return layer(x).unflatten(-1, (-1, own.attention_head_size)).transpose(1, 2)
+        query, key, value = heads(own.query, states[:, row.firsts]), heads(own.key, states), heads(own.value, states)
+        from transformers import AttentionInterface
+        attention = AttentionInterface().get(own.config._attn_implementation)       # `attend`
+        return attention(own, query, key, value, None, scaling=getattr(own, "scaling", None))[0].flatten(2), None   # (1, texts, dim)
+
+    def remove(self) -> None: del self.module.forward
+
+def first_states(module: Any, args: tuple[Any, ...]) -> Any:
+    "The former states of first tokens, for what adds them to their attention"
+    row = CURRENT.get()
+    return None if row is None else (args[0], args[1][:, row.firsts], *args[2:])
+
+def can_ask_less(attention: Any) -> bool:
+    "Is a last layer's attention made as BERT's?"
+    inner, module = getattr(attention, "self", None), torch_module().nn.Module
+    parts = [getattr(inner, name, None) for name in ("query", "key", "value")] + [getattr(attention, "output", None)]
+    return hasattr(inner, "attention_head_size") and all(isinstance(part, module) for part in parts)
 
 def first_tokens(module: Any, args: tuple[Any, ...], output: Any) -> Any:
     "What a layer's attention gives for the first token of each text"
@@ -315,19 +400,27 @@ def run_probe(model: Any, run: Callable[[Batch], Any], batch: Batch, flat: bool)
     tokenwise = numbers.dim() == 3 and numbers.shape[1] == batch["input_ids"].shape[1]
     return [row[:n] if tokenwise else row for row, n in zip(numbers, lengths)]
 
-Way = tuple[bool, int]      # Does the end of the last layer see first tokens only? And number of the exit
+# Where the last layer goes on with first tokens only: nowhere, behind its attention, or from its query on
+WHOLE, BEHIND, ASKED = 0, 1, 2
+Way = tuple[int, int]       # One of these, and the number of the exit
 
 def ways(body: Any, short: bool) -> list[Way]:
     "What can be tried, the fastest first"
-    shorter = [True, False] if short and last_attention(body) is not None else [False]
-    return [(cut, number) for cut in shorter for number in range(len(list(exits(body))))]
+    attention = last_attention(body) if short else None
+    cuts = [] if attention is None else [ASKED, BEHIND] if can_ask_less(attention) else [BEHIND]
+    return [(cut, number) for cut in [*cuts, WHOLE] for number in range(len(list(exits(body))))]
+
+def cuts_at(attention: Any, cut: int) -> list[Any]:
+    "Place what leaves all but first tokens out"
+    if cut == WHOLE: return []
+    if cut == BEHIND: return [attention.register_forward_hook(first_tokens)]
+    return [FirstOnly(attention.self), attention.output.register_forward_pre_hook(first_states)]
 
 def placed(body: Any, way: Way) -> list[Any]:
     "Place the hooks before a body and at one of its exits"
-    short, number = way
+    cut, number = way
     entry = body.register_forward_pre_hook(partial(as_flat_inputs, marked_position(body)), with_kwargs=True)
-    cut = [last_attention(body).register_forward_hook(first_tokens)] if short else []
-    return [entry, *cut, list(exits(body))[number]()]
+    return [entry, *cuts_at(last_attention(body), cut), list(exits(body))[number]()]
 
 def tried(model: Any, body: Any, run: Callable[[Batch], Any], short: bool) -> tuple[Way | None, str]:
     "Place hooks with which flat batches give the model's own numbers: which; or None, and why not"

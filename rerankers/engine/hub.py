@@ -45,7 +45,8 @@ class LoadOptions:
     cache_dir: str | None = None            # Where copies of hub files are kept; the hub's own cache by default
     trust_remote_code: bool = False         # Run Python code that comes with the checkpoint
     backend: str = "auto"                   # "torch", or "openvino" where the method has it; "auto" is torch
-    pack_weights: bool = True               # On a CPU in float32, keep weights in oneDNN's faster layout
+    # On a CPU in float32, keep weights in oneDNN's layout; None: on processors where that is faster
+    pack_weights: bool | None = None
     # Join small operations of each layer by `torch.compile`: half a minute of compiling for up to twice the rate on a GPU
     compile: bool = False
     # A GGUF file among the checkpoint's files; transformers unpacks it, with the packages gguf and accelerate

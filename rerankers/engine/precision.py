@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from html import escape
 from itertools import chain
 from math import inf, sqrt
@@ -279,7 +280,8 @@ def fastest(
 ) -> BaseRanker:
     "The ranker that is computed in the fastest way within the bound, with its `precision_report`"
     machine = machine_here()
-    key = [str(model), state_of(model), kind, {name: repr(value) for name, value in given.items()}, machine]
+    # A digest of the options, since a file must not tell a token
+    key = [str(model), state_of(model), kind, sha256(repr(sorted(given.items())).encode()).hexdigest(), machine]
     report = PrecisionReport.of(kept("precision", key))
     exact = None
     if report is None:

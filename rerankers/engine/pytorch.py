@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -31,12 +32,13 @@ from ..errors import InputError, ModelLoadError, RerankersError, logger, need
 
 # %% auto #0
 __all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'SEARCHED', 'TRIED', 'GAIN', 'TEXT', 'UNUSED', 'pick_device',
-           'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear', 'can_pack', 'convert_linears', 'pack_linears',
-           'suit_cpu', 'compile_layers', 'transformers_module', 'Aside', 'put_aside', 'quiet_loading', 'load_errors',
-           'load_config', 'changed_config', 'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer',
-           'load_model', 'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights',
-           'best_budget', 'call', 'delivered', 'TorchRuntime', 'read_logits', 'looks_up', 'text_config', 'marker',
-           'read_as_zero', 'mark_padding', 'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
+           'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear', 'can_pack', 'packing_pays', 'wants_packing',
+           'convert_linears', 'pack_linears', 'suit_cpu', 'compile_layers', 'transformers_module', 'Aside', 'put_aside',
+           'quiet_loading', 'load_errors', 'load_config', 'changed_config', 'check_gguf', 'check_architecture',
+           'open_tokenizer', 'load_tokenizer', 'load_model', 'adapter_settings', 'beneath', 'adapter_weights',
+           'head_rows', 'merged', 'check_weights', 'best_budget', 'call', 'delivered', 'TorchRuntime', 'read_logits',
+           'looks_up', 'text_config', 'marker', 'read_as_zero', 'mark_padding', 'call_marked', 'call_by_ends',
+           'padding_side', 'load_classifier']
 
 # %% ../../nbs/engine/09_pytorch.ipynb #bc282789
 def pick_device(
@@ -101,6 +103,15 @@ def can_pack() -> bool:
     return torch.backends.mkldnn.is_available() and all(
         hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
 
+def packing_pays() -> bool:
+    "Are packed weights faster on this processor?"
+    torch = torch_module()
+    return not torch.backends.mkl.is_available() or "AVX512" in torch.backends.cpu.get_cpu_capability()
+
+def wants_packing(options: LoadOptions, device: Any) -> bool:
+    "Are a loaded model's weights to be packed?"
+    return device.type == "cpu" and (packing_pays() if options.pack_weights is None else options.pack_weights)
+
 def convert_linears(
     model: Any,                 # A float32 model on the CPU, for inference only
     kind: Callable[..., Any],   # (weight, bias) -> the new forward pass
@@ -135,7 +146,7 @@ def suit_cpu(
     if device.type != "cpu": return
     name = dtype_name(options.dtype)
     if name == "int8": logger.info("%s: %d layers in eight bits", source, convert_linears(model, Int8Linear))
-    elif options.pack_weights: logger.info("%s: %d layers packed", source, pack_linears(model))
+    elif wants_packing(options, device): logger.info("%s: %d layers packed", source, pack_linears(model))
     warn_of_slowness(name)
 
 # %% ../../nbs/engine/09_pytorch.ipynb #ab4ad86f
@@ -501,6 +512,12 @@ class TorchRuntime:
         return self._in_halves(batch)
 
     def __call__(self, batch: Batch) -> np.ndarray: return self.start(batch)()
+
+    def asking(self, ask: Callable[[Any, dict[str, Any]], Any]) -> TorchRuntime:
+        "The same model, asked in another way"
+        found = copy(self)
+        found.ask = ask
+        return found
 
     def _numbers(self, batch: Batch) -> Any:
         "The model's numbers on its device, (items, numbers) float32"

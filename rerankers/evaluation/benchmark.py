@@ -400,7 +400,7 @@ def measure(speed: Speed, workers: Sequence[Worker], cases: Sequence[str], round
             take_turn(speed, case, workers)
             again = MORE - 1 if speed.timings[case]["ours"].wall[0] < BRIEF else 0
             for _ in range(again): take_turn(speed, case, workers)
-        if any(look["weights"] for look in speed.looks.values()): speed.limits.append(workers[0].ask(limit=True)["rate"])
+        if any(look["weights"] for look in speed.looks.values()): speed.limits.append(workers[0].ask(limit=speed.clock)["rate"])
     speed.memory = {worker.name: worker.memory for worker in workers}
 
 def benchmark(
@@ -416,7 +416,7 @@ def benchmark(
     texts: Mapping[str, Mapping[str, Any]] | None = None,   # Instead of `cases`: {name: {"query": …, "docs": […]}}
 ) -> Speed:
     "Time this library against its peers on one model; raises `InputError` and `ModelLoadError`"
-    if clock not in ("wall", "cpu"): raise InputError(f"clock={clock!r}: choose 'wall' or 'cpu'")
+    if clock not in peers.CLOCKS: raise InputError(f"clock={clock!r}: choose 'wall' or 'cpu'")
     pythons, wanted = {"ours": sys.executable, **pythons_of(peer_python)}, chosen_cases(cases)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

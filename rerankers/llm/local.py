@@ -229,7 +229,7 @@ class LocalClient(ChatClient):
         self.model, self.template, self.settings = model, template, dict(template_kwargs or {})
         self.tokenizer, self.net = (load_tokenizer(model, options),
                                     load_model(model, "AutoModelForCausalLM", options))
-        self.runtime = TorchRuntime(self.net, read_last, ask=call_decoder)
+        self.runtime = TorchRuntime(self.net, read_last, ask=call_decoder, flat=True)
         found, positions = (from_transformers(self.tokenizer, self.net),
                             getattr(self.net.config, "max_position_embeddings", None))
         # a question is never cut; one that is too long is an error
