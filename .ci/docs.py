@@ -1,8 +1,7 @@
 """Build the documentation site from the notebooks: `python .ci/docs.py`, then open _docs/index.html
 
-nbdev prepares the notebooks (API entries, front matter), this file makes plain notebooks of them, Sphinx renders those.
+nbdev prepares the notebooks (front matter, where API entries go), this file makes plain notebooks of them, Sphinx renders those.
 A new notebook needs no edit here: it appears in the menu by its folder and file name."""
-import gc
 import json
 import os
 import posixpath
@@ -12,9 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import yaml
@@ -177,38 +174,32 @@ def menu():
 
 # The build
 
-def describe_exported(nb):
-    "Let `show_doc` give our entry, of the exported object of the same name (entries.py says why)"
+def described(name, module):
+    "The output of `show_doc(name)`: our entry of the exported object (entries.py says why), so that no cell need run"
     import entries
-    from nbdev import showdoc
-    exports = re.search(r"^#\|\s*default_exp\s+(\S+)", "\n".join(joined(c["source"]) for c in nb["cells"]), re.M)
-    class Entry:
-        def __init__(self, sym, name=None, title_level=3): self.name = name or sym.__qualname__
-        def _repr_markdown_(self): return entries.markdown(f"rerankers.{exports[1]}", self.name)
-    showdoc.BasicMarkdownRenderer = Entry
+    return {"output_type": "display_data", "metadata": {}, "data": {"text/markdown": entries.markdown(module, name)}}
 
 def process(path, target):
-    "Let nbdev prepare one notebook: run its exported cells, document what they define"
+    "Let nbdev prepare one notebook, and document what it exports"
     from execnb.nbio import read_nb, write_nb
-    from nbdev.processors import FilterDefaults
-    gc.freeze()     # what was imported before the fork: else each process searches all of torch for garbage, several times
+    from nbdev.processors import FilterDefaults, exec_show_docs
+    class Unrun(FilterDefaults):
+        def base_procs(self): return [p for p in super().base_procs() if p is not exec_show_docs]
     nb = read_nb(nbs/path)
-    describe_exported(nb)
-    FilterDefaults()(nb)
+    exports = re.search(r"^#\|\s*default_exp\s+(\S+)", "\n".join(joined(c["source"]) for c in nb["cells"]), re.M)
+    Unrun()(nb)
+    for cell in nb["cells"]:
+        if shown := re.search(r"^show_doc\(([\w.]+)", joined(cell["source"]), re.M): cell["outputs"] = [described(shown[1], f"rerankers.{exports[1]}")]
     write_nb(nb, target)
 
 def process_all(target):
-    "All notebooks into the folder `target`, each in a process of its own: a class registered by one is nothing to the next"
-    os.environ.update(IN_TEST="1", HF_HUB_OFFLINE="1", PYTHONWARNINGS="ignore")
-    sys.path.insert(0, str(root))  # this checkout, not what is installed; the processes inherit it
-    for path in pages(): (target/path).parent.mkdir(parents=True, exist_ok=True)
-    made = get_context("forkserver")
-    made.set_forkserver_preload([       # seconds, once
-        "nbdev.showdoc", "nbdev.processors", "execnb.shell", "pandas", "matplotlib.pyplot", "torch", "transformers", "transformers.modeling_utils",
-        "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto"])
-    with ProcessPoolExecutor(2, mp_context=made, max_tasks_per_child=1) as pool:
-        for path, job in [(path, pool.submit(process, path, target/path)) for path in pages()]:
-            if job.exception(): sys.exit(f"nbs/{path}: {job.exception()}\n{job.exception().__cause__}")
+    "All notebooks into the folder `target`"
+    os.environ.update(HF_HUB_OFFLINE="1")
+    sys.path.insert(0, str(root))  # this checkout, not what is installed
+    for path in pages():
+        (target/path).parent.mkdir(parents=True, exist_ok=True)
+        try: process(path, target/path)
+        except Exception as error: raise RuntimeError(f"nbs/{path} is not documented") from error
 
 def write_page(processed, path, target):
     "The plain notebook that Sphinx renders"
