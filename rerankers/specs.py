@@ -160,7 +160,8 @@ def cascade_of(stages: list[Staged]) -> Spec:
         cut = CUTOFF.fullmatch(found.name) if may_cut and depth is None else None
         parts.append(replace(found, name=cut[1]) if cut else found)
         depths.append(bare_value(cut[2]) if cut else depth)
-    return Spec("cascade", tuple(parts), {"depths": depths} if any(d is not None for d in depths) else {})
+    while depths and depths[-1] is None: depths.pop()   # the last stage passes nothing on
+    return Spec("cascade", tuple(parts), {"depths": depths} if depths else {})
 
 # %% ../nbs/07_specs.ipynb #1f2055e2
 @dataclass(frozen=True)

@@ -129,6 +129,14 @@ def test_what_cannot_be_read_is_an_error_of_ours(broken):
     with pytest.raises(InputError): broken()
 
 
+@pytest.mark.parametrize("line", ["bm25:100 > bm25", "bm25:0.5 > bm25(b=0)", "bm25:9 > bm25 > bm25", 'bm25:{"margin": 0.2} > bm25:3 > bm25', "bm25 > bm25"])
+def test_a_cascade_goes_to_toml_and_comes_back(line):
+    "Which has no word for nothing, as the last stages pass on"
+    for spec in (Spec.parse(line), Reranker(line).spec):
+        assert Spec.from_toml(spec.to_toml()) == spec == Reranker(spec).spec
+    assert Reranker(line).depths == Reranker(Spec.parse(line)).depths and len(Reranker(line).depths) == line.count("bm25")
+
+
 def test_parts_in_a_file_may_be_lines():
     "As people write them by hand"
     spec = Spec.from_toml('name = "cascade"\nparts = ["bm25", "offline(max_length=64)"]\noptions = {depths = [20]}')

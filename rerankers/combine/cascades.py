@@ -114,7 +114,7 @@ class Cascade(PartsRanker):
         self,
         # From cheap to expensive; a pair says how many of its documents go on, see `Depth`
         *stages: Part | tuple[Part, Any],
-        # The depths in a list of their own instead, one for each stage but the last
+        # The depths in a list of their own instead, from the first stage on; the stages after them pass on all
         depths: Sequence[Any] | None = None,
     ):
         pairs = [stage if isinstance(stage, tuple) else (stage, None) for stage in stages]
@@ -133,7 +133,8 @@ class Cascade(PartsRanker):
             raise InputError(f"misses= hands {adding!r} a few documents at a time, and it may add others to them: "
                              "give a number instead")
         written = [depth.written() for depth in self.depths]
-        self.options = {"depths": written if any(w is not None for w in written) else None}
+        while written and written[-1] is None: written.pop()    # TOML has no word for nothing
+        self.options = {"depths": written or None}
 
     @property
     def order_free(self) -> bool:       # type: ignore[override]
@@ -147,9 +148,9 @@ class Cascade(PartsRanker):
         if any(d is not None for d in own):
             raise InputError("depths= and pairs say the same twice: give one of them")
         if (isinstance(listed, (str, bytes, Mapping)) or not isinstance(listed, Sequence)
-                or len(listed) not in (len(own) - 1, len(own))):
-            raise InputError(
-                f"depths={listed!r}: give a list with a depth for each of the {len(own)} stages but the last")
+                or not 0 < len(listed) <= len(own)):
+            raise InputError(f"depths={listed!r}: give a list with a depth for each of the {len(own)} stages "
+                             "that pass on a part of their documents, from the first")
         return [*listed, *[None] * (len(own) - len(listed))]
 
     def combine(self, task: Task, call: Call) -> Combination:
