@@ -146,6 +146,9 @@ def test_what_the_parts_are_the_whole_is():
     told = Sum(Length(), Told()).instructed("be kind")
     assert [r.instruction for r in told.rankers.values()] == [None, "be kind"]
     assert repr(Sum(Length(), Length())) == "Sum(Length(), Length())"
+    class Waiting(Length): waits, adds, device = True, True, "cuda:1"
+    assert Sum(Length(), Waiting()).waits and Sum(Length(), Waiting()).adds and not Sum(Length()).waits and not Sum(Length()).adds
+    assert (Sum(Waiting(), Waiting()).device, Sum(Length(), Waiting()).device, Sum(Length()).device) == ("cuda:1", "cuda:1", None)
 
 
 def test_a_combination_is_a_part_of_another():

@@ -41,6 +41,7 @@ MUTATIONS = [
     Mutation(COMBINED, "else max(row[position], value)", "else value", WHOLE, "the last piece's score stands for the document"),
     Mutation(COMBINED, "seconds * len(ask.positions) / whole)", "seconds)", WHOLE, "each query of a call is said to have taken all its time"),
     Mutation(COMBINED, "seconds = min((s for s in times", "seconds = max((s for s in times", WHOLE, "the longer of two limits counts"),
+    Mutation(COMBINED, "return any(r.waits for", "return all(r.waits for", WHOLE, "a combination of a service and a model blocks the others of a round"),
     Mutation(COMBINED, "while not found: found = self.plan.send([])", "found = found or []", WHOLE, "a round without questions ends the combination"),
     Mutation(COMBINED, "all(0 <= i < n for i in ask.positions)", "all(i < n for i in ask.positions)", WHOLE, "the last document answers for one that is not there"),
     Mutation(SPECS, "frozenset(self.options)", "str(self.options)", LINE, "equal specs are two in a set"),
