@@ -102,7 +102,8 @@ class Streaming:
         *,
         window: int = WINDOW,       # Documents that are read ahead and ranked together
         rank_fields: Iterable[str] | None = None,   # As for `rank`
-        **options: Any,             # Further arguments of `rank_many`: top_k, batch_size, instruction
+        # Further arguments of `rank_many`: top_k, batch_size, instruction; a deadline= begins anew with each window
+        **options: Any,
     ) -> Iterator[RankedResults]:   # In the order of the items
         "Rank any number of queries in the memory of a window; each is read only when its window begins"
         most, fields = check_window(window), None if rank_fields is None else listed(rank_fields, is_label)
