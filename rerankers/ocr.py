@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .calls import check_wanted
 from .errors import InputError, did_you_mean, need
+from .locks import Lock
 from .pictures import Picture, as_file, picture_bytes, rgb, thumbnail
 from .text import readable
-if TYPE_CHECKING: from rerankers.documents import Document
 
 # %% auto #0
 __all__ = ['Box', 'MOST_READ', 'READERS', 'MARK', 'Line', 'as_lines', 'level', 'side_by_side', 'as_rows', 'as_words',
@@ -84,7 +84,6 @@ class PictureReader(ABC):
     "Reads the words in pictures, each picture once"
 
     def __init__(self) -> None:
-        from rerankers.engine.forks import Lock
         self.lock, self.kept = Lock(), OrderedDict[bytes, tuple[Line, ...]]()
 
     @abstractmethod
@@ -109,7 +108,7 @@ class PictureReader(ABC):
 
     def document_lines(
         self,
-        document: Document,     # With pictures or without
+        document: Any,          # A `Document`, with pictures or without
     ) -> tuple[Line, ...]:
         "The lines of all its pictures"
         if document.lines is not None: return document.lines
@@ -170,7 +169,7 @@ def marked(
 @dataclass(frozen=True)
 class FoundLines:
     "The rows of text of a document's pictures with their scores, best first"
-    document: Document                              # With its lines
+    document: Any                                   # A `Document` with its lines
     found: Sequence[tuple[Line, float | None]]      # A row, and its score if the method gives scores
 
     def picture(

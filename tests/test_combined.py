@@ -121,6 +121,26 @@ def test_async_is_the_same_and_parts_of_a_round_meet():
     assert asyncio.run(one.rank_async(QUERY, DOCS)) == other.rank(QUERY, DOCS)
 
 
+def test_what_a_combination_says_of_itself_counts():
+    class Says(Sum):
+        def combine(self, task, call):
+            [found] = yield [Ask("0", range(len(task.documents)))]
+            return Ranking(found.scores, status="one of two said nothing")
+    assert Says(Length()).rank(QUERY, DOCS).status == "one of two said nothing"
+
+
+def test_the_callers_batch_size_goes_before_the_rankers():
+    seen = []
+    class Batches(Length):
+        batch_size = 5
+        def score_pairs(self, pairs, call):
+            seen.append(call.batch_size)
+            return super().score_pairs(pairs, call)
+    for ranker in (Batches(), Sum(Batches())):
+        for size in (None, 2): ranker.rank(QUERY, DOCS, batch_size=size)
+    assert seen == [5, 2, 5, 2]
+
+
 def test_pieces_are_merged_into_documents():
     results = Pieces(Length()).rank(QUERY, ["a bb", "cccc d", "", "eee"])
     assert [(r.doc_id, r.score, r.scores["ranker"]) for r in results] == [(1, 4.0, 4.0), (3, 3.0, 3.0), (0, 2.0, 2.0), (2, 0.0, 0.0)]

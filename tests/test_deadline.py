@@ -6,9 +6,9 @@ import json
 import pytest
 
 import rerankers.calls as calls
-from rerankers import InputError, RankedResults, Reranker
+from rerankers import Cascade, InputError, RankedResults, Reranker
 from rerankers.calls import Call, Stop, check_wanted, in_time, next_size
-from rerankers.rankers import PointwiseRanker, Ranking, SetwiseRanker, in_parts
+from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, SetwiseRanker, in_parts
 from rerankers.results import Usage
 from rerankers.strategies.kinds import ComparisonRanker, ListwiseRanker
 
@@ -124,6 +124,29 @@ def test_no_scores_at_all_are_no_scores(clock):
 @pytest.mark.parametrize("deadline", [-1, float("nan"), float("inf"), "soon", True, [1]])
 def test_what_is_no_time_is_an_error(deadline, clock):
     with pytest.raises(InputError, match="deadline="): ByPair(clock).rank(QUERY, DOCS, deadline=deadline)
+
+
+def test_a_cascade_judges_the_best_of_the_stage_before_first(clock):
+    class Rough(PointwiseRanker):
+        def score_pairs(self, pairs, call): return [float(len(t)) for _, t in pairs]
+    results = Cascade((Rough(), 8), ByPair(clock)).rank(QUERY, DOCS, deadline=4)
+    judged, by_length = [r.doc_id for r in results if r.score is not None], sorted(range(len(DOCS)), key=lambda i: -len(DOCS[i]))
+    assert 0 < len(judged) < 8 and [r.doc_id for r in results] == by_length and judged == by_length[:len(judged)]
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_method_that_gives_up_at_the_deadline_has_judged_nothing(how, clock):
+    class Own(BaseRanker):
+        def answer(self, tasks, call):
+            ticking(clock, 5.0)
+            return [Ranking([1.0] * len(t.documents)) for t in tasks]
+    results = Own().rank(QUERY, DOCS, deadline=3) if how == "sync" else asyncio.run(Own().rank_async(QUERY, DOCS, deadline=3))
+    assert results.status == "12 of 12 documents were not judged: the deadline passed" and [r.doc_id for r in results] == list(range(12))
+
+
+def test_a_timeout_of_the_callers_own_is_no_deadline():
+    async def late(messages): raise asyncio.TimeoutError("mine")
+    with pytest.raises(asyncio.TimeoutError, match="mine"): Reranker("m", model_type="rankgpt", client=late).rank(QUERY, DOCS, deadline=600)
 
 
 @pytest.mark.parametrize("deadline", [1e308, 10**400])

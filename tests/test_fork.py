@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import every_kind
-from rerankers.engine.forks import PAST, Lock, computes, leave_behind, loads
+from rerankers.engine.forks import PAST, computes, leave_behind, loads
+from rerankers.locks import Lock
 from rerankers.errors import ForkedError
 
 torch = pytest.importorskip("torch")

@@ -75,6 +75,12 @@ def test_what_does_not_equal_itself_is_refused(odd):
     with pytest.raises(InputError, match="k= of 'm' is a NaN"): Spec("m", options={"k": odd})
 
 
+def test_a_value_without_an_end_is_refused():
+    ring = {"inner": []}
+    ring["inner"].append(ring)
+    with pytest.raises(InputError, match="without an end"): Spec("m", options={"k": ring})
+
+
 class Colour(str, enum.Enum): RED = "red one"
 class Count(enum.IntEnum): TWO = 2
 
@@ -187,7 +193,7 @@ def test_another_dictionary_is_no_spec(row):
     with pytest.raises(InputError, match="name, parts and options"): Spec.from_dict(row)
 
 
-@pytest.mark.parametrize("name", ["api_key", "token", "headers"])
+@pytest.mark.parametrize("name", ["api_key", "token", "headers", "default_headers", "extra_headers"])
 def test_a_key_is_never_written(name):
     for made in (Spec("cohere", options={name: "secret-1"}), Reranker("cohere", api_key="secret-1", headers={"X-Key": "secret-1"}).spec):
         assert "secret-1" not in f"{made}{made!r}{made.to_dict()}{pickle.dumps(made)}{vars(made)}"

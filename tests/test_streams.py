@@ -122,6 +122,16 @@ def test_bad_items_are_refused(items, why):
     with pytest.raises(InputError, match=why): list(Order().rank_stream(items))
 
 
+def test_queries_without_documents_fill_a_window_too():
+    "Else a stream of them would be read to its end before the first result"
+    read = []
+    def items():
+        for i in range(50):
+            read.append(i)
+            yield f"query {i}", []
+    assert len(next(Reranker("bm25").rank_stream(items(), window=3))) == 0 and len(read) <= 4
+
+
 @pytest.mark.parametrize("window", [0, -1, True, None, 2.5, "10"])
 def test_bad_windows_are_refused_at_once(window):
     with pytest.raises(InputError, match="window="): Order().rank_stream([], window=window)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .pypi import PACKAGED_MODELS, find_packaged, ready
-from ..engine.forks import begin_again, leave_behind
+from ..engine.forks import leave_behind
+from ..locks import begin_again
 from ..errors import MissingDependency, ModelLoadError, installed, need
 from ..ocr import READERS, Line, PictureReader
 from ..registry import Shortcut, register_shortcut

@@ -7,44 +7,17 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import wraps
 from types import ModuleType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from ..errors import ForkedError, need
 
 # %% auto #0
-__all__ = ['CARRIED', 'PAST', 'Work', 'Forgetful', 'begin_again', 'Lock', 'leave_behind', 'Past', 'come_through', 'torch_module',
-           'shared', 'check_thread', 'elsewhere', 'in_helper', 'loads', 'computes']
-
-# %% ../../nbs/engine/02_forks.ipynb #2cb4554f
-class Forgetful(Protocol):
-    "An object that can be reset in a forked process"
-    def forget(self) -> None:
-        "Drop what the fork did not copy"
-
-CARRIED: weakref.WeakSet[Any] = weakref.WeakSet()
-
-def begin_again(
-    thing: Forgetful,   # Its `forget` is called in every process that is forked from now on
-) -> None:
-    "Reset an object in forked processes, for as long as somebody holds it"
-    CARRIED.add(thing)
-
-class Lock:
-    "A lock that is open in a forked process, whoever held it in the parent; it can be pickled and arrives open"
-
-    def __init__(self) -> None:
-        self.forget()
-        begin_again(self)
-
-    def forget(self) -> None: self.inner = threading.Lock()
-    def __enter__(self) -> None: self.inner.acquire()
-    def __exit__(self, *error: object) -> None: self.inner.release()
-    def __reduce__(self) -> tuple[type[Lock], tuple[()]]: return Lock, ()
+__all__ = ['PAST', 'Work', 'leave_behind', 'Past', 'come_through', 'torch_module', 'shared', 'check_thread', 'elsewhere',
+           'in_helper', 'loads', 'computes']
 
 # %% ../../nbs/engine/02_forks.ipynb #bcdd13a1
 def leave_behind(
@@ -67,7 +40,6 @@ PAST = Past()
 def come_through() -> None:
     "What a forked process does first, in its only thread"
     PAST.computed, PAST.forked, PAST.spoilt, PAST.helper = False, True, PAST.spoilt or PAST.computed, None
-    for thing in list(CARRIED): thing.forget()
 
 if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=come_through)
 

@@ -16,8 +16,9 @@ from .forks import in_helper, torch_module
 from ..errors import InputError, logger
 
 # %% auto #0
-__all__ = ['LEVELS', 'UNROUNDED', 'TIMED', 'CLOCK', 'SLOW', 'SAID', 'product', 'packed_int8', 'exact_levels', 'levels_here',
-           'check_int8', 'unrounded', 'Int8Linear', 'layer_in', 'least_seconds', 'slowness', 'warn_of_slowness']
+__all__ = ['LEVELS', 'UNROUNDED', 'TIMED', 'CLOCK', 'OWN_LAYERS', 'SLOW', 'SAID', 'product', 'packed_int8', 'exact_levels',
+           'levels_here', 'check_int8', 'unrounded', 'Int8Linear', 'layer_in', 'least_seconds', 'slowness',
+           'warn_of_slowness']
 
 # %% ../../nbs/engine/28_int8.ipynb #eb3d88ce
 LEVELS = ((127, 128), (63, 64))     # Steps on each side of zero, and the number that stands for zero
@@ -109,14 +110,16 @@ class Int8Linear:
 TIMED = (256, 768, 768)     # Tokens, inputs, outputs of the product that is timed
 CLOCK = process_time if get_clock_info("process_time").resolution < 1e-4 else perf_counter
 
+# Number format -> (weight, bias) -> the layer that models have in it here; None, or no entry: torch's own
+OWN_LAYERS: dict[str, Callable[[Any, Any], Any]] = {"int8": Int8Linear}
+
 def layer_in(name: str) -> tuple[Callable[[Any], Any], Any]:
     "A linear layer as a model has it in a number format, and its input"
     torch = torch_module()
     tokens, inputs, outputs = TIMED
     weight, x = torch.full((outputs, inputs), 0.5), torch.full((tokens, inputs), 0.5)
-    if name == "int8": return Int8Linear(weight, None), x
-    from rerankers.engine.pytorch import PackedLinear, can_pack    # which imports this module
-    if name == "float32" and can_pack(): return PackedLinear(weight, None), x
+    own = OWN_LAYERS[name](weight, None) if name in OWN_LAYERS else None
+    if own is not None: return own, x
     kind = getattr(torch, name)
     weight, x = weight.to(kind), x.to(kind)
     return lambda given: torch.nn.functional.linear(given, weight), x

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from .batching import MAX_TOKENS, Batch
-from .forks import Lock, begin_again, leave_behind
+from .forks import leave_behind
+from ..locks import Lock, begin_again
 from .graphs import as_rows, feed, pick_output, read_inputs, refusal
 from .hub import LoadOptions, checkpoint_folder, first_line, hub_errors, hub_module
 from ..errors import ForkedError, InputError, ModelLoadError, logger, need

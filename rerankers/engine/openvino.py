@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .forks import Lock, begin_again, leave_behind, torch_module
+from .forks import leave_behind, torch_module
+from ..locks import Lock, begin_again
 from .hub import LoadOptions, checkpoint_folder, dtype_name, first_line
 from .kept import place_of
 from .onnx import CPU, OnnxRuntime, find_onnx, threads_wanted

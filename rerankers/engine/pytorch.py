@@ -24,7 +24,7 @@ from .batching import MAX_TOKENS, Batch
 from .flat import flat_row, flatten, random_texts, register, running, sent
 from .forks import in_helper, computes, loads, torch_module
 from .openvino import check_backend, in_openvino
-from .int8 import Int8Linear, check_int8, unrounded, warn_of_slowness
+from .int8 import OWN_LAYERS, Int8Linear, check_int8, unrounded, warn_of_slowness
 from .hub import LoadOptions, dtype_name, first_line, missing_model
 from .progress import somebody_watches
 from .tokens import vectors_of
@@ -32,13 +32,13 @@ from ..errors import InputError, ModelLoadError, RerankersError, logger, need
 
 # %% auto #0
 __all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'SEARCHED', 'TRIED', 'GAIN', 'TEXT', 'UNUSED', 'pick_device',
-           'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear', 'can_pack', 'packing_pays', 'wants_packing',
-           'convert_linears', 'pack_linears', 'suit_cpu', 'compile_layers', 'transformers_module', 'Aside', 'put_aside',
-           'quiet_loading', 'load_errors', 'load_config', 'changed_config', 'check_gguf', 'check_architecture',
-           'open_tokenizer', 'load_tokenizer', 'load_model', 'adapter_settings', 'beneath', 'adapter_weights',
-           'head_rows', 'merged', 'check_weights', 'best_budget', 'call', 'delivered', 'TorchRuntime', 'read_logits',
-           'looks_up', 'text_config', 'marker', 'read_as_zero', 'mark_padding', 'call_marked', 'call_by_ends',
-           'padding_side', 'load_classifier']
+           'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear', 'can_pack', 'packing_pays', 'usual_layer',
+           'wants_packing', 'convert_linears', 'pack_linears', 'suit_cpu', 'compile_layers', 'transformers_module',
+           'Aside', 'put_aside', 'quiet_loading', 'load_errors', 'load_config', 'changed_config', 'check_gguf',
+           'check_architecture', 'open_tokenizer', 'load_tokenizer', 'load_model', 'adapter_settings', 'beneath',
+           'adapter_weights', 'head_rows', 'merged', 'check_weights', 'best_budget', 'call', 'delivered',
+           'TorchRuntime', 'read_logits', 'looks_up', 'text_config', 'marker', 'read_as_zero', 'mark_padding',
+           'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
 
 # %% ../../nbs/engine/09_pytorch.ipynb #bc282789
 def pick_device(
@@ -107,6 +107,12 @@ def packing_pays() -> bool:
     "Are packed weights faster on this processor?"
     torch = torch_module()
     return not torch.backends.mkl.is_available() or "AVX512" in torch.backends.cpu.get_cpu_capability()
+
+def usual_layer(weight: Any, bias: Any) -> Any:
+    "A packed layer where these are faster; None where torch's own is"
+    return PackedLinear(weight, bias) if can_pack() and packing_pays() else None
+
+OWN_LAYERS["float32"] = usual_layer     # what other formats are timed beside
 
 def wants_packing(options: LoadOptions, device: Any) -> bool:
     "Are a loaded model's weights to be packed?"

@@ -14,7 +14,7 @@ from os.path import commonprefix
 from typing import Any
 
 from ..calls import while_wanted
-from .forks import Lock
+from ..locks import Lock
 
 # %% auto #0
 __all__ = ['JOINING', 'VIRAMA', 'STOPS', 'TEXT_NORMALISERS', 'SPLITTERS', 'LOOKS', 'ONE_MORE', 'LOCAL_NORMALIZERS', 'RUNS',

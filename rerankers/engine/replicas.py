@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from .forks import Lock, begin_again
+from ..locks import Lock, begin_again
 from ..claims import Choice
 from ..errors import InputError
 if TYPE_CHECKING:

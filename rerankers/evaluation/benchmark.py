@@ -125,13 +125,13 @@ def random_checkpoint(
     "Write a cross-encoder with random weights"
     import torch
     from transformers import BertConfig, BertForSequenceClassification
-    from rerankers.tiny_models import save_quietly
+    from rerankers.engine.pytorch import quiet_loading
     sizes = SHAPES[shape] if isinstance(shape, str) else shape
     # Larger weights than the usual 0.02, so that scores differ between passages and a wrong one shows
     config = BertConfig(vocab_size=VOCABULARY, max_position_embeddings=512, num_labels=1, initializer_range=0.05, **sizes)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_quietly(BertForSequenceClassification(config), folder)
+        with quiet_loading(): BertForSequenceClassification(config).save_pretrained(folder)
     random_tokenizer(invented_words(9_000, seed=1)).save_pretrained(folder)
     return str(folder)
 

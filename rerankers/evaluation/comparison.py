@@ -167,6 +167,11 @@ class Comparison:
         if name == FIRST: raise InputError("the first stage is an order without scores")
         return calibration_of(self.tables[name], self.data.qrels, self.values[name], precision=precision, seed=self.seed)
 
+    @property
+    def score_files(self) -> list[str]:
+        "Where the scores of each ranker are, relative to the folder beside the report; empty if they are not kept"
+        return [] if self.folder is None else [f"{Path(self.folder).name}/{file_name(name)}.jsonl" for name in self.tables]
+
     def plot(self, limit: float | None = None) -> Any:
         "Quality against latency: the first stage, the ceiling, who is beaten by nobody, and a limit in milliseconds if there is one"
         from rerankers.evaluation.report import quality_plot

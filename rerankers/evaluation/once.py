@@ -21,7 +21,6 @@ from ..rankers import BaseRanker, Pair, Ranking, Task
 from ..results import Usage
 if TYPE_CHECKING:
     import numpy as np
-    from rerankers.evaluation.pairs import ScoreTable
 
 # %% auto #0
 __all__ = ['COPIED', 'Said', 'Shelf', 'Deputy', 'is_limited', 'Shelved', 'said_in', 'Quoted', 'keys_of', 'with_parts', 'Memory']
@@ -126,7 +125,7 @@ class Shelved(Deputy):
 Said = Mapping[Pair, tuple[float, bool, Usage | None]]      # Query and what the model is shown -> score, cut, used
 
 def said_in(
-    table: ScoreTable,      # Of a pointwise ranker
+    table: Any,             # A `ScoreTable` of a pointwise ranker
     ranker: BaseRanker,     # That one
     data: Any,              # A `TestSet`
 ) -> Said:
@@ -225,7 +224,7 @@ class Memory:
     def keep(
         self,
         ranker: BaseRanker,     # That was asked about all pairs
-        table: ScoreTable,      # What it said
+        table: Any,             # A `ScoreTable`: what it said
     ) -> None:
         "Let combinations quote it, if it looks at each document alone"
         if table.pointwise: self.tables |= dict.fromkeys(keys_of(ranker), (ranker, said_in(table, ranker, self.data)))

@@ -15,7 +15,6 @@ from typing import Any
 
 from ..errors import InputError, need
 from .calibration import are_probabilities, judged_pairs
-from .comparison import file_name
 from .measures import FIRST, IDEAL, overlap
 from .runs import merged, run_facts, yaml_lines
 from ..results import image_html
@@ -439,7 +438,7 @@ def again_section(comparison: Any) -> str:
                      "fingerprint of the pairs": table.data, "queries with judgements": len(comparison.values[FIRST]),
                      "pairs": sum(map(len, comparison.candidates.values()))},
             "method": {"seed": comparison.seed, "rankers": {name: table.ranker for name, table in comparison.tables.items()}}}
-    if comparison.folder: more["data"]["scores"] = [f"{Path(comparison.folder).name}/{file_name(name)}.jsonl" for name in comparison.tables]
+    if comparison.folder: more["data"]["scores"] = comparison.score_files
     return f"<h2>Doing it again</h2><pre>{escape(chr(10).join(yaml_lines(merged(run_facts('comparison'), more))))}</pre>"
 
 def check_limit(limit: Any) -> None:

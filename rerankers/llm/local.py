@@ -12,7 +12,8 @@ from typing import Any
 
 from fastcore.meta import delegates
 from ..calls import Stop, check_wanted, new_stop, under
-from ..engine.forks import begin_again, computes
+from ..engine.forks import computes
+from ..locks import begin_again
 from ..engine.hub import LoadOptions
 from ..errors import InputError, ModelLoadError, logger
 from .chat import ChatClient, ChatRequest, ChatMessage, Reply, log_sum

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ..calls import STOP
-from ..engine.forks import begin_again
+from ..locks import begin_again
 from .lines import (ASKED_FOR, Overflow, bare_address, checked_address, new_line, proxy_for,
                                  read_body, secrets_in)
 from .secrets import QUOTED, Hidden, HiddenHeaders, Secret

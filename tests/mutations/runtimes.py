@@ -15,7 +15,7 @@ MUTATIONS = [
              "what others computed before the fork makes a child wait for ever"),
     Mutation(FORKS, 'if "forked subprocess" not in str(error): raise', "raise", f"{HERE} stayed_behind",
              "a lost graphics card is an error of torch's"),
-    Mutation(FORKS, "    for thing in list(CARRIED): thing.forget()", "    pass", f"{HERE} lock_that_another",
+    Mutation("rerankers/locks.py", "    for thing in list(CARRIED): thing.forget()", "    pass", f"{HERE} lock_that_another",
              "a lock that was held at the fork is held for ever"),
     Mutation(FORKS, "PAST.spoilt or PAST.computed, None", "PAST.computed, None", f"{HERE} neither_loading", "a child of a child waits for ever"),
     Mutation(FORKS, "    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))", "    pass", f"{HERE} never_ends",
