@@ -277,3 +277,33 @@ def test_pages_of_a_pdf(tmp_path):
     with pytest.raises(UnusablePicture, match="is a PDF"): opened(as_picture(file))
     (tmp_path / "no.pdf").write_bytes(b"I am none")
     with pytest.raises(InputError, match="cannot be read"): library.pages(tmp_path / "no.pdf")
+
+
+@pytest.mark.parametrize("size", [(240, 160), (100, 300)], ids=["wide", "high"])
+def test_heat_maps_point_at_the_right_place(size):
+    "What is drawn in one place changes the vectors that the map takes for that place most"
+    pytest.importorskip("torch")
+    import numpy as np
+    from PIL import ImageDraw
+
+    from rerankers.backends.heat_maps import places_of
+    from rerankers.calls import Call
+    ranker, blank = tiny("tiny_colqwen"), Image.new("RGB", size, "white")
+    for x, y in ((0.2, 0.8), (0.85, 0.3)):
+        marked, (w, h) = blank.copy(), size
+        ImageDraw.Draw(marked).rectangle((x * w - w / 14, y * h - h / 14, x * w + w / 14, y * h + h / 14), fill="black")
+        one, other = ranker.pages.vectors([as_picture(blank), as_picture(marked)], Call(progress=False), None)
+        places = places_of(ranker.pages, as_picture(marked))
+        change = np.abs(one - other).sum(-1)[places]
+        row, column = np.unravel_index(change.argmax(), change.shape)
+        assert abs((row + 0.5) / places.shape[0] - y) < 0.2 and abs((column + 0.5) / places.shape[1] - x) < 0.2
+
+
+def test_heat_maps_show_the_page():
+    results = tiny("tiny_colqwen").rank("who wrote it?", [Document(image=Image.new("RGB", (90, 60), "white"), doc_id="page"), "a text"])
+    why = results.get_result_by_docid("page").explain()
+    assert why.heat.shape[0] == len(why.tokens) and why.picture(0).size == (90, 60) == why.picture().size
+    assert why.picture(0).getextrema()[1][0] < 255 and len(why._repr_html_()) < 16 * 70_000      # some place is redder than white
+    with pytest.raises(InputError, match="token=99"): why.picture(99)
+    with pytest.raises(InputError, match="is a text"): results.get_result_by_docid(1).explain()
+    assert pickle.loads(pickle.dumps(results)) == results

@@ -32,6 +32,7 @@ class ColVisionRanker(TwoTowerRanker):
                       names=("*colqwen2*", "*colpali*", "*colmodernvbert*"))
     requires = {"vision": ("torch", "transformers", "PIL", "numpy")}
     kind, sees, texts_only = "tokens", True, False
+    explains = True
 
     @delegates(LoadOptions)
     def __init__(
@@ -79,6 +80,11 @@ class ColVisionRanker(TwoTowerRanker):
         "MaxSim"
         from rerankers.engine.maxsim import maxsim
         return maxsim(query[0], [(documents, row) for row in rows], block=self.block, device=self.runtime.device)
+
+    def explained(self, query: str, text: str, documents: Any, row: int) -> Any:
+        "Where on the page each token of the query finds its match, see `rerankers.backends.heat_maps`"
+        from rerankers.backends.heat_maps import heat_map
+        return heat_map(self, query, text, documents[row])
 
     def __repr__(self) -> str:
         plain = super().__repr__()
