@@ -5,7 +5,10 @@
 # %% ../nbs/streams.ipynb #96a90a2e
 from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from inspect import signature
 from itertools import count
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from .calls import while_wanted
@@ -102,23 +105,38 @@ class Streaming:
         *,
         window: int = WINDOW,       # Documents that are read ahead and ranked together
         rank_fields: Iterable[str] | None = None,   # As for `rank`
+        progress: bool | None = None,               # One bar for the whole stream, with its rate and the time left
+        total: int | None = None,   # How many items there will be, for the time left; a list says so itself
         # Further arguments of `rank_many`: top_k, batch_size, instruction; a deadline= begins anew with each window
         **options: Any,
     ) -> Iterator[RankedResults]:   # In the order of the items
         "Rank any number of queries in the memory of a window; each is read only when its window begins"
         most, fields = check_window(window), None if rank_fields is None else listed(rank_fields, is_label)
         asked = (numbered(i, item, fields) for i, item in enumerate(while_wanted(check_stream(items))))
-        return self._streamed(windows(asked, most), options)
+        return self._streamed(windows(asked, most), options, self._bar(items, progress, total))
 
-    def _streamed(self: Any, parts: Iterator[list[Asked]], options: dict[str, Any]) -> Iterator[RankedResults]:
+    def _quietly(self: Any, options: dict[str, Any]) -> dict[str, Any]:
+        "Options of a window, which has no bar of its own; a `rank` written for rerankers 0.10 knows no bar"
+        return {**options, "progress": False} if "progress" in signature(self.rank).parameters else options
+
+    def _bar(self: Any, items: Any, progress: bool | None, total: int | None) -> AbstractContextManager[Any]:
+        "The stream's progress bar"
+        from rerankers.engine.progress import progress_bar
+        return progress_bar(total or length_hint(items, 0) or None, self.progress if progress is None else progress, "query")
+
+    def _streamed(self: Any, parts: Iterator[list[Asked]], options: dict[str, Any],
+                  bar: AbstractContextManager[Any]) -> Iterator[RankedResults]:
         "Each window's results"
-        for part in parts:
-            queries, docs = map(list, zip(*part))
-            del part        # Else the window's documents would stay until the next one is read
-            found = self.rank_many(queries, docs, **options)
-            del queries, docs
-            found.reverse()
-            while found: yield found.pop()
+        options = self._quietly(options)
+        with bar as done:
+            for part in parts:
+                queries, docs = map(list, zip(*part))
+                del part        # Else the window's documents would stay until the next one is read
+                found = self.rank_many(queries, docs, **options)
+                done(len(queries))
+                del queries, docs
+                found.reverse()
+                while found: yield found.pop()
 
     async def rank_stream_async(
         self: Any,
@@ -126,11 +144,17 @@ class Streaming:
         *,
         window: int = WINDOW,       # As for `rank_stream`
         rank_fields: Iterable[str] | None = None,
+        progress: bool | None = None,
+        total: int | None = None,
         **options: Any,
     ) -> AsyncIterator[RankedResults]:
         "`rank_stream` without blocking the event loop"
         most, fields = check_window(window), None if rank_fields is None else listed(rank_fields, is_label)
         counter = count()
         asked = (numbered(next(counter), item, fields) async for item in each(check_stream(items)))
-        async for part in windows_async(asked, most):
-            for found in await self.rank_many_async(*map(list, zip(*part)), **options): yield found
+        options = self._quietly(options)
+        with self._bar(items, progress, total) as done:
+            async for part in windows_async(asked, most):
+                found = await self.rank_many_async(*map(list, zip(*part)), **options)
+                done(len(part))
+                for one in found: yield one

@@ -258,7 +258,13 @@ def test_a_query_is_its_own_tokens_and_no_padding():
                     torch.tensor([[True, True, False]]))
     query = as_query(batch, 0)
     assert torch.equal(query.vectors, batch.vectors[0, :2])
-    assert dict(zip(query.ids.tolist(), query.weights.tolist())) == {1: 0.0, 7: 0.5, 9: 0.0}
+    assert dict(zip(query.ids.tolist(), query.weights.tolist())) == {1: 0.0, 7: 0.5}
+
+
+def test_what_is_kept_of_a_text_does_not_depend_on_its_neighbours(ranker):
+    "Words of its own, and no padding"
+    together, alone = ranker.encode(DOCS).vectors["sparse"], [ranker.encode([doc]).vectors["sparse"] for doc in DOCS]
+    assert together.ids.tolist() == [i for one in alone for i in one.ids.tolist()]
 
 
 @with_kit

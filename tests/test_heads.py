@@ -21,7 +21,9 @@ from rerankers.engine.activations import ACTIVATIONS, OVER_LABELS, activation_na
 from rerankers.engine.batching import make_batch  # noqa: E402
 from rerankers.engine.hub import LoadOptions  # noqa: E402
 from rerankers.engine.modules import POOLINGS, activation_layer  # noqa: E402
-from rerankers.engine.pytorch import TorchRuntime, load_classifier, load_config, pack_linears  # noqa: E402
+from rerankers.engine.pytorch import (  # noqa: E402
+    PackedLinear, TorchRuntime, can_pack, load_classifier, load_config, load_model, pack_linears,
+)
 from rerankers.tiny_models import tiny_bert, tiny_checkpoint, tiny_language_model, tiny_tokenizer, write_chain  # noqa: E402
 
 QUERY = "who wrote hamlet ?"
@@ -765,6 +767,15 @@ def test_shared_weights_are_not_packed():
     assert model.again.weight is model.up.weight and model.up.weight.shape == (1000, 64)
     with torch.inference_mode():
         for layer, said in zip((model.head, model.up, model.again, model.free), before): assert torch.allclose(layer(x), said, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("capability", "wanted", "packed"), [("AVX512", None, True), ("AVX2", None, False), ("AVX2", True, True), ("AVX512", False, False)])
+def test_weights_are_packed_where_the_processor_gains_by_it(capability, wanted, packed, monkeypatch):
+    if not can_pack() or not torch.backends.mkl.is_available(): pytest.skip("this torch has no choice")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    folder = tiny_language_model("qwen3", hidden_size=320, intermediate_size=256)
+    model = load_model(folder, "AutoModelForCausalLM", LoadOptions(device="cpu", pack_weights=wanted))
+    assert any(isinstance(vars(m).get("forward"), PackedLinear) for m in model.modules()) == packed
 
 
 def test_a_tied_language_model_keeps_one_copy_of_its_words():

@@ -147,6 +147,19 @@ def test_dictionaries_bring_ids_and_metadata_and_options_reach_rank_many():
     assert fields[0].doc_id == 1
 
 
+@pytest.mark.parametrize(("items", "total", "said"), [(list, None, "/12"), (iter, 12, "/12"), (lambda given: (i for i in given), None, "0query")],
+                         ids=["list", "told", "unknown"])
+def test_one_bar_shows_the_whole_stream(items, total, said, capsys):
+    "And none for each window; without being asked, none where nobody watches"
+    pytest.importorskip("tqdm")
+    given = [(q, TEXTS) for q in QUERIES]
+    for ranker in (Reranker("offline"), Fusion("bm25", "offline")):
+        assert len(list(ranker.rank_stream(items(given), window=8, total=total, progress=True))) == 12
+        shown = capsys.readouterr().err
+        assert said in shown and "query" in shown and "pair" not in shown
+        assert len(list(ranker.rank_stream(items(given), window=8, total=total))) == 12 and capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("kind", ["pointwise", "fusion", "cascade"])
 def test_the_async_twin_gives_the_same(kind, asynchronous):

@@ -81,8 +81,10 @@ def as_query(
     row: int,           # Which of them
 ) -> Query:
     "One text without its padding; each word once, with its largest weight"
-    ids, place = texts.ids[row].unique(return_inverse=True)
-    weights = texts.weights.new_zeros(len(ids)).scatter_reduce(0, place, texts.weights[row], "amax")
+    real = texts.mask.new_ones(texts.ids.shape[1])      # the first token is none of the mask's
+    real[1:] = texts.mask[row]
+    ids, place = texts.ids[row][real].unique(return_inverse=True)
+    weights = texts.weights.new_zeros(len(ids)).scatter_reduce(0, place, texts.weights[row][real], "amax")
     return Query(texts.dense[row], ids, weights, texts.vectors[row][texts.mask[row]])
 
 def savable(

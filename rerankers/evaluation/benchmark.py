@@ -331,7 +331,7 @@ def speed_plot(
     axes.invert_yaxis()
     axes.set(xlabel="times as fast as")
     axes.margins(x=0.12)
-    axes.legend(frameon=False, loc="best")
+    if others: made.legend(loc="outside upper right", frameon=False, ncols=1 if narrow else len(others))
     return made
 
 # %% ../../nbs/evaluation/benchmark.ipynb #dd992f19
