@@ -115,7 +115,8 @@ def check_names(name: str, value: Any) -> tuple[str, ...] | None:
 
 def constructed(choice: Choice, fields: tuple[str, ...] | None, options: dict[str, Any]) -> BaseRanker:
     "The chosen backend with its model; it knows its fields before its constructor runs, which may read documents"
-    ranker: BaseRanker = choice.backend.__new__(choice.backend)
+    cls: Any = choice.backend
+    ranker: BaseRanker = cls.__new__(cls)
     if fields is not None: ranker.fields = fields
     ranker.__init__(*([choice.model] if choice.model else []), **options)   # type: ignore[misc]
     return ranker

@@ -96,7 +96,7 @@ def seen(ranker: Any, work: Callable[[], Any]) -> dict[str, int]:
 
 def multiplied(ranker: Any) -> int:
     "Numbers in the weight matrices of the ranker's layers, each of which a token is multiplied with; 0 if unknown"
-    model = getattr(getattr(ranker, "runtime", None), "model", None)
+    model: Any = getattr(getattr(ranker, "runtime", None), "model", None)
     if not hasattr(model, "modules"): return 0
     stacks = [m for m in model.modules() if type(m).__name__ == "ModuleList"]
     sizes = [sum(m.in_features * m.out_features for m in s.modules() if hasattr(m, "out_features")) for s in stacks]
