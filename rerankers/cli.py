@@ -41,10 +41,10 @@ __all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 
            'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table', 'default_word',
            'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row', 'model_cells',
            'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command', 'parse_measures',
-           'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'compare_command', 'steps',
-           'comparison_table', 'add_compare', 'audit_command', 'add_audit', 'benchmark_command', 'add_benchmark',
-           'add_rank', 'add_models', 'add_retrieve', 'add_evaluate', 'make_parser', 'emit', 'discard_output',
-           'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
+           'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'judged_data', 'compare_command',
+           'steps', 'comparison_table', 'add_compare', 'audit_command', 'add_audit', 'benchmark_command',
+           'add_benchmark', 'add_rank', 'add_models', 'add_retrieve', 'add_evaluate', 'make_parser', 'emit',
+           'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -352,20 +352,27 @@ def add_output(parser: ArgumentParser) -> None:
                       help="say on standard error what is chosen and why")
 
 # %% ../nbs/cli.ipynb #1a843f32
+def judged_data(args: Namespace) -> Any:
+    "A folder of BEIR, or a table in a file, with candidates; those of a table are its own, if it has some"
+    from rerankers.evaluation.data import read_beir
+    from rerankers.evaluation.first_stage import with_candidates
+    from rerankers.evaluation.tables import read_columns
+    if not Path(args.data).is_file(): data = read_beir(args.data, args.split, encoding=args.encoding)
+    else: data = read_columns(args.data, encoding=args.encoding)
+    return with_candidates(data, args.candidates or data.candidates or "bm25", depth=args.depth, progress=False if args.quiet else None)
+
 def compare_command(args: Namespace) -> str:
     "What `rerankers compare` prints"
     from rerankers.engine.progress import progress_bar
     from rerankers.evaluation.comparison import compare, seeded_runs
-    from rerankers.evaluation.data import read_beir
-    from rerankers.evaluation.first_stage import with_candidates
-    data = with_candidates(read_beir(args.data, args.split, encoding=args.encoding), args.candidates,
-                           depth=args.depth, progress=False if args.quiet else None)
+    data = judged_data(args)
     rankers = [seeded_runs(model, args.runs) for model in args.models]
     pairs = sum(map(len, data.pool.values())) * sum(map(len, rankers))
     with progress_bar(pairs, False if args.quiet else None) as done:
         found = compare(rankers, data, measures=args.measures, folder=args.folder, timed=args.timed, progress=steps(done))
     tell(data.notes)
     for warning in found.warnings: warnings.warn(warning, stacklevel=1)
+    if args.trec: logger.info("%d runs are in %s", len(found.save_runs(args.trec)), args.trec)
     if args.report: logger.info("the report is in %s", found.save(args.report, limit=args.limit))
     if args.output == "json": return found.to_json(indent=2) + "\n"
     return f"{found.verdict}\n\n{comparison_table(found)}\n" + "".join(f"{line}\n" for line in found.caveats)
@@ -391,16 +398,17 @@ def add_compare(commands: Any) -> None:
     parser = commands.add_parser("compare", help="which ranker is best on your data", allow_abbrev=False,
                                  description="Compare rankers on judged queries, with intervals and times.")
     add = parser.add_argument
-    add("data", metavar="DATA", help="a folder with corpus.jsonl, queries.jsonl and qrels/")
+    add("data", metavar="DATA", help="a folder with corpus.jsonl, queries.jsonl and qrels/, or a table: JSONL, CSV, Parquet")
     add("--models", nargs="+", required=True, metavar="MODEL", help='words or lines, such as offline "bm25:50 > offline"')
     add("--split", default="test", help="which judgements (test)")
-    add("--candidates", default="bm25", metavar="RUN", help="a TREC run, 'judged', or 'bm25' (the default)")
+    add("--candidates", metavar="RUN", help="a TREC run, 'judged', or 'bm25' (the default; a table's own, if it has some)")
     add("--depth", type=positive, metavar="N", help="candidates for each query (100 of BM25, else all)")
     add("--measures", nargs="+", default=["nDCG@10", "RR", "R@100"], metavar="M", help="the first one decides")
     add("--runs", type=positive, default=1, metavar="N", help="runs of lines with seed= or temperature= (1), each with the next seed")
     add("--timed", type=int, default=10, metavar="N", help="queries to measure times with (10; 0 measures none)")
     add("--folder", metavar="FOLDER", help="where to keep scores, so that an interrupted comparison can go on")
     add("--report", metavar="FILE", help="write a page, such as report.html")
+    add("--trec", metavar="FOLDER", help="write the TREC run of each ranker")
     add("--limit", type=float, metavar="MS", help="milliseconds that a query may take, drawn into the report")
     add("--json", dest="output", action="store_const", const="json", help="as a JSON object")
     add("--encoding", default="utf-8", help="of the files (utf-8)")
@@ -410,11 +418,8 @@ def add_compare(commands: Any) -> None:
 # %% ../nbs/cli.ipynb #dc30fec4
 def audit_command(args: Namespace) -> str:
     "What `rerankers audit` prints"
-    from rerankers.evaluation.data import read_beir
-    from rerankers.evaluation.first_stage import with_candidates
     from rerankers.evaluation.robustness import audit, plan
-    data = with_candidates(read_beir(args.data, args.split, encoding=args.encoding), args.candidates,
-                           depth=args.depth, progress=False if args.quiet else None)
+    data = judged_data(args)
     settings = {name: getattr(args, name) for name in ("queries", "depth", "parts", "seed")}
     asked = plan(data, **settings)
     if args.plan: return f"{asked.told}\n"
@@ -428,9 +433,9 @@ def add_audit(commands: Any) -> None:
     parser = commands.add_parser("audit", help="what small changes do to a ranker", allow_abbrev=False,
                                  description="Change what should make no difference, and show what it does to a ranker.")
     add = parser.add_argument
-    add("data", metavar="DATA", help="a folder with corpus.jsonl, queries.jsonl and qrels/")
+    add("data", metavar="DATA", help="a folder with corpus.jsonl, queries.jsonl and qrels/, or a table: JSONL, CSV, Parquet")
     add("--split", default="test", help="which judgements (test)")
-    add("--candidates", default="bm25", metavar="RUN", help="a TREC run, 'judged', or 'bm25' (the default)")
+    add("--candidates", metavar="RUN", help="a TREC run, 'judged', or 'bm25' (the default; a table's own, if it has some)")
     add("--queries", type=positive, default=20, metavar="N", help="at most so many, drawn at random (20)")
     add("--depth", type=positive, default=10, metavar="N", help="candidates for each query (10)")
     add("--parts", nargs="+", metavar="PART", help="order, duplicates, injection, layout, position (all)")

@@ -2,6 +2,7 @@
 import json
 import random
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from statistics import mean
 
@@ -10,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerankers import AuthenticationError, BadRequestError, Document, InputError, Reranker, ServerError, Spec, UnusableAnswer
+from rerankers import AuthenticationError, BadRequestError, Cascade, Document, InputError, Reranker, ServerError, Spec, UnusableAnswer
 from rerankers.cli import main, steps
 from rerankers.evaluation import TestSet
-from rerankers.evaluation.comparison import compare, luck_of, overlap, seeded_runs, thirds
-from rerankers.evaluation.measures import FIRST, IDEAL, RANDOM
+from rerankers.evaluation.comparison import compare, file_name, luck_of, overlap, seeded_runs, thirds
+from rerankers.evaluation.measures import FIRST, IDEAL, RANDOM, unjudged_bounds
 from rerankers.evaluation.pairs import GIVE_UP, NOT_ASKED
 from rerankers.evaluation.statistics import Winner
+from rerankers.evaluation.runs import parse_run
 from rerankers.evaluation.report import front, quality_plot, report_html, table_html
 from rerankers.rankers import PointwiseRanker, Ranking
 
@@ -341,6 +343,45 @@ def test_on_the_command_line(tmp_path, capsys):
     table = json.loads(capsys.readouterr().out)["table"]
     assert (table["bm25"]["runs"], table["tests.drawn(seed=4)"]["runs"]) == (None, 3) and DRAWN == [4, 5, 6]
     assert main(["compare", str(tmp_path)]) == 2 and "--models" in capsys.readouterr().err
+
+
+def test_a_table_in_a_file_and_runs_on_the_command_line(tmp_path, capsys):
+    data, table = a_set(6, 12), tmp_path / "pairs.jsonl"
+    order = {q: sorted(row, key=lambda d: d[::-1]) for q, row in data.qrels.items()}
+    rows = [{"query": data.queries[q], "query_id": q, "doc_id": d, "text": data.corpus[d].text, "label": data.qrels[q][d]}
+            for q, ids in order.items() for d in ids]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["compare", str(table), "--models", "bm25", "--timed", "0", "--trec", str(tmp_path / "runs"), "--depth", "9", "-q"]) == 0
+    assert capsys.readouterr().out.startswith("On 6 queries, ")
+    qrels = [ir_measures.Qrel(q, d, g) for q, row in data.qrels.items() for d, g in row.items()]
+    for path in (tmp_path / "runs").iterdir():
+        assert path.read_text().startswith("# ir_metadata.start") and "reported measures" in path.read_text()
+        run = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        assert len(run) == 6 * 9 and len(list(ir_measures.iter_calc([nDCG], qrels, ir_measures.read_trec_run("\n".join(run))))) == 6
+    assert [line.split()[2] for line in (tmp_path / "runs" / f"{file_name(FIRST)}.run").read_text().splitlines() if line.startswith("q0 ")] == order["q0"][:9]
+    assert main(["audit", str(table), "-m", "bm25", "--plan"]) == 0 and "6 queries" in capsys.readouterr().out
+    assert main(["compare", str(tmp_path / "nowhere"), "--models", "bm25"]) == 1 and "nowhere" in capsys.readouterr().err
+
+
+def test_runs_are_what_was_ranked(tmp_path, data):
+    found = compare({"good": [Knows(1.0), Knows(0.5, 1)], "cascade": Cascade((Knows(0.3), 5), Knows(1.0))}, data, timed=0)
+    paths = found.save_runs(tmp_path / "new" / "folder")
+    assert len(paths) == len(set(paths)) == 4
+    for path, run in zip(paths, [found.candidates, *(table.run() for name in found.tables for table in found.tables_of(name))]):
+        read = parse_run(path.read_text(), Counter())
+        assert {q: list(scores) for q, scores in read.items()} == run
+
+
+def test_what_nobody_judged_has_bounds_and_ties_are_counted(data):
+    partly = TestSet(data.queries, data.corpus, {q: dict(list(row.items())[:12]) for q, row in data.qrels.items()})
+    pool = {q: list(row)[::-1] for q, row in data.qrels.items()}
+    found = compare({"good": Knows(1.0), "equal": Breaks("?")}, partly, candidates=pool, timed=0)
+    for name, run in (("good", found.tables["good"].run()), (FIRST, pool)):
+        low, high = (side.mean["nDCG@10"] for side in unjudged_bounds(run, partly.qrels))
+        row = found.table.loc[name]
+        assert row["at least"] == pytest.approx(100 * low) and row["at most"] == pytest.approx(100 * high) and low <= row["nDCG@10"] / 100 + 1e-9 < high
+    assert found.table.loc["equal", "tied pairs"] == 30 * 190 and found.table.loc["good", "tied pairs"] == 0
+    assert "at most" not in compare({"good": Knows(1.0)}, data, timed=0).table, "all are judged"
 
 
 def test_one_query_proves_nothing():

@@ -21,9 +21,11 @@ from ..combine.parts import Part, name_of
 from ..errors import InputError, RerankersError, did_you_mean, need
 from .calibration import Calibration, calibration_of
 from .costs import Cost, Question, begun, machine, take_turns
-from .measures import FIRST, IDEAL, MEASURES, RANDOM, Measured, changes, judged_apart, measure_run, overlap, parse_measures, references, share_of_gain
+from .measures import (FIRST, IDEAL, MEASURES, RANDOM, Measured, changes, judged_apart, measure_run,
+    overlap, parse_measures, references, share_of_gain, unjudged_bounds)
 from .once import Memory
 from .pairs import GIVE_UP, NOT_ASKED, Candidates, Grid, ScoreTable, check_candidates, in_a_line, score_all
+from .runs import write_run
 from .statistics import AllPairs, Difference, Winner, against, all_pairs, generator, intervals, winner
 from ..rankers import COMPLETE, BaseRanker, check_positive
 from ..specs import Spec
@@ -31,12 +33,13 @@ from ..spending import Prices, amounts
 from ..text import readable
 
 # %% auto #0
-__all__ = ['COUNTED', 'CUTS', 'Scored', 'percent', 'Comparison', 'quality_row', 'spread_row', 'difference_row', 'cost_row',
-           'table_rows', 'signed', 'verdict_of', 'listed', 'shown_by_queries', 'luck_of', 'caveats_of', 'fastest',
-           'DepthCurves', 'depth_curves', 'heads', 'wins_of', 'disagreements_of', 'thirds', 'script_of', 'groups_of',
-           'runs_in', 'draws', 'reseeded', 'seeded_runs', 'named_rankers', 'pool_of', 'check_times', 'named_measures',
-           'named_prices', 'compare', 'licence_of', 'measured_run', 'mean_of_runs', 'Asked', 'is_made_of_others',
-           'ask_all', 'labels', 'scored', 'file_name', 'as_data']
+__all__ = ['COUNTED', 'CUTS', 'Scored', 'percent', 'Comparison', 'quality_row', 'bounds_of', 'bounds_row', 'spread_row',
+           'difference_row', 'cost_row', 'table_rows', 'signed', 'verdict_of', 'listed', 'shown_by_queries', 'luck_of',
+           'caveats_of', 'fastest', 'DepthCurves', 'depth_curves', 'heads', 'wins_of', 'disagreements_of', 'thirds',
+           'script_of', 'groups_of', 'runs_in', 'draws', 'reseeded', 'seeded_runs', 'named_rankers', 'pool_of',
+           'check_times', 'named_measures', 'named_prices', 'compare', 'licence_of', 'measured_run', 'mean_of_runs',
+           'Asked', 'is_made_of_others', 'ask_all', 'labels', 'scored', 'file_name', 'facts_of', 'write_runs',
+           'as_data']
 
 # %% ../../nbs/evaluation/05_comparison.ipynb #53ac2f38
 def percent(value: float) -> float:
@@ -96,6 +99,11 @@ class Comparison:
         "The best ranker and what choosing it adds to its number; None where there is nothing to choose or to split"
         found = {name: values for name, values in self.value_runs.items() if name != FIRST}
         return winner(found, seed=self.seed) if len(found) > 1 and len(self.values[FIRST]) > 1 else None
+
+    @cached_property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        "The lowest and the highest mean that judgements of what nobody has judged could give, where there is something"
+        return bounds_of(self)
 
     @property
     def best(self) -> str:
@@ -182,6 +190,10 @@ class Comparison:
         from rerankers.evaluation.report import save_report
         return save_report(self, path, title, limit)
 
+    def save_runs(self, folder: str | Path) -> list[Path]:
+        "Write the first stage and every run of every ranker as TREC runs, with headers of ir_metadata; raises `InputError`"
+        return write_runs(self, Path(folder))
+
     def known(self, name: str) -> str:
         "The name of a ranker or of the first stage; raises `InputError` for another"
         if name not in self.values: raise InputError(f"no ranker is called {name!r}. {did_you_mean(name, self.values)}")
@@ -202,7 +214,25 @@ def quality_row(comparison: Comparison, name: str) -> dict[str, Any]:
     first, ceiling = (mean[who][comparison.measure] for who in (FIRST, IDEAL))
     share = share_of_gain(mean[name][comparison.measure], first, ceiling)
     return {measure: percent(value) for measure, value in mean[name].items()} | {
-        "share of the gain, %": share if share is None else percent(share), **spread_row(comparison, name)}
+        "share of the gain, %": share if share is None else percent(share), **spread_row(comparison, name), **bounds_row(comparison, name)}
+
+def bounds_of(comparison: Comparison) -> dict[str, tuple[float, float]]:
+    "By ranker; of a measure that looks at some places, for those that have unjudged documents there"
+    name, _, k = comparison.measure.partition("@")
+    found = {}
+    for who in (FIRST, *comparison.tables):
+        if comparison.measured[who].mean.get(f"Judged@{k}", 1.0) > 1 - 1e-9: continue
+        runs: list[Mapping[Any, Any]] = [comparison.candidates] if who == FIRST else [table.run() for table in comparison.tables_of(who)]
+        both = [unjudged_bounds(run, comparison.data.qrels, [comparison.measure], queries=list(comparison.values[FIRST])) for run in runs]
+        low, high = (math.fsum(pair[end].mean[comparison.measure] for pair in both) / len(both) for end in (0, 1))
+        found[who] = low, high
+    return found
+
+def bounds_row(comparison: Comparison, name: str) -> dict[str, Any]:
+    "What unjudged documents could make of the measure; nothing where all are judged"
+    if not comparison.bounds: return {}
+    low, high = comparison.bounds.get(name, (None, None))
+    return {"at least": None if low is None else percent(low), "at most": None if high is None else percent(high)}
 
 def spread_row(comparison: Comparison, name: str) -> dict[str, Any]:
     "How far the runs of a ranker are apart; nothing where each was run once"
@@ -216,7 +246,7 @@ def difference_row(comparison: Comparison, name: str) -> dict[str, Any]:
     counts = changes(comparison.values[name], comparison.values[FIRST])
     return {"difference": percent(found.interval.mean), "low": percent(found.interval.low), "high": percent(found.interval.high),
             "p (Holm)": found.p_holm, "equal to the best": name in comparison.equals,
-            "helped": counts.helped, "same": counts.same, "hurt": counts.hurt}
+            "helped": counts.helped, "same": counts.same, "hurt": counts.hurt, "tied pairs": comparison.tables[name].tied}
 
 def cost_row(comparison: Comparison, name: str) -> dict[str, Any]:
     "What a ranker took"
@@ -618,7 +648,7 @@ def ask_all(
             if alone and not isinstance(said := found[label], str): memory.keep(said[1][0], said[0])
     return Asked.of({name: {label: found[label] for label in labels(name, runs)} for name, runs in parts.items()})
 
-def labels(name: str, runs: Sequence[Part]) -> list[str]:
+def labels(name: str, runs: Sequence[Any]) -> list[str]:
     "A name for each run of a ranker"
     return [name if number == 1 else f"{name} (run {number})" for number, _ in enumerate(runs, start=1)]
 
@@ -649,6 +679,31 @@ def file_name(
     # some file systems know no difference between A and a, or between the two ways to write é
     safe = plain == name == unicodedata.normalize("NFC", name).lower() and name.strip(".")
     return plain if safe else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
+
+def facts_of(comparison: Comparison) -> dict[str, Any]:
+    "Rankers, data and statistics, in the words of ir_metadata where it has some"
+    table = next(iter(comparison.tables.values()))
+    found: dict[str, Any] = {
+        "platform": {"hardware": {"processor": comparison.machine.get("processor", "")}},
+        "research goal": {"evaluation": {"reported measures": list(comparison.measured[FIRST].mean), "baseline": [FIRST],
+                                         "significance test": [{"name": "randomisation test", "correction method": "Holm"}]}},
+        "data": {"test collection": {"name": str(getattr(comparison.data, "name", "") or "unnamed"), **getattr(comparison.data, "hashes", {})},
+                 "fingerprint of the pairs": table.data, "queries with judgements": len(comparison.values[FIRST]),
+                 "pairs": sum(map(len, comparison.candidates.values()))},
+        "method": {"seed": comparison.seed, "rankers": {name: table.ranker for name, table in comparison.tables.items()}}}
+    if comparison.folder: found["data"]["scores"] = [f"{Path(comparison.folder).name}/{file_name(name)}.jsonl" for name in comparison.tables]
+    return found
+
+def write_runs(comparison: Comparison, folder: Path) -> list[Path]:
+    "A file for the first stage and for every run of every ranker"
+    runs: dict[str, Mapping[Any, Any]] = {FIRST: comparison.candidates}
+    for name in comparison.tables:
+        tables = comparison.tables_of(name)
+        runs |= {label: table.scored_run() for label, table in zip(labels(name, tables), tables)}
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{file_name(name)}.run" for name in runs]
+    for path, run in zip(paths, runs.values()): write_run(run, path, tag=path.stem, header=facts_of(comparison))
+    return paths
 
 def as_data(comparison: Comparison) -> dict[str, Any]:
     "A comparison as plain data, without NaN and infinities"

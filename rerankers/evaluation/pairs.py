@@ -5,6 +5,7 @@
 # %% ../../nbs/evaluation/01_pairs.ipynb #4387e2b8
 from __future__ import annotations
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -128,6 +129,20 @@ class ScoreTable:
     def run(self) -> dict[str, list[str]]:
         "Query id -> document ids, best first"
         return {q: row.run() for q, row in self.rows.items()}
+
+    def scored_run(self) -> dict[str, Any]:
+        "The same with scores, for queries whose scores say the whole order"
+        def ranking(row: QueryRow) -> Any:
+            scores = [None if row.scores is None else row.scores[i] for i in row.order]
+            falling = scores and None not in scores and all(a >= b for a, b in zip(scores, scores[1:]))     # type: ignore[operator]
+            return dict(zip(row.run(), scores)) if falling else row.run()
+        return {q: ranking(row) for q, row in self.rows.items()}
+
+    @property
+    def tied(self) -> int:
+        "Pairs of documents of one query that have the same score"
+        counts = (n for row in self.rows.values() for score, n in Counter(row.scores or ()).items() if score is not None)
+        return sum(n * (n - 1) // 2 for n in counts)
 
     def frame(self) -> Any:
         "A pandas frame with a row for each pair; seconds and tokens are its share of the query's"

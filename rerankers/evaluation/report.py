@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import InputError, need
 from .calibration import are_probabilities, judged_pairs
+from .comparison import facts_of
 from .measures import FIRST, IDEAL, overlap
 from .runs import merged, run_facts, yaml_lines
 from ..results import image_html
@@ -318,7 +319,8 @@ COSTS = ("cut, %", "median, ms", "p95, ms", "pairs a second", "load, s", "memory
 
 # What the columns are, in words
 QUALITY_NOTE = ("Marked rows cannot be told from the best one. Measures are in points of a hundred; the difference is to the first stage. "
-                "Helped, same and hurt count queries.")
+                "Helped, same and hurt count queries. At least and at most: what judgements of documents that nobody judged could make of the first measure. "
+                "Tied pairs: documents of a query with the same score.")
 COST_NOTE = ("Cut: documents of which a part was not read. Median and 95th percentile of single calls; "
              "pairs a second when many queries come at once.")
 
@@ -430,16 +432,7 @@ def calibration_section(comparison: Any) -> str:
 
 def again_section(comparison: Any) -> str:
     "What one needs to do it again: rankers, data and machine, in the words of ir_metadata"
-    table = next(iter(comparison.tables.values()))
-    more = {"platform": {"hardware": {"processor": comparison.machine.get("processor", "")}},
-            "research goal": {"evaluation": {"reported measures": list(comparison.measured[FIRST].mean), "baseline": [FIRST],
-                                             "significance test": [{"name": "randomisation test", "correction method": "Holm"}]}},
-            "data": {"test collection": {"name": str(getattr(comparison.data, "name", "") or "unnamed"), **getattr(comparison.data, "hashes", {})},
-                     "fingerprint of the pairs": table.data, "queries with judgements": len(comparison.values[FIRST]),
-                     "pairs": sum(map(len, comparison.candidates.values()))},
-            "method": {"seed": comparison.seed, "rankers": {name: table.ranker for name, table in comparison.tables.items()}}}
-    if comparison.folder: more["data"]["scores"] = comparison.score_files
-    return f"<h2>Doing it again</h2><pre>{escape(chr(10).join(yaml_lines(merged(run_facts('comparison'), more))))}</pre>"
+    return f"<h2>Doing it again</h2><pre>{escape(chr(10).join(yaml_lines(merged(run_facts('comparison'), facts_of(comparison)))))}</pre>"
 
 def check_limit(limit: Any) -> None:
     "Raise `InputError` unless it is a number of milliseconds or None"
