@@ -17,7 +17,7 @@ from rerankers.evaluation import TestSet
 from rerankers.evaluation.comparison import compare, file_name, luck_of, overlap, seeded_runs, thirds
 from rerankers.evaluation.measures import FIRST, IDEAL, RANDOM, unjudged_bounds
 from rerankers.evaluation.pairs import GIVE_UP, NOT_ASKED
-from rerankers.evaluation.statistics import Winner
+from rerankers.evaluation.statistics import Winner, intervals
 from rerankers.evaluation.runs import parse_run
 from rerankers.evaluation.report import front, quality_plot, report_html, table_html
 from rerankers.rankers import PointwiseRanker, Ranking
@@ -542,6 +542,10 @@ def test_the_interval_knows_of_the_runs(data):
     few, many = width([Knows(0.2, 0), Knows(0.2, 1)]), width([Knows(0.2, 0)])
     queries_alone = width([Knows(0.2, 0)] * 2)
     assert queries_alone == pytest.approx(many) and few != pytest.approx(many), "the same run twice adds nothing, other runs do"
+    apart = compare({"drawn": [Knows(1.0), Knows(0.0, 1)]}, data, timed=0)
+    gains = {q: value - apart.values[FIRST][q] for q, value in apart.values["drawn"].items()}
+    means_alone = intervals({"gain": gains}, seed=apart.seed)["gain"].half_width
+    assert apart.differences["drawn"].interval.half_width > 1.5 * means_alone, "runs that are far apart say how far others could be"
 
 
 def test_one_run_that_fails_loses_no_other(data):

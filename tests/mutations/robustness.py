@@ -1,8 +1,8 @@
 "Faults of comparisons, of saved scores and of robustness cards"
 from mutations import Mutation
 
-COMPARISON, PAIRS, COSTS, CARD = (f"rerankers/evaluation/{name}.py" for name in ("comparison", "pairs", "costs", "robustness"))
-OF_COMPARISON, OF_PAIRS, OF_CARD = "tests/test_compare.py", "tests/test_pairs.py", "tests/test_robustness.py"
+COMPARISON, PAIRS, COSTS, CARD, ONCE = (f"rerankers/evaluation/{name}.py" for name in ("comparison", "pairs", "costs", "robustness", "once"))
+OF_COMPARISON, OF_PAIRS, OF_CARD, OF_ONCE = (f"tests/test_{name}.py" for name in ("compare", "pairs", "robustness", "once"))
 
 MUTATIONS = [
     Mutation(COSTS, "    except Exception: pass      #", "    except KeyError: pass      #", OF_COMPARISON + " -k first_query", "a first query that fails drops the ranker"),
@@ -21,4 +21,12 @@ MUTATIONS = [
     Mutation(CARD, "barred = {*case.documents, *relevant(data, case.id)}", "barred = set(case.documents)", OF_CARD + " -k something_else",
              "the filler answers the query"),
     Mutation(CARD, "return len(self.values) > 1 and not", "return not", OF_CARD + " -k one_query", "one query is clear"),
+    Mutation(ONCE, "(str(ranker.spec), ranker.instruction, ranker.fields)", "str(ranker.spec)", OF_ONCE + " -k instruction",
+             "a ranker with another instruction is quoted"),
+    Mutation(ONCE, "None if is_limited(call) else self.known(task)", "self.known(task)", OF_ONCE + " -k limited", "a budget is not spent"),
+    Mutation(ONCE, "if (shown := self.ranker.view(doc)) not in self.rows}", "if (shown := self.ranker.view(doc))}", OF_ONCE + " -k encoded_once",
+             "documents are encoded for every part of the queries"),
+    Mutation(COMPARISON, "if alone and not isinstance", "if not isinstance", OF_ONCE + " -k draw_anew", "several runs of a combination are one"),
+    Mutation(PAIRS, "if patience.over: return", "if False: return", OF_COMPARISON + " -k not_asked_about_every", "a server that is down is asked about every query"),
+    Mutation(PAIRS, "error is None or isinstance(error, OF_A_QUERY)", "error is None", OF_COMPARISON + " -k errors_about", "odd queries end a comparison"),
 ]
