@@ -15,11 +15,13 @@ def requirements(key):
     "The requirements listed under `key`, none when the key is missing"
     return shlex.split(cfg.get(key, ""), comments=True)
 
+FRAMEWORKS = ("haystack", "llama-index", "lancedb", "pyterrier", "dspy")  # large, and there already where they are used
+
 def extras():
     "`X_requirements` as the extra `X`, and `all`: everything a user, not a developer, may want"
     end = "_requirements"
     each = {k.removesuffix(end).replace("_", "-"): requirements(k) for k in cfg if k.endswith(end)}
-    return each | {"all": sorted({r for name, rs in each.items() if name not in ("dev", "rank-llm") for r in rs})}
+    return each | {"all": sorted({r for name, rs in each.items() if name not in ("dev", "rank-llm", *FRAMEWORKS) for r in rs})}
 
 setuptools.setup(
     name=cfg["lib_name"],
@@ -32,7 +34,8 @@ setuptools.setup(
     license=licences[cfg["license"]],
     keywords=cfg["keywords"].split(),
     python_requires=f">={cfg['min_python']}",
-    packages=setuptools.find_packages(include=[cfg["lib_path"], f"{cfg['lib_path']}.*"]),
+    packages=[*setuptools.find_packages(include=[cfg["lib_path"], f"{cfg['lib_path']}.*"]),
+              "haystack_integrations.components.rankers.rerankers"],  # a namespace of Haystack's, for saved pipelines
     package_data={cfg["lib_path"]: ["py.typed", "evaluation/facts/*.csv"]},
     zip_safe=False,
     install_requires=requirements("requirements"),

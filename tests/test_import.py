@@ -162,6 +162,9 @@ CASES = {       # case -> packages that are not there, call, extra that brings t
     "offline LLM without accelerate": (["accelerate"], "Reranker('offline-llm', device='cpu')", "gguf"),
     "LangChain's compressor without LangChain": (["langchain_core"], "Reranker('bm25').as_langchain_compressor()", "langchain"),
     "its module without LangChain": (["langchain_core"], "import rerankers.integrations.langchain", "langchain"),
+    **{f"the module for {name}": ([package], f"import rerankers.integrations.{package}", extra) for name, package, extra in (
+        ("Haystack", "haystack", "haystack"), ("LlamaIndex", "llama_index", "llama-index"), ("LanceDB", "lancedb", "lancedb"),
+        ("PyTerrier", "pyterrier", "pyterrier"), ("DSPy", "dspy", "dspy"))},
     "data frame without pandas": (["pandas"], "Reranker('bm25').rank('Hamlet', ['Hamlet']).to_dataframe()", "pandas"),
 }
 
