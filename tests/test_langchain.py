@@ -148,3 +148,16 @@ def test_documents_may_come_one_by_one_and_strings_are_refused():
     assert compressor.compress_documents((LangChainDocument(page_content=text) for text in ("Faust", "Hamlet")), "Hamlet")[0].page_content == "Hamlet"
     with pytest.raises(InputError, match="page_content"): compressor.compress_documents(["Hamlet"], "Hamlet")
     with pytest.raises(InputError, match="page_content"): asyncio.run(compressor.acompress_documents(["Hamlet"], "Hamlet"))
+
+
+@pytest.mark.parametrize("model", ["bm25", "bm25:2 > bm25(b=0.5)", BM25.spec, {"name": "bm25", "options": {"b": 0.5}}, BM25], ids=str)
+def test_what_describes_a_ranker_will_do_and_is_saved(model):
+    compressor = RerankerLangChainCompressor(model=model, k=1)
+    saved = compressor.model_dump_json()
+    assert RerankerLangChainCompressor.model_validate_json(saved).model_dump_json() == saved
+    assert [d.id for d in both(compressor, GIVEN, QUERY)] == [d.id for d in both(RerankerLangChainCompressor.model_validate_json(saved), GIVEN, QUERY)] == ["h"]
+
+
+def test_its_own_validation_and_no_keys():
+    with pytest.raises(ValueError, match="no ranker"): RerankerLangChainCompressor(model=17)
+    assert "very-secret" not in RerankerLangChainCompressor(model=Reranker("cohere", api_key="very-secret")).model_dump_json()

@@ -5,10 +5,11 @@
 # %% ../../nbs/integrations/langchain.ipynb #8b2e7690
 from __future__ import annotations
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from ..documents import Document
 from ..errors import InputError, need
+from .shared import as_ranker, check_closed, written_ranker
 from ..rankers import check_positive
 from ..results import RankedResults
 
@@ -16,6 +17,7 @@ need("langchain_core", extra="langchain", purpose="LangChain's document compress
 from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.documents import Document as LangChainDocument
 from langchain_core.runnables import RunnableLambda
+from pydantic import BeforeValidator, PlainSerializer
 
 # %% auto #0
 __all__ = ['scored', 'checked_langchain', 'RerankerLangChainCompressor']
@@ -40,7 +42,8 @@ def checked_langchain(documents: Iterable[Any]) -> list[LangChainDocument]:
 # %% ../../nbs/integrations/langchain.ipynb #bb1afca9
 class RerankerLangChainCompressor(BaseDocumentCompressor):
     "A ranker for LangChain's retrievers and chains"
-    model: Any              # A ranker
+    # A ranker, or what describes one: a word, a folder, a line, a `Spec`
+    model: Annotated[Any, BeforeValidator(as_ranker), PlainSerializer(written_ranker)]
     # Documents to keep, None for all; `as_langchain_compressor` says 10. Both numbers are those of 0.10
     k: int | None = 5
     kwargs: dict = {}       # Options of `rank`
@@ -80,9 +83,7 @@ class RerankerLangChainCompressor(BaseDocumentCompressor):
 
     def _call(self, documents: Sequence[LangChainDocument], query: str) -> dict[str, Any]:
         "The arguments of `rank`; `InputError` for a ranker that needs the documents' own ids"
-        if getattr(self.model, "adds", False):
-            raise InputError(f"{self.model!r} looks for further documents by the ids of the given ones, "
-                             "which LangChain's documents need not have: call its `rank` instead")
+        check_closed(self.model)
         return {
             **self.kwargs,
             "query": query,
