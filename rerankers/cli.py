@@ -363,7 +363,7 @@ def judged_data(args: Namespace) -> Any:
 
 def compare_command(args: Namespace) -> str:
     "What `rerankers compare` prints"
-    from rerankers.engine.progress import progress_bar
+    from rerankers.progress import progress_bar
     from rerankers.evaluation.comparison import compare, seeded_runs
     data = judged_data(args)
     rankers = [seeded_runs(model, args.runs) for model in args.models]

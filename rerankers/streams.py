@@ -121,7 +121,7 @@ class Streaming:
 
     def _bar(self: Any, items: Any, progress: bool | None, total: int | None) -> AbstractContextManager[Any]:
         "The stream's progress bar"
-        from rerankers.engine.progress import progress_bar
+        from rerankers.progress import progress_bar
         return progress_bar(total or length_hint(items, 0) or None, self.progress if progress is None else progress, "query")
 
     def _streamed(self: Any, parts: Iterator[list[Asked]], options: dict[str, Any],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import every_kind
-from rerankers.engine.progress import progress_bar, somebody_watches
+from rerankers.progress import progress_bar, somebody_watches
 from rerankers.errors import SILENCE, TELEMETRY_OFF, need
 from rerankers.llm.litellm import BUNDLED
 from servers import Say, Scripted, chat

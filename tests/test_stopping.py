@@ -277,7 +277,7 @@ def test_a_ranker_inside_another_call_ends_with_it():
     class Inner(PointwiseRanker):
         steps = Steps()
         def score_pairs(self, pairs, call):
-            from rerankers.engine.progress import progress_bar
+            from rerankers.progress import progress_bar
             with progress_bar(len(pairs), False) as done:
                 for _ in pairs:
                     self.steps()

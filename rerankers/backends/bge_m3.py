@@ -291,7 +291,7 @@ class BGEM3Ranker(TwoTowerRanker):
     def encoded(self, texts: Sequence[str], encoder: TextEncoder, call: Call) -> Iterator[EncodedPart]:
         "Texts in batches of similar length: their positions, and what the model says of them"
         from rerankers.engine.batching import make_batch, token_batches
-        from rerankers.engine.progress import progress_bar
+        from rerankers.progress import progress_bar
         tokens, budget = encoder.texts(texts), self.max_tokens or self.runtime.max_tokens
         batches = token_batches(list(map(len, tokens["input_ids"])),
                                 max_tokens=None if call.batch_size else budget, max_items=call.batch_size,

@@ -208,7 +208,7 @@ class StaticRanker(DenseTowerRanker):
     ) -> tuple[np.ndarray, list[bool]]:
         "Texts as vectors, (texts, dim), and which texts were cut; prompts are the caller's business"
         import numpy as np
-        from rerankers.engine.progress import progress_bar
+        from rerankers.progress import progress_bar
         vectors, cut, step = (np.zeros((len(texts), self.table.vectors.shape[1])), [False] * len(texts),
                               batch_size or STEP)
         with progress_bar(len(texts), progress, "text") as done:

@@ -11,7 +11,7 @@ from itertools import chain, pairwise
 from math import inf
 import numpy as np
 
-from .progress import progress_bar
+from ..progress import progress_bar
 from ..errors import UnusableAnswer
 
 # %% auto #0

@@ -14,7 +14,7 @@ from .batching import MAX_TOKENS, make_batch, token_batches
 from .forks import computes
 from .hub import LoadOptions
 from ..calls import Call, check_wanted
-from .progress import each_token, progress_bar
+from ..progress import each_token, progress_bar
 from .pytorch import BUDGETS, load_model, load_tokenizer, torch_module, transformers_module
 from .tokens import TextEncoder, from_transformers
 from ..rankers import check_positive

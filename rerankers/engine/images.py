@@ -10,7 +10,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from .hub import LoadOptions, missing_model
-from .progress import progress_bar
+from ..progress import progress_bar
 from ..errors import InputError, MissingDependency, ModelLoadError, did_you_mean, installed
 from ..pictures import AlphaRule, Picture, on_white, rgb, unusable
 if TYPE_CHECKING:

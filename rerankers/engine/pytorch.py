@@ -26,7 +26,7 @@ from .forks import in_helper, computes, loads, torch_module
 from .openvino import check_backend, in_openvino
 from .int8 import OWN_LAYERS, Int8Linear, check_int8, unrounded, warn_of_slowness
 from .hub import LoadOptions, dtype_name, first_line, missing_model
-from .progress import somebody_watches
+from ..progress import somebody_watches
 from .tokens import vectors_of
 from ..errors import InputError, ModelLoadError, RerankersError, logger, need
 

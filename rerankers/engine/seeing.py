@@ -16,7 +16,7 @@ from .forks import computes, torch_module
 from .hub import LoadOptions
 from .images import ImageReader, load_image_processor, neutral
 from .picture_prompts import Mark, Part, Prompted, joined_texts
-from .progress import progress_bar
+from ..progress import progress_bar
 from .pytorch import TorchRuntime, check_architecture, load_config, load_model, load_tokenizer
 from .tokens import Vocabulary, vectors_of
 from ..errors import InputError

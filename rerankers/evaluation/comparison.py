@@ -180,6 +180,11 @@ class Comparison:
         "Where the scores of each ranker are, relative to the folder beside the report; empty if they are not kept"
         return [] if self.folder is None else [f"{Path(self.folder).name}/{file_name(name)}.jsonl" for name in self.tables]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        "What one needs to do it again: rankers, data and statistics, in the words of ir_metadata where it has some"
+        return facts_of(self)
+
     def plot(self, limit: float | None = None) -> Any:
         "Quality against latency: the first stage, the ceiling, who is beaten by nobody, and a limit in milliseconds if there is one"
         from rerankers.evaluation.report import quality_plot
@@ -691,7 +696,7 @@ def facts_of(comparison: Comparison) -> dict[str, Any]:
                  "fingerprint of the pairs": table.data, "queries with judgements": len(comparison.values[FIRST]),
                  "pairs": sum(map(len, comparison.candidates.values()))},
         "method": {"seed": comparison.seed, "rankers": {name: table.ranker for name, table in comparison.tables.items()}}}
-    if comparison.folder: found["data"]["scores"] = [f"{Path(comparison.folder).name}/{file_name(name)}.jsonl" for name in comparison.tables]
+    if comparison.folder: found["data"]["scores"] = comparison.score_files
     return found
 
 def write_runs(comparison: Comparison, folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..backends.bm25 import tokenize
 from ..documents import listed
-from ..engine.progress import progress_bar
+from ..progress import progress_bar
 from ..errors import InputError, need
 from .data import Candidates, TestSet, checked, fitting, is_text, wanted
 from .runs import Notes, Ranking, file_text, id_text, ids_and_scores, naming, parse_run

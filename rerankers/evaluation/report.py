@@ -15,7 +15,6 @@ from typing import Any
 
 from ..errors import InputError, need
 from .calibration import are_probabilities, judged_pairs
-from .comparison import facts_of
 from .measures import FIRST, IDEAL, overlap
 from .runs import merged, run_facts, yaml_lines
 from ..results import image_html
@@ -432,7 +431,7 @@ def calibration_section(comparison: Any) -> str:
 
 def again_section(comparison: Any) -> str:
     "What one needs to do it again: rankers, data and machine, in the words of ir_metadata"
-    return f"<h2>Doing it again</h2><pre>{escape(chr(10).join(yaml_lines(merged(run_facts('comparison'), facts_of(comparison)))))}</pre>"
+    return f"<h2>Doing it again</h2><pre>{escape(chr(10).join(yaml_lines(merged(run_facts('comparison'), comparison.facts))))}</pre>"
 
 def check_limit(limit: Any) -> None:
     "Raise `InputError` unless it is a number of milliseconds or None"

@@ -361,7 +361,7 @@ class LocalClient(ChatClient):
         "One batch through `generate`"
         import torch
         from rerankers.engine.batching import padded
-        from rerankers.engine.progress import each_token
+        from rerankers.progress import each_token
         ids, mask = padded(prompts, self.pad, "left"), padded([[1] * len(p) for p in prompts], 0, "left")
         inputs = {"input_ids": torch.from_numpy(ids).to(self.runtime.device),
                   "attention_mask": torch.from_numpy(mask).to(self.runtime.device)}

@@ -123,7 +123,7 @@ class RemoteRanker(BaseRanker):
     async def _play(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "Rank all tasks, with at most `batch_size` requests of this call under way; a server's own limit may be lower"
         import asyncio
-        from rerankers.engine.progress import progress_bar
+        from rerankers.progress import progress_bar
         limit = asyncio.Semaphore(call.batch_size) if call.batch_size else nullcontext()
         with progress_bar(None, call.progress, "answer") as done:
             def answered(n: int) -> None:

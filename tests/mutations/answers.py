@@ -22,7 +22,7 @@ MUTATIONS = [
              f"{STOPPING} -k share", "who shares a model with one who leaves gets no answer"),
     Mutation("rerankers/calls.py", "    except BaseException:\n        stop.ask()\n        raise", "    except BaseException:\n        raise",
              f"{STOPPING} -k 'next_step and cross'", "a cancelled call goes on computing"),
-    Mutation("rerankers/engine/progress.py", "        yield lambda n: check_wanted()", "        yield lambda n: None",
+    Mutation("rerankers/progress.py", "        yield lambda n: check_wanted()", "        yield lambda n: None",
              f"{STOPPING} -k 'next_step and biencoder'", "batches go on after a cancellation"),
     Mutation("rerankers/llm/local.py", "            stop.ask()\n            raise", "            raise", f"{STOPPING} -k 'next_step and writing'", "a chat model goes on writing for nobody"),
     Mutation("rerankers/llm/local.py", "stopping_criteria=[each_token],", "", f"{STOPPING} -k interrupt", "an answer is written to its end for nobody"),
