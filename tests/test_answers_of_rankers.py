@@ -114,7 +114,7 @@ def strictly(text):
 
 numbers = st.floats(allow_nan=True, allow_infinity=True) | st.integers() | st.text() | st.none() | st.booleans()
 
-@given(st.dictionaries(st.text(), st.recursive(numbers, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))))
+@given(st.dictionaries(st.text(), st.recursive(numbers, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)))
 def test_json_is_json_whatever_the_metadata(metadata):
     results = RankedResults([Result(Document("a", "x", metadata), 0.5, 1), Result(Document("b", "y"), math.nan, 2)], "q")
     row = strictly(results.to_json())

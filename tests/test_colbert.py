@@ -316,7 +316,7 @@ def random_store(ranker, texts, tokens, precision="float32"):
 @pytest.mark.parametrize("which", ["whole", "all but one", "reversed", "mixed with fresh ones", "two stores"])
 def test_memory_is_bounded_by_the_block(which):
     ranker = load(tiny_late("stanford"), block=2_000)
-    store, second = random_store(ranker, 2_000, 400, "float16"), random_store(ranker, 10, 5)
+    store, second = random_store(ranker, 1_000, 400, "float16"), random_store(ranker, 10, 5)
     docs = {"whole": store, "all but one": [store[i] for i in range(1, len(store))], "reversed": [store[i] for i in range(len(store))][::-1],
             "mixed with fresh ones": [*store, "hamlet"], "two stores": [*store, *second]}[which]
     ranker.rank(QUERY, second)
