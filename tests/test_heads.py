@@ -446,7 +446,8 @@ def test_a_saved_activation_that_is_no_use_can_be_replaced(tmp_path, where, path
     folder = saying(tmp_path / "m", where, path)
     with pytest.raises(ModelLoadError, match="pass activation="): Reranker(folder, model_type="cross-encoder", backend=backend, device="cpu")
     logits = logits_of(folder)[:, 0]
-    for own, official in (("identity", logits), ("tanh", np.tanh(logits)), (lambda x: x * 2, logits * 2), ("torch.nn.Tanh", np.tanh(logits))):
+    ways = [("tanh", np.tanh(logits)), ("identity", logits), (lambda x: x * 2, logits * 2), ("torch.nn.Tanh", np.tanh(logits))]
+    for own, official in ways if path == UNKNOWN[0] else ways[:1]:      # what replaces it does not depend on what it was
         ranker = Reranker(folder, model_type="cross-encoder", backend=backend, device="cpu", activation=own)
         assert worst(by_position(ranker.rank(QUERY, DOCS)), official) <= 1
 
