@@ -1,4 +1,4 @@
-"Loads rankers, forks in several ways, and prints as JSON what became of the children; a program that test_fork.py starts"
+"Loads rankers, forks in several ways, and prints as JSON what became of the children, mode by mode; a program that test_fork.py starts"
 import asyncio
 import gc
 import json
@@ -7,13 +7,11 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-
-import every_kind
-from rerankers import RerankersError
 
 QUERY = "who wrote the play hamlet?"
 DOCS = ["hamlet was written by william shakespeare " * 6, "goethe wrote faust", "the play was first performed in london " * 4]
@@ -24,8 +22,15 @@ LONGEST = int(os.environ.get("LONGEST", 90))   # seconds after which a process h
 def told(results): return {str(r.doc_id): r.score if r.score is not None else -r.rank for r in results}
 
 
+def opened(name, source):
+    "A ranker of a kind. Each mode imports the library for itself: one that was there before the mode's own fork would know of that"
+    import every_kind
+    return every_kind.load(name, source)
+
+
 def attempt(work):
     "What a function gives, or the name of an error of ours; other errors with all that is known of them"
+    from rerankers import RerankersError
     try: return work()
     except RerankersError as error: return f"{type(error).__name__}: {error}"
     except Exception: return f"foreign: {traceback.format_exc()[-600:]}"
@@ -80,7 +85,7 @@ def ends(work=None):
 
 def loaded(name, source, rank):
     "What becomes of the forks of a ranker that was only loaded"
-    def load(): return told(every_kind.load(name, source).rank(QUERY, DOCS))
+    def load(): return told(opened(name, source).rank(QUERY, DOCS))
     found = {"child": forked(rank)()}
     if name not in IN_FULL: return found
     return {**found, "child ends": ends(), "child ranks and ends": ends(rank), "grandchild": forked(lambda: forked(rank)())(),
@@ -96,7 +101,7 @@ def meanwhile(ranks):
 
 def ranked(name, source, rank, rank_async):
     "What becomes of the forks of a thread that has ranked"
-    def load(): return told(every_kind.load(name, source).rank(QUERY, DOCS))
+    def load(): return told(opened(name, source).rank(QUERY, DOCS))
     found = {"child": forked(rank)(), "parent": attempt(rank)}
     if name not in IN_FULL: return found
     after = {"child loads": load, "grandchild": lambda: forked(rank)(), "child with one thread": with_one_thread(rank), "child, async": rank_async}
@@ -105,7 +110,7 @@ def ranked(name, source, rank, rank_async):
 
 def every(sources):
     "All kinds are loaded here, then forked, then all rank here, and are forked again"
-    rankers = {name: every_kind.load(name, source) for name, source in sources.items()}
+    rankers = {name: opened(name, source) for name, source in sources.items()}
     calls = {name: (lambda r=r: told(r.rank(QUERY, DOCS)), lambda r=r: told(asyncio.run(r.rank_async(QUERY, DOCS)))) for name, r in rankers.items()}
     return {"loaded": {name: loaded(name, source, calls[name][0]) for name, source in sources.items()},
             "meanwhile": meanwhile(calls),
@@ -134,7 +139,7 @@ def multiply():
 def usual(sources):
     "What servers do, with one ranker"
     global CARRIED
-    CARRIED = every_kind.load("cross-encoder", sources["cross-encoder"])
+    CARRIED = opened("cross-encoder", sources["cross-encoder"])
     def rank(): return told(CARRIED.rank(QUERY, DOCS))
     found = {"own torch in the child": forked(multiply)(), **{f"loaded: {how}": said for how, said in pools().items()}}
     multiply()
@@ -145,15 +150,36 @@ def usual(sources):
 
 def single(sources):
     "With one thread of torch's there is nothing to lose"
-    ranker = every_kind.load("cross-encoder", sources["cross-encoder"])
+    ranker = opened("cross-encoder", sources["cross-encoder"])
     return {"expected": told(ranker.rank(QUERY, DOCS)), "child": forked(lambda: told(ranker.rank(QUERY, DOCS)))()}
+
+
+def in_mode(mode, sources, threads):
+    "What a mode finds, with so many of torch's threads"
+    if find_spec("torch"):
+        import torch
+        from rerankers.engine import pytorch
+        torch.set_num_threads(threads)
+        pytorch.PACKED_FROM = 1     # so that tiny models start torch's threads at load, as large ones do
+        gc.freeze()     # what is imported, not what is loaded: each child that ends as programs end would search all of it, for two seconds
+    return globals()[mode](sources)
+
+
+def apart(*given):
+    "The same in a process of its own, which need not import torch and transformers again"
+    with tempfile.TemporaryFile("w+") as said:
+        child = os.fork()
+        if not child:       # an error, or the end of a child that ends as programs end, goes its way from here
+            json.dump(in_mode(*given), said)
+            said.flush()
+            os._exit(0)
+        if status := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]): sys.exit(f"{given[0]} ended with {status}")
+        said.seek(0)
+        return json.load(said)
 
 
 if __name__ == "__main__":
     if find_spec("torch"):
         import torch  # noqa: F401
         import transformers.generation  # noqa: F401
-        from rerankers.engine import pytorch
-        pytorch.PACKED_FROM = 1     # so that tiny models start torch's threads at load, as large ones do
-        gc.freeze()     # what is imported, not what is loaded: each child that ends as programs end would search all of it, for two seconds
-    print(json.dumps(globals()[sys.argv[1]](json.loads(sys.argv[2]))))
+    print(json.dumps({mode: apart(mode, *given) for mode, given in json.loads(sys.argv[1]).items()}))

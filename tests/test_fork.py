@@ -25,11 +25,11 @@ TESTS = Path(__file__).resolve().parent
 LONGEST = 800   # seconds, of a busy machine; what hangs, hangs for ever
 
 
-def told(mode, sources, threads=2):
-    "What the driver says; it has several of torch's threads, whatever the machine that runs this has"
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false",
+def told(modes):
+    "What the driver says, mode -> sources and threads; it has several of torch's threads, whatever the machine that runs this has"
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false",
                    "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    command = [sys.executable, "-W", "ignore", str(TESTS / "fork_driver.py"), mode, json.dumps(sources)]
+    command = [sys.executable, "-W", "ignore", str(TESTS / "fork_driver.py"), json.dumps(modes)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
     try: out, err = process.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
@@ -46,8 +46,13 @@ def sources(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(sources):
-    return told("every", sources)
+def driven(sources):
+    one = {"cross-encoder": sources["cross-encoder"]}
+    return told({"every": (sources, 2), "usual": (one, 2), "single": (one, 1)})
+
+
+@pytest.fixture(scope="module")
+def found(driven): return driven["every"]
 
 
 def same(said, expected): return said == {name: pytest.approx(score, rel=1e-4, abs=1e-4) for name, score in expected.items()}
@@ -105,8 +110,7 @@ def test_what_helps(found, name, what):
 # ---- as servers do it
 
 @pytest.fixture(scope="module")
-def served(sources):
-    return told("usual", {"cross-encoder": sources["cross-encoder"]})
+def served(driven): return driven["usual"]
 
 
 POOLS = [f"{pool}, {how}" for pool in ("Pool", "executor") for how in ("carried", "sent")]
@@ -127,8 +131,8 @@ def test_loading_leaves_no_threads_of_torchs(served):
     assert served["own torch in the child"] == pytest.approx(1500 ** 3)
 
 
-def test_with_one_thread_there_is_nothing_to_lose(sources):
-    said = told("single", {"cross-encoder": sources["cross-encoder"]}, threads=1)
+def test_with_one_thread_there_is_nothing_to_lose(driven):
+    said = driven["single"]
     assert same(said["child"], said["expected"])
 
 
