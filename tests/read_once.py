@@ -1,11 +1,12 @@
 """A large GGUF is read once in a run of the tests, by whichever process needs it first
 
 transformers takes ten seconds and more to read one, three times for one model. What its `load_gguf_checkpoint` returned is kept in a folder
-that all processes of a run share, under what the file is and what was asked of it. Nothing else of loading is replaced."""
+that all processes of a run share, under what the file is and what was asked of it. Reading it parses the file once, not once for the
+configuration and once for the weights. Nothing else of loading is replaced."""
 import os
 import shutil
 import tempfile
-from functools import wraps
+from functools import cache, lru_cache, wraps
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,11 +20,15 @@ def begin():
 
 def gguf():
     "Have transformers' reader of GGUF files keep what it read and take what is kept; imports torch and transformers"
+    import gguf as package
     import torch
     from filelock import FileLock       # comes with torch
     from transformers import modeling_gguf_pytorch_utils as reader
-    read = reader.load_gguf_checkpoint
+    read, parse = reader.load_gguf_checkpoint, lru_cache(1)(lambda path, size, changed: opened(path))
     if PLACE not in os.environ or hasattr(read, "__wrapped__"): return
+    opened = package.GGUFReader
+    package.GGUFReader = lambda path: parse(path, os.stat(path).st_size, os.stat(path).st_mtime_ns)     # a model and its configuration each ask
+    package.get_tensor_name_map = cache(package.get_tensor_name_map)    # asked for anew for each module, always alike
 
     @wraps(read)
     def once(path, return_tensors=False, model_to_load=None, **more):

@@ -18,7 +18,7 @@ from rerankers.llm.chat import ChatRequest  # noqa: E402
 from rerankers.llm.local import LocalClient  # noqa: E402
 from rerankers.llm.openai import OpenAIClient  # noqa: E402
 
-WORDS = 24  # of a passage: one core has to read it
+WORDS = 12  # of a passage: one core has to read it
 ALL = {"extra_body": {"top_logprobs": 400}}  # as vLLM's --max-logprobs allows: among the usual 20 the rarer spellings of yes and no are missing
 pytestmark = pytest.mark.usefixtures("shared_dir")
 needs_litellm = pytest.mark.skipif(find_spec("litellm") is None, reason="litellm is not installed")  # importing it here would have it fetch its prices
