@@ -25,7 +25,7 @@ from .specs import SECRETS, Spec, is_line, writable
 __all__ = ['UNIVERSAL', 'SHARED', 'EXAMPLE_VALUES', 'Make', 'WAYS', 'Given', 'FOR_PARTS', 'options_of', 'check_model',
            'check_installed', 'others_with', 'misplaced', 'check_options', 'check_names', 'constructed', 'in_ways',
            'checked_reader', 'build', 'as_name', 'check_word', 'set_log_level', 'is_described', 'described',
-           'from_spec', 'whole_of', 'Reranker']
+           'from_spec', 'read_to', 'whole_of', 'Reranker']
 
 # %% ../nbs/08_reranker.ipynb #5c3e21fe
 def options_of(cls: type[BaseRanker]) -> list[str]:
@@ -75,8 +75,7 @@ def misplaced(
     cls: type[BaseRanker],  # The chosen backend
     name: str,              # An option that it does not have
 ) -> str:
-    "The message for an argument that belongs to `rank` or to the parts; '' for other names"
-    if name in SHARED: return f"give {name}= to the rankers it is made of, as in bm25({name}=…)"
+    "The message for an argument that belongs to `rank`; '' for other names"
     if name not in inspect.signature(BaseRanker.rank).parameters: return ""
     if name == "instruction" and not cls.takes_instruction:
         return f"{cls.words[0]!r} follows no instruction: leave instruction= out, or choose a method that does"
@@ -229,6 +228,19 @@ def from_spec(
 
 FOR_PARTS = ("lang", "verbose", "fields")   # what a ranker made of rankers hands on to those that do not say it
 
+def read_to(
+    ranker: BaseRanker,     # Made a moment ago
+    ocr: Any,               # See `rerankers.ocr.reader_of`
+) -> None:
+    "Have pictures read to a ranker that does not see, or to each such part of it, unless its spec says otherwise"
+    if parts := getattr(ranker, "rankers", None):
+        for part in parts.values(): read_to(part, ocr)
+        return
+    name, specs, given = vars(ranker).get("made_from", ("", (), {}))
+    if ranker.takes_pictures or "ocr" in given: return
+    ranker.ocr = checked_reader(ranker, ocr)
+    if name: ranker.made_from = name, specs, {**given, "ocr": writable(ocr)}
+
 def whole_of(
     spec: Spec,                 # Of a ranker made of rankers
     options: dict[str, Any],    # Its own and the caller's
@@ -241,9 +253,10 @@ def whole_of(
                          "write it at the part that it is for")
     shared = {k: options[k] for k in FOR_PARTS if options.get(k) is not None and k not in known}
     fields = check_names("fields", shared.get("fields"))
-    own = {k: v for k, v in options.items() if k not in FOR_PARTS + ("model_type",) or k in known}
+    own = {k: v for k, v in options.items() if k not in (*FOR_PARTS, "model_type", "ocr") or k in known}
     check_options(cls, own)
     parts = [Reranker(part, **{**shared, **part.options}) for part in spec.parts]
+    for part in parts if options.get("ocr") else (): read_to(part, options["ocr"])
     try:
         taken = inspect.signature(cls).bind(*parts, **own).arguments
         # a combination may call its only part the model

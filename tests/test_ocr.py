@@ -110,8 +110,19 @@ def test_errors_name_the_document(ranker):
     with pytest.raises(InputError, match="ocr= gave a int"): Reranker("bm25", ocr=lambda image: 3).rank("ferry", [FERRY])
     with pytest.raises(InputError, match="no line"): Reranker("bm25", ocr=lambda image: [3]).rank("ferry", [FERRY])
     with pytest.raises(InputError, match="ocr='rapid'.*rapidocr"): Reranker("bm25", ocr="rapid")
-    with pytest.raises(InputError, match="the rankers it is made of"): Reranker("fusion(bm25, bm25)", ocr=by_size)
     assert Reranker("bm25", ocr=False).ocr is None
+
+
+def test_a_ranker_made_of_rankers_hands_it_on():
+    class Sharp(PointwiseRanker):
+        words, sees, texts_only = ("sharp",), True, False
+        def score_pairs(self, pairs, call): return [float(len(text)) for _, text in pairs]
+    whole = Reranker("fusion(bm25, sharp, bm25:2 > bm25(ocr=false))", ocr=by_size)
+    first, eye, cascade = whole.rankers.values()
+    assert first.ocr and eye.ocr is None and [bool(r.ocr) for r in cascade.rankers.values()] == [True, False]
+    both = Reranker("fusion(bm25, sharp)", ocr=by_size)
+    assert both.takes_pictures and len(both.rank("ferry", [FERRY, INVOICE, BARE])) == 3
+    assert str(Reranker("fusion(bm25, bm25(ocr=false))", ocr="rapidocr").spec) == "fusion(bm25(ocr=rapidocr), bm25(ocr=false))"
 
 
 def test_a_method_that_sees_reads_for_itself():
