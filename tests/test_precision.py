@@ -77,7 +77,7 @@ def test_loading_says_what_the_processor_says(monkeypatch, caplog, folders):
 
 # ---- eight bits
 
-EIGHT_BITS = pytest.mark.skipif(isinstance(int8.levels_here(), str), reason="no eight-bit products on this processor")
+EIGHT_BITS = pytest.mark.skipif(isinstance(int8.steps_here(), str), reason="no eight-bit products on this processor")
 KINDS = ["cross-encoder", "chain", "biencoder", "colbert"]
 
 
@@ -90,7 +90,7 @@ def test_neighbours_do_not_move_scores_in_eight_bits(kind, folders, monkeypatch)
     layers = [m for m in ranker.runtime.model.modules() if isinstance(getattr(m, "forward", None), int8.Int8Linear)]
     found = scores(ranker)
     assert layers and all(layer.forward.packed is not None for layer in layers[:1]) and found != exact
-    assert found == pytest.approx(exact, rel=0.05, abs=0.1)
+    assert found == pytest.approx(exact, rel=0.1, abs=0.1)      # 32 random numbers a vector: little averages out
     assert [ranker.score(QUERY, doc) for doc in DOCS] == near(found)
     assert scores(ranker, [*DOCS, "a hundred " * 100])[:len(DOCS)] == near(found)
     assert scores(pickle.loads(pickle.dumps(ranker))) == near(found)

@@ -16,43 +16,45 @@ from .forks import in_helper, torch_module
 from ..errors import InputError, logger
 
 # %% auto #0
-__all__ = ['LEVELS', 'UNROUNDED', 'TIMED', 'CLOCK', 'OWN_LAYERS', 'SLOW', 'SAID', 'product', 'packed_int8', 'exact_levels',
-           'levels_here', 'check_int8', 'unrounded', 'Int8Linear', 'layer_in', 'least_seconds', 'slowness',
-           'warn_of_slowness']
+__all__ = ['STEPS', 'ZERO', 'WEIGHT_STEPS', 'UNROUNDED', 'TIMED', 'CLOCK', 'OWN_LAYERS', 'SLOW', 'SAID', 'product', 'packed_int8',
+           'exact_steps', 'steps_here', 'check_int8', 'unrounded', 'Int8Linear', 'layer_in', 'least_seconds',
+           'slowness', 'warn_of_slowness']
 
 # %% ../../nbs/engine/28_int8.ipynb #eb3d88ce
-LEVELS = ((127, 128), (63, 64))     # Steps on each side of zero, and the number that stands for zero
+STEPS, ZERO = 127, 128      # Steps of activations on each side of zero, and the number that stands for zero
+WEIGHT_STEPS = (127, 63)    # The same of weights, the finest first
 
-def product(x: Any, packed: Any, steps: int, zero: int) -> Any:
+def product(x: Any, packed: Any) -> Any:
     "x @ weights.T, for numbers between -1 and 1"
-    return torch_module().ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(x, 1 / steps, zero, packed)
+    return torch_module().ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(x, 1 / STEPS, ZERO, packed)
 
 def packed_int8(
     weight: Any,    # (outputs, inputs) float32
+    steps: int,     # One of `WEIGHT_STEPS`
 ) -> Any:
     "Weights as eight-bit numbers with a scale for each output, in the layout of torch's product"
     torch = torch_module()
-    scales = (weight.abs().amax(1) / 127).clamp_min(torch.finfo(torch.float32).tiny).double()
+    scales = (weight.abs().amax(1) / steps).clamp_min(torch.finfo(torch.float32).tiny).double()
     zeros = torch.zeros(len(scales), dtype=torch.long)
     with warnings.catch_warnings():
-        # Torch means to replace this type of tensor; where it is gone, `exact_levels` finds out
+        # Torch means to replace this type of tensor; where it is gone, `exact_steps` finds out
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor")
         rounded = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
     return torch.ops.quantized.linear_prepack(rounded, None)
 
-def exact_levels() -> tuple[int, int]:
-    "The finest of `LEVELS` with which large numbers do not overflow here; `RuntimeError` where torch lacks the product"
+def exact_steps() -> int:
+    "The finest of `WEIGHT_STEPS` with which large numbers do not overflow; `RuntimeError` where torch lacks the product"
     torch = torch_module()
-    packed, ones = packed_int8(torch.ones(32, 64)), torch.ones(8, 64)
-    found = (levels for levels in LEVELS if (product(ones, packed, *levels) - 64).abs().max() < 0.01)
-    level = next(found, None)
-    if level is None: raise RuntimeError("eight-bit products overflow")
-    return level
+    weights, ones = torch.ones(32, 64), torch.ones(8, 64)
+    fitting = (n for n in WEIGHT_STEPS if (product(ones, packed_int8(weights, n)) - 64).abs().max() < 0.01)
+    found = next(fitting, None)
+    if found is None: raise RuntimeError("eight-bit products overflow")
+    return found
 
 @cache
-def levels_here() -> tuple[int, int] | str:
-    "`exact_levels` of this processor; or why there are none"
-    try: return in_helper(exact_levels)
+def steps_here() -> int | str:
+    "`exact_steps` of this processor; or why there are none"
+    try: return in_helper(exact_steps)
     except (RuntimeError, AttributeError, NotImplementedError) as error: return str(error).splitlines()[0]
 
 def check_int8(device: Any) -> None:
@@ -60,7 +62,7 @@ def check_int8(device: Any) -> None:
     if device.type != "cpu":
         raise InputError(f"dtype='int8' is computed on the CPU only, and the device is {device}: pass device='cpu', "
                          "or dtype='bfloat16'")
-    if isinstance(why := levels_here(), str):
+    if isinstance(why := steps_here(), str):
         raise InputError(f"dtype='int8': this torch has no eight-bit products for this processor ({why}): "
                          "leave dtype= out")
 
@@ -84,8 +86,7 @@ class Int8Linear:
         "Round the weights"
         weight = self.weight
         if weight is None: return       # another thread has done it
-        self.levels = levels_here()
-        self.packed = in_helper(packed_int8, weight)
+        self.packed = in_helper(packed_int8, weight, steps_here())
         self.weight = None
 
     def __call__(self, x: Any) -> Any:
@@ -95,7 +96,7 @@ class Int8Linear:
             if UNROUNDED.get() and weight is not None: return torch.nn.functional.linear(x, weight, self.bias)
             self.settle()
         largest = x.abs().amax(-1, keepdim=True).clamp_min_(1e-30)      # of each token
-        found = product(x / largest, self.packed, *self.levels)
+        found = product(x / largest, self.packed)
         return found.mul_(largest) if self.bias is None else torch.addcmul(self.bias, found, largest)
 
     # Pickled as float weights: the packed layout is specific to this machine

@@ -92,8 +92,8 @@ class Way:
 def slow_products(name: str) -> str:
     "Why a number format is ruled out by this processor; '' if it is not"
     import torch
-    from rerankers.engine.int8 import levels_here, slowness
-    if name == "int8" and isinstance(why := levels_here(), str): return f"no eight-bit products here: {why}"
+    from rerankers.engine.int8 import slowness, steps_here
+    if name == "int8" and isinstance(why := steps_here(), str): return f"no eight-bit products here: {why}"
     times = slowness(name, torch.get_num_threads())
     return f"a product takes {times:.1f} times as long as in float32" if times > 1 / FASTER else ""
 
@@ -190,7 +190,7 @@ class PrecisionReport:
         except (TypeError, KeyError, StopIteration): return None
 
 # %% ../../nbs/engine/27_precision.ipynb #e1c594a5
-SHARE, HEADROOM = 0.03, 0.67    # The bound as a share of the spread of scores, and the part of it used on the sample
+SHARE, HEADROOM = 0.05, 0.67    # The bound as a share of the spread of scores, and the part of it used on the sample
 FASTER = 1.1                    # A way is worth its change of scores if it is so many times as fast
 ROUNDS = 3
 
