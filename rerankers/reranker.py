@@ -114,8 +114,7 @@ def check_names(name: str, value: Any) -> tuple[str, ...] | None:
 
 def constructed(choice: Choice, fields: tuple[str, ...] | None, options: dict[str, Any]) -> BaseRanker:
     "The chosen backend with its model; it knows its fields before its constructor runs, which may read documents"
-    cls: Any = choice.backend
-    ranker: BaseRanker = cls.__new__(cls)
+    ranker: BaseRanker = object.__new__(choice.backend)
     if fields is not None: ranker.fields = fields
     ranker.__init__(*([choice.model] if choice.model else []), **options)   # type: ignore[misc]
     return ranker
