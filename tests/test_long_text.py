@@ -79,7 +79,7 @@ class Counting:
 def counted(monkeypatch):
     "Characters that tokenizers are given while something is done; whoever asks transformers for a long text is found out"
     plain = reading.own_tokenizer
-    monkeypatch.setattr(reading, "own_tokenizer", lambda tokenizer: Counting(plain(tokenizer)))
+    monkeypatch.setattr(reading, "own_tokenizer", lambda tokenizer, *own: Counting(plain(tokenizer, *own)))
     asked = transformers.PreTrainedTokenizerBase.__call__
     def short(self, text=None, *args, **how):
         assert len(str(text)) < 5000, "a long text is made into tokens by transformers"
