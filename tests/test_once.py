@@ -160,12 +160,17 @@ def test_an_instruction_makes_another_ranker(data):
     found = compare({"plain": words, "told": told, "cascade": Cascade(("bm25", 6), told)}, data, timed=0)
     same(found.tables["cascade"], data, Cascade(("bm25", 6), told))
     assert found.tables["plain"].run() != found.tables["told"].run()
+    other = compare({"plain": words, "cascade": Cascade(("bm25", 6), told)}, data, timed=0)
+    assert other.tables["cascade"].run() == found.tables["cascade"].run()
 
 
 def test_several_runs_draw_anew(data):
     words = Words()
     compare({"words": words, "twice": [Cascade(("bm25", 4), words), Cascade(("bm25", 4), words)]}, data, timed=0)
     assert len(words.pairs) == 240 + 12 + 2 * (80 + 4)
+    words.pairs.clear()
+    compare({"twice": [words, words], "cascade": Cascade(("bm25", 4), words)}, data, timed=0)
+    assert len(words.pairs) == 2 * (240 + 12) + 80 + 4, "none of several runs is the one to quote"
 
 
 def test_where_time_or_money_is_limited_the_ranker_is_asked_itself(data):
