@@ -5,6 +5,7 @@ import pickle
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 from rerankers import Cascade, Document, Fusion, InputError, RankedResults, Reranker, UnusablePicture  # noqa: E402
 from rerankers.cli import main  # noqa: E402
 from rerankers.errors import ModelLoadError, installed  # noqa: E402
+from rerankers.evaluation.report import documents_html  # noqa: E402
 from rerankers.files import read_documents  # noqa: E402
 from rerankers.ocr import READERS, Line, reader_of  # noqa: E402
 from rerankers.rankers import PointwiseRanker  # noqa: E402
@@ -191,6 +193,14 @@ def test_tables_show_pictures_small(ranker):
     row = {"rank": 1, "score": 1.0, "text": None, "image": [{"path": "no such file.png"}]}
     page = RankedResults.from_dict({"query": "q", "has_scores": True, "results": [row]})
     assert "no such file.png" in page._repr_html_() and "<img" not in page._repr_html_()
+
+
+def test_reports_show_pictures_small():
+    corpus = {"page": Document(image=file_of(10), lines=["the ferry", "leaves at noon"]), "text": Document("<b>words"),
+              "web": Document(image="https://example.org/<x>.png")}
+    comparison = SimpleNamespace(data=SimpleNamespace(corpus=corpus, qrels={"q": {"page": 1}}))
+    html = documents_html(comparison, "q", ["page", "web", "text"])
+    assert html.count("<img") == 1 and "the ferry leaves at noon <span class=grade>(judged 1)" in html and "&lt;x&gt;.png" in html and "<b>" not in html
 
 
 # ---- trained weights
