@@ -17,7 +17,7 @@ from .errors import InputError, ModelLoadError, RerankersError, installed, need
 # %% auto #0
 __all__ = ['ADAPTED', 'Evidence', 'Family', 'BACKENDS', 'FAMILIES', 'read_json', 'listed_modules', 'read_modules',
            'cached_folder', 'adapter_config', 'Checkpoint', 'check_several', 'Claims', 'matches', 'known_models',
-           'evidence', 'same_place', 'check_declared', 'register', 'Choice']
+           'known_chains', 'evidence', 'same_place', 'check_declared', 'register', 'Choice']
 
 # %% ../nbs/04_claims.ipynb #36c84628
 def read_json(path: Path) -> Any:
@@ -67,10 +67,15 @@ ADAPTED = {
     "SEQ_2_SEQ_LM": "PeftModelForSeq2SeqLM",
 }
 
-def adapter_config(folder: Path) -> dict[str, Any]:
+def adapter_config(folder: Path, cache_dir: str | None = None) -> dict[str, Any]:
     "For a folder with a PEFT adapter alone: the configuration of the merged model; empty for other folders"
-    task = (read_json(folder / "adapter_config.json") or {}).get("task_type")
-    return {"architectures": [ADAPTED[task]]} if task in ADAPTED else {}
+    said = read_json(folder / "adapter_config.json") or {}
+    task, name = said.get("task_type"), str(said.get("base_model_name_or_path") or "")
+    if task == "SEQ_CLS": return {"architectures": [ADAPTED[task]]}     # it replaces the base model's head
+    base = Path(name) if Path(name).is_dir() else cached_folder(name, said.get("revision"), cache_dir)
+    beneath = (read_json(base / "config.json") or {}) if name and base else {}
+    built = [*([ADAPTED[task]] if task in ADAPTED else []), *(beneath.get("architectures") or [])]
+    return {**beneath, "architectures": built} if built else {}
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -89,7 +94,7 @@ class Checkpoint:
         return cls(
             name,
             folder,
-            config=read_json(folder / "config.json") or adapter_config(folder),
+            config=read_json(folder / "config.json") or adapter_config(folder, cache_dir),
             modules=tuple(kind for kind, _ in read_modules(folder)),
             st_type=(read_json(folder / "config_sentence_transformers.json") or {}).get("model_type", ""),
         )
@@ -133,6 +138,8 @@ class Claims:
     options: tuple[str, ...] = ()
     # Like `st_types`, for folders whose modules.json says how to score: these count for more than any name
     chains: tuple[str, ...] = ()
+    # A pattern of `chains` and an architecture together, for methods that run a chain on models of one sort
+    chained: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items(): check_several(name, value)
@@ -156,6 +163,12 @@ def known_models(checkpoint: Checkpoint, models: tuple[tuple[str, str], ...]) ->
         if fnmatchcase(name, pattern) and (not built or matches(built, (architecture,)))
     ]
 
+def known_chains(checkpoint: Checkpoint, chained: tuple[tuple[str, str], ...]) -> list[str]:
+    "The patterns of chains that fit, if the architecture fits too"
+    built = checkpoint.config.get("architectures") or []
+    return [pattern for pattern, architecture in chained
+            if matches(checkpoint.chain, (pattern,)) and matches(built, (architecture,))]
+
 def evidence(
     claims: Claims,             # What a backend declares
     checkpoint: Checkpoint,     # What is known of a model
@@ -163,6 +176,7 @@ def evidence(
     "The strongest reason to believe that the backend can run the checkpoint, or None"
     hosted = [p for p in claims.prefixes if checkpoint.folder is None and checkpoint.name.lower().startswith(p)]
     rows = (("its name begins with {}", hosted),
+            ("it brings the chain {} for such a model", known_chains(checkpoint, claims.chained)),
             ("it brings a chain of its own, {}", matches(checkpoint.chain, claims.chains)),
             ("it is a model like {}", known_models(checkpoint, claims.models)),
             ("it has the file {}", [p for p in claims.files if checkpoint.has(p)]),

@@ -321,6 +321,8 @@ QWEN_CHAT = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 TOWERS: dict[str, dict[str, Any]] = {   # architecture -> its vision tower
     "qwen2_vl": {"depth": 2, "embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2, "num_heads": 2, "patch_size": 14},
+    "qwen2_5_vl": {"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 64, "num_heads": 2,
+                   "patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1]},
     "qwen3_vl": {"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 64, "num_heads": 2,
                  "patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}}
 
@@ -362,7 +364,7 @@ def write_reading(folder: Path, tokenizer: Any, patch: int) -> None:
 
 @cache
 def tiny_seeing(
-    architecture: str = "qwen2_vl",     # "qwen2_vl" or "qwen3_vl"
+    architecture: str = "qwen2_vl",     # "qwen2_vl", "qwen2_5_vl" or "qwen3_vl"
 ) -> str:
     "Folder of a tiny language model that sees, with random weights; made once per process. Raises `InputError`"
     import tempfile

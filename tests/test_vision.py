@@ -30,7 +30,6 @@ KITS = [
     ("colpali_hf", "scores", {}),
     ("colmodernvbert_hf", "scores", {}),
 ]
-WORDS = {"monoqwen2vl": {"model_type": "monovlm"}, "qwen3vl_reranker": {"model_type": "qwen3-vl-reranker"}}      # kits whose folders do not say what they are
 IDS = [f"{kit}-{key}" for kit, key, _ in KITS]
 
 
@@ -54,7 +53,7 @@ def asked(kit, case): return said(kit, case["query"]), [said(kit, doc) for doc i
 
 @cache
 def ranker_of(kit, options, kwargs):
-    return Reranker(str(PARITY / kit / "model"), **{**WORDS.get(kit, {}), **dict(options), **dict(kwargs), **FP32})
+    return Reranker(str(PARITY / kit / "model"), **{**dict(options), **dict(kwargs), **FP32})
 
 
 def ranker_for(kit, options, case): return ranker_of(kit, tuple(options.items()), tuple(case["kwargs"].items()))
@@ -107,7 +106,7 @@ def test_every_picture_is_looked_at_once(kit, monkeypatch):
 @pytest.mark.parametrize("kit", dict.fromkeys(kit for kit, *_ in KITS))
 def test_half_precision_is_near(kit):
     case = next(c for c in cases(kit) if c["name"] == "short")
-    half = Reranker(str(PARITY / kit / "model"), **{**WORDS.get(kit, {}), "device": "cpu", "dtype": "bfloat16"})
+    half = Reranker(str(PARITY / kit / "model"), **{"device": "cpu", "dtype": "bfloat16"})
     query, docs = asked(kit, case)
     key = "scores_as_trained" if kit == "colqwen2_hf" else "scores"
     assert by_position(half.rank(query, docs)) == pytest.approx(case[key], rel=0.05, abs=0.05)

@@ -39,9 +39,10 @@ def projected(output: Any, inputs: dict[str, Any]) -> Any:
     "The vectors of a batch, (items, dim); older versions of transformers give them as they are"
     return getattr(output, "pooler_output", output)
 
-def patches_of(config: Any) -> int:
+def patches_of(config: Any, processor: Any) -> int:
     "Patches of a picture, which are the tokens of its tower"
     vision = config.vision_config
+    if hasattr(processor, "max_num_patches"): return int(processor.max_num_patches)     # A picture keeps its shape
     return (vision.image_size // vision.patch_size) ** 2
 
 # %% ../../nbs/backends/clip.ipynb #ac13dbb1
@@ -55,7 +56,7 @@ class ClipRanker(LocalModel, DenseTowerRanker):
     sees = sees_queries = True
     texts_only = False
     depends_on = ("max_length", "image_backend")
-    architecture: ClassVar[str] = "CLIPModel"       # What config.json must name
+    architectures: ClassVar[tuple[str, ...]] = ("CLIPModel",)   # One of which config.json must name
     lower_case: ClassVar[bool] = False      # Are texts lower-cased here? CLIP's tokenizer does it
     padded: ClassVar[bool] = False          # Does each text have the same length, with padding that is read?
 
@@ -76,7 +77,7 @@ class ClipRanker(LocalModel, DenseTowerRanker):
         folder = checkpoint_folder(model, options)
         path = next((path for kind, path in read_modules(folder) if kind == "CLIPModel"), "")
         config = load_config(model, options, path)
-        check_architecture(model, config, (self.architecture,), f"a {self.architecture}")
+        check_architecture(model, config, self.architectures, f"a {' or a '.join(self.architectures)}")
         reader = load_image_processor(model, options, image_backend, subfolder=path)
         tokenizer = load_tokenizer(model, options, path)
         network = load_model(model, "AutoModel", options, config=config, subfolder=path)
@@ -85,7 +86,7 @@ class ClipRanker(LocalModel, DenseTowerRanker):
         self.eye = TorchRuntime(network, projected, ask=image_features)
         self.batch_size, self.max_tokens = (check_positive("batch_size", batch_size),
                                             check_positive("max_tokens", max_tokens))
-        self.similarity, self.patches = pick_similarity("cosine"), patches_of(config)
+        self.similarity, self.patches = pick_similarity("cosine"), patches_of(config, reader)
         self.encoder = text_encoder(tokenizer, config, max_length, neutral)
         self.pad, self.max_length = self.encoder.vocabulary.pad, self.encoder.max_length
         self.fingerprint = fingerprint(
@@ -146,9 +147,9 @@ def text_encoder(tokenizer: Any, config: Any, max_length: int | None, plain: Any
 
 # %% ../../nbs/backends/clip.ipynb #25f78b09
 class SiglipRanker(ClipRanker):
-    "SigLIP and SigLIP 2 of a fixed size (Zhai et al., 2023, arXiv 2303.15343; Tschannen et al., 2025, arXiv 2502.14786)"
+    "SigLIP and SigLIP 2, also NaFlex (Zhai et al., 2023, arXiv 2303.15343; Tschannen et al., 2025, arXiv 2502.14786)"
     words    = ("siglip", "siglip2")
     defaults = {"en": "google/siglip2-base-patch16-224", "other": "google/siglip2-base-patch16-224"}
-    claims   = Claims(architectures=("SiglipModel",), names=("google/siglip*",))
-    architecture = "SiglipModel"
+    claims   = Claims(architectures=("SiglipModel", "Siglip2Model"), names=("google/siglip*",))
+    architectures = ("SiglipModel", "Siglip2Model")
     lower_case = padded = True

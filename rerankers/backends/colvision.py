@@ -24,12 +24,13 @@ __all__ = ['DESCRIBED', 'ColVisionRanker']
 DESCRIBED = (*DESCRIPTIONS, *READING, "preprocessor_config.json", "processor_config.json")   # files that vectors depend on
 
 class ColVisionRanker(TwoTowerRanker):
-    "ColPali, ColQwen2, ColQwen2.5 and ColModernVBert as trained (Faysse et al., 2024, arXiv 2407.01449)"
-    words    = ("colvision", "colpali", "colqwen2", "colqwen2.5", "colmodernvbert")
+    "ColPali, ColQwen2, ColQwen2.5, ColSmol and ColModernVBert as trained (Faysse et al., 2024, arXiv 2407.01449)"
+    words    = ("colvision", "colpali", "colqwen2", "colqwen2.5", "colmodernvbert", "colsmol")
     defaults = {"en": "vidore/colqwen2-v1.0-hf", "other": "vidore/colqwen2-v1.0-hf"}
-    claims   = Claims(architectures=("ColQwen2ForRetrieval", "ColQwen2", "ColQwen2_5", "ColPaliForRetrieval",
-                                     "ColModernVBertForRetrieval"),
-                      names=("*colqwen2*", "*colpali*", "*colmodernvbert*"))
+    claims   = Claims(architectures=("ColQwen2ForRetrieval", "ColQwen2", "ColQwen2_5", "ColPaliForRetrieval", "ColPali",
+                                     "ColModernVBertForRetrieval", "ColModernVBert", "ColIdefics3"),
+                      chained=(("MultiVectorEncoder/*", "Col*ForRetrieval"),),
+                      names=("*colqwen2*", "*colpali*", "*colmodernvbert*", "*colsmol*"))
     requires = {"vision": ("torch", "transformers", "PIL", "numpy")}
     kind, sees, texts_only = "tokens", True, False
     explains = True

@@ -17,7 +17,7 @@ from ..calls import Call
 from ..claims import read_json
 from ..engine.hub import LoadOptions, checkpoint_folder
 from ..engine.images import ImageReader, load_image_processor, look
-from ..engine.picture_prompts import Mark, Part, divided
+from ..engine.picture_prompts import Mark, Part, divided, marks_of
 from ..errors import InputError, ModelLoadError
 from ..pictures import AlphaRule, Picture, on_white, without_alpha
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from rerankers.engine.seeing import PromptReader, SeeingRuntime
 
 # %% auto #0
-__all__ = ['Shown', 'Bounds', 'PAGE', 'FILLING', 'ENGINE', 'ADAPTED', 'DOWN', 'UP', 'FAKE', 'WHOLE', 'PAGE_MODELS',
-           'late_vectors', 'as_they_are', 'PageModel', 'Layout', 'layout_of', 'saved_width', 'whole_config', 'renamed',
-           'add_adapter', 'QwenPages', 'PlainPages', 'no_bounds', 'PaliReader', 'PaliPages', 'tiles_text', 'TileReader',
-           'ModernPages']
+__all__ = ['Shown', 'Bounds', 'PAGE', 'FILLING', 'ENGINE', 'ADAPTED', 'DOWN', 'UP', 'PALI', 'TILES', 'PAGE_MODELS',
+           'late_vectors', 'as_they_are', 'PageModel', 'Layout', 'layout_of', 'saved_width', 'whole_config',
+           'PageFiles', 'renamed', 'add_adapter', 'QwenPages', 'PlainPages', 'no_bounds', 'PaliReader', 'PaliPages',
+           'TileReader', 'ends_of', 'ModernPages', 'SmolPages']
 
 # %% ../../nbs/backends/colvision_models.ipynb #d5719af0
 Shown = str | Picture       # a text, or a page
@@ -76,7 +76,7 @@ class Layout:
     names: tuple[tuple[str, str], ...] = ()     # Names of weights in the folder -> names in transformers' class
 
 ENGINE = Layout(names=(
-    (r"^(model\.)?visual\.", "vlm.visual."), (r"^model\.language_model\.", "vlm.language_model."),
+    (r"^(model\.)?visual\.", "vlm.visual."), (r"^(model\.)?language_model\.", "vlm.language_model."),
     (r"^model\.", "vlm.language_model."), (r"^custom_text_proj(?=\.|$)", "embedding_proj_layer")))
 
 def layout_of(
@@ -84,30 +84,55 @@ def layout_of(
     config: Any,    # Its configuration
 ) -> Layout:
     "transformers' layout, with what its files say, or the engine's"
-    if config.model_type != "colqwen2": return ENGINE
+    if not hasattr(config, "vlm_config"): return ENGINE
     said = read_json(folder / "processor_config.json") or {}
     return Layout(said.get("query_prefix") or "Query: ", said.get("visual_prompt_prefix") or PAGE, on_white)
 
 def saved_width(
     folder: Path,   # Of the checkpoint, with its weights
+    names: Sequence[tuple[str, str]] = ENGINE.names,    # Of the layout
 ) -> int:
     "Rows of the engine's projection; 128 where it cannot be seen"
     from safetensors import safe_open
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(str(file), framework="np") as weights:
-            if "custom_text_proj.weight" in weights.keys():
-                return int(weights.get_slice("custom_text_proj.weight").get_shape()[0])
+            for name in weights.keys():
+                if renamed(name, names) == "embedding_proj_layer.weight":
+                    return int(weights.get_slice(name).get_shape()[0])
     return 128
 
 def whole_config(
     config: Any,    # Of the engine's layout, which is that of the trunk
     width: int,     # Numbers of a vector, which its files do not say
+    built: str = "ColQwen2",    # The class of transformers that takes the weights
 ) -> Any:
     "transformers' configuration of the whole model"
-    from transformers import ColQwen2Config
-    return ColQwen2Config(vlm_config=config.to_dict(), embedding_dim=width)
+    import transformers
+    return getattr(transformers, f"{built}Config")(vlm_config=config.to_dict(), embedding_dim=width)
 
 # %% ../../nbs/backends/colvision_models.ipynb #6bdacb56
+class PageFiles:
+    "The files of a model of pages: a folder, or the base model that an adapter changes, in either layout"
+
+    def __init__(self, source: str, options: LoadOptions, config: Any, names: Sequence[tuple[str, str]], built: str):
+        from rerankers.engine.pytorch import adapter_settings, adapter_weights, beneath
+        self.adapter = adapter_settings(source, options)
+        self.brought = adapter_weights(source, options) if self.adapter else {}
+        self.source, self.options = beneath(source, options)
+        self.config, self.names, self.built = config, names, built
+        if not names: return
+        folder = checkpoint_folder(self.source, self.options, ("*.json", "*.safetensors"))
+        mapping = {"key_mapping": dict(names), **(options.model_kwargs or {})}
+        self.options = replace(self.options, model_kwargs=mapping)
+        self.config = whole_config(config, saved_width(folder, names), built)
+
+    def load(self) -> Any:
+        "The model in transformers' class, with the adapter's differences added"
+        from rerankers.engine.pytorch import load_model
+        prepare = partial(add_adapter, settings=self.adapter, weights=self.brought, names=self.names)
+        return load_model(self.source, f"{self.built}ForRetrieval", self.options, config=self.config,
+                          prepare=prepare if self.adapter else None)
+
 ADAPTED, DOWN, UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"     # parts of names in an adapter's file
 
 def renamed(name: str, names: Sequence[tuple[str, str]]) -> str:
@@ -141,26 +166,20 @@ class QwenPages(PageModel):
     runtime: SeeingRuntime
 
     def __init__(self, source: str, options: LoadOptions, config: Any, bounds: Bounds, backend: str):
-        from rerankers.engine.pytorch import adapter_settings, adapter_weights, beneath, load_model, load_tokenizer
+        from rerankers.engine.pytorch import beneath, load_tokenizer
         from rerankers.engine.seeing import GridReader, PromptReader, SeeingRuntime, pixel_bounds
-        adapter = adapter_settings(source, options)
-        brought = adapter_weights(source, options) if adapter else {}
-        source, options = beneath(source, options)
-        self.layout = layout_of(checkpoint_folder(source, options), config)
-        if self.layout.names:
-            folder = checkpoint_folder(source, options, ("*.json", "*.safetensors"))
-            mapping = {"key_mapping": dict(self.layout.names), **(options.model_kwargs or {})}
-            config, options = whole_config(config, saved_width(folder)), replace(options, model_kwargs=mapping)
+        self.layout = layout_of(checkpoint_folder(*beneath(source, options)), config)
+        files = PageFiles(source, options, config, self.layout.names, "ColQwen2")
+        config = files.config
         processor, tokenizer = load_image_processor(source, options, backend), load_tokenizer(source, options)
         processor.size = pixel_bounds(processor, *bounds)
         self.settings = {"min_pixels": processor.size["shortest_edge"], "max_pixels": processor.size["longest_edge"]}
         image_id = config.vlm_config.image_token_id
         self.prompts = PromptReader(tokenizer, GridReader(processor, self.layout.alpha), image_id)
-        self.page = divided(self.layout.page, tokenizer.all_special_tokens)
+        self.page = divided(self.layout.page, list(marks_of(tokenizer)))
         self.image_mark, self.filling = Mark(tokenizer.convert_ids_to_tokens(image_id)), Mark(tokenizer.pad_token)
         self.pad, self.dim = tokenizer.pad_token_id, config.embedding_dim
-        prepare = partial(add_adapter, settings=adapter, weights=brought, names=self.layout.names) if adapter else None
-        network = load_model(source, "ColQwen2ForRetrieval", options, config=config, prepare=prepare)
+        network = files.load()
         self.prompts.bound(network)
         self.runtime = SeeingRuntime(
             network, as_they_are, image_id, ask=partial(late_vectors, use_cache=False))
@@ -225,50 +244,53 @@ class PaliReader(ImageReader):
         return {**super().one(picture), "input_ids": ids, "attention_mask": np.ones_like(ids),
                 "token_type_ids": np.zeros_like(ids)}
 
+PALI = Layout(names=(       # the engine's, as it is written today and as it was before transformers 5
+    (r"^model\.(model\.)?vision_tower\.(vision_model\.)?", "vlm.vision_tower."),
+    (r"^model\.(model\.)?multi_modal_projector\.", "vlm.multi_modal_projector."),
+    (r"^model\.(model\.language_model|language_model\.model)\.", "vlm.language_model."),
+    (r"^custom_text_proj(?=\.|$)", "embedding_proj_layer")))
+
 class PaliPages(PlainPages):
-    "ColPali in transformers' layout (Faysse et al., 2024, arXiv 2407.01449)"
+    "ColPali in both layouts (Faysse et al., 2024, arXiv 2407.01449)"
     reader: PaliReader
 
     def __init__(self, source: str, options: LoadOptions, config: Any, bounds: Bounds, backend: str):
-        from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
+        from rerankers.engine.pytorch import TorchRuntime, beneath, load_tokenizer
         from rerankers.engine.seeing import GridReader, PromptReader
         no_bounds(bounds)
-        said = read_json(checkpoint_folder(source, options) / "processor_config.json") or {}
+        self.own = hasattr(config, "vlm_config")        # Is it transformers' layout?
+        said = read_json(checkpoint_folder(*beneath(source, options)) / "processor_config.json") or {}
+        files = PageFiles(source, options, config, () if self.own else PALI.names, "ColPali")
         processor, tokenizer = load_image_processor(source, options, backend), load_tokenizer(source, options)
-        self.reader, image_id = PaliReader(processor, on_white), config.vlm_config.image_token_id
-        self.prompts = PromptReader(tokenizer, GridReader(processor), image_id)
-        self.query_prefix, self.filling = said.get("query_prefix") or "Question: ", Mark(tokenizer.pad_token)
-        self.bos, self.pad = Mark(tokenizer.bos_token), tokenizer.pad_token_id
-        told = said.get("visual_prompt_prefix") or "Describe the image."
-        self.reader.ids = [image_id] * processor.image_seq_length + self.prompts([[self.bos, told, "\n"]])[0].ids
+        config = files.config
+        self.reader = PaliReader(processor, on_white if self.own else without_alpha)
+        self.prompts = PromptReader(tokenizer, GridReader(processor), config.vlm_config.image_token_id)
+        self.query_prefix = (said.get("query_prefix") or "Question: ") if self.own else ""
+        self.bos, self.filling, self.pad = Mark(tokenizer.bos_token), Mark(tokenizer.pad_token), tokenizer.pad_token_id
+        self.reader.ids = [config.vlm_config.image_token_id] * processor.image_seq_length + self.around(said)
         self.dim, self.settings = config.embedding_dim, {}
-        network = load_model(source, "ColPaliForRetrieval", options, config=config)
+        network = files.load()
         self.prompts.bound(network)
         self.runtime = TorchRuntime(network, as_they_are, ask=partial(late_vectors, use_cache=False))
 
+    def around(self, said: Mapping[str, Any]) -> list[int]:
+        "The tokens behind a page; the engine writes the first of them twice"
+        told = (said.get("visual_prompt_prefix") if self.own else None) or "Describe the image."
+        starts = [self.bos] if self.own else [self.bos, self.bos]
+        return self.prompts([[*starts, told, "\n"]])[0].ids
+
     def parts(self, text: str) -> list[Part]:
-        return [self.bos, self.query_prefix + text, *[self.filling] * FILLING, "\n"]
+        ending = ["\n"] if self.own else []
+        return [self.bos, self.query_prefix + text, *[self.filling] * FILLING, *ending]
 
     def token_inputs(self, ids: list[list[int]]) -> dict[str, list[list[int]]]:
+        if not self.own: return super().token_inputs(ids)
         return {"input_ids": ids, "token_type_ids": [[0] * len(row) for row in ids]}
 
     def step(self, call: Call, max_tokens: int | None) -> int:
         return call.batch_size or max((max_tokens or self.runtime.max_tokens) // len(self.reader.ids), 1)
 
 # %% ../../nbs/backends/colvision_models.ipynb #62435264
-FAKE, WHOLE = "<fake_token_around_image>", "<global-img>"
-
-def tiles_text(
-    rows: int,      # Rows of tiles; 0 where the page is a single tile
-    columns: int,   # Tiles in a row
-    tile: str,      # The tokens of one tile
-) -> str:
-    "What stands for a page in the prompt"
-    whole = f"{FAKE}{WHOLE}{tile}{FAKE}"
-    if not rows: return whole
-    lines = ("".join(f"{FAKE}<row_{r}_col_{c}>{tile}" for c in range(1, columns + 1)) for r in range(1, rows + 1))
-    return "".join(f"{line}\n" for line in lines) + f"\n{whole}"
-
 class TileReader(ImageReader):
     "Pixels of a page's tiles, with its tokens"
     tokenizer: Any
@@ -278,38 +300,65 @@ class TileReader(ImageReader):
     def one(self, picture: Picture) -> dict[str, np.ndarray]:
         "The inputs of one page; raises `UnusablePicture`"
         import numpy as np
+        from rerankers.engine.sights import tiles_text
         made = super().one(picture)
         rows, columns = (int(made.pop(name).reshape(-1)[0]) for name in ("rows", "cols"))
         text = self.page.replace("<image>", tiles_text(rows, columns, self.tile))
         ids = np.array([self.tokenizer(text)["input_ids"]], dtype=np.int64)
         return {**made, "input_ids": ids, "attention_mask": np.ones_like(ids)}
 
+TILES = Layout(names=(      # the engine's
+    (r"^model\.(?=(text_model|vision_model|connector)(\.|$))", "vlm."),
+    (r"^(linear|custom_text_proj)(?=\.|$)", "embedding_proj_layer")))
+
+def ends_of(
+    tokenizer: Any,     # Of transformers
+) -> tuple[list[Part], list[Part]]:
+    "What the tokenizer puts before and behind a text by itself"
+    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    start = next(i for i in range(len(whole)) if whole[i:i + len(bare)] == bare)
+    before, behind = whole[:start], whole[start + len(bare):]
+    def marks(ids: list[int]) -> list[Part]: return [Mark(token) for token in tokenizer.convert_ids_to_tokens(ids)]
+    return marks(before), marks(behind)
+
 class ModernPages(PlainPages):
-    "ColModernVBert in transformers' layout (Teiletche et al., 2025, arXiv 2510.01149)"
+    "ColModernVBert (Teiletche et al., 2025, arXiv 2510.01149) in both layouts"
     reader: TileReader
+    page = "<|begin_of_text|>User:<image>Describe the image.<end_of_utterance>\nAssistant:"
+    options: dict[str, Any] = {}    # More inputs of the trunk
 
     def __init__(self, source: str, options: LoadOptions, config: Any, bounds: Bounds, backend: str):
-        from rerankers.engine.pytorch import TorchRuntime, load_model, load_tokenizer
+        from rerankers.engine.pytorch import TorchRuntime, beneath, load_tokenizer
         from rerankers.engine.seeing import GridReader, PromptReader
+        from rerankers.engine.sights import tile_tokens
         no_bounds(bounds)
-        said = read_json(checkpoint_folder(source, options) / "processor_config.json") or {}
+        own = hasattr(config, "vlm_config")     # Is it transformers' layout?
+        said = read_json(checkpoint_folder(*beneath(source, options)) / "processor_config.json") or {}
+        files = PageFiles(source, options, config, () if own else TILES.names, "ColModernVBert" if own else "ColPali")
         processor, tokenizer = load_image_processor(source, options, backend), load_tokenizer(source, options)
+        config = files.config
         self.reader = TileReader(partial(processor, return_row_col_info=True), without_alpha)
-        self.reader.tokenizer, self.reader.tile = tokenizer, "<image>" * said.get("image_seq_len", 64)
-        self.reader.page = said.get("visual_prompt_prefix") or (
-            "<|begin_of_text|>User:<image>Describe the image.<end_of_utterance>\nAssistant:")
+        self.reader.tokenizer = tokenizer
+        self.reader.tile = "<image>" * (said.get("image_seq_len") or tile_tokens(config.vlm_config))
+        self.reader.page = (said.get("visual_prompt_prefix") if own else None) or self.page
         self.prompts = PromptReader(tokenizer, GridReader(processor), config.vlm_config.image_token_id)
-        self.ends, self.filling = (Mark(tokenizer.cls_token), Mark(tokenizer.sep_token)), Mark("<end_of_utterance>")
-        self.query_prefix, self.pad = said.get("query_prefix") or "", tokenizer.pad_token_id
+        self.ends, self.filling = ends_of(tokenizer), Mark("<end_of_utterance>")
+        self.query_prefix, self.pad = (own and said.get("query_prefix")) or "", tokenizer.pad_token_id
         self.dim, self.settings = config.embedding_dim, {}
-        network = load_model(source, "ColModernVBertForRetrieval", options, config=config)
+        network = files.load()
         self.prompts.bound(network)
-        self.runtime = TorchRuntime(network, as_they_are, ask=late_vectors)
+        self.runtime = TorchRuntime(network, as_they_are, ask=partial(late_vectors, **self.options))
 
     def parts(self, text: str) -> list[Part]:
-        return [self.ends[0], self.query_prefix + text, *[self.filling] * FILLING, self.ends[1]]
+        return [*self.ends[0], self.query_prefix + text, *[self.filling] * FILLING, *self.ends[1]]
+
+class SmolPages(ModernPages):
+    "ColSmol: Idefics3 with the tiles of ColModernVBert, in the engine's layout"
+    page = "<|im_start|>User:<image>Describe the image.<end_of_utterance>\nAssistant:"
+    options = {"use_cache": False}
 
 # %% ../../nbs/backends/colvision_models.ipynb #3995762d
 PAGE_MODELS: dict[str, type[PageModel]] = {     # architecture -> its class
     "ColQwen2ForRetrieval": QwenPages, "ColQwen2": QwenPages, "ColQwen2_5": QwenPages,
-    "ColPaliForRetrieval": PaliPages, "ColModernVBertForRetrieval": ModernPages}
+    "ColPaliForRetrieval": PaliPages, "ColPali": PaliPages, "ColIdefics3": SmolPages,
+    "ColModernVBertForRetrieval": ModernPages, "ColModernVBert": ModernPages}

@@ -27,11 +27,15 @@ QUESTION = ("Assert the relevance of the previous image document to the followin
             "The query is: {query}")
 
 class MonoVLMRanker(SeeingRanker):
-    "MonoQwen2-VL, and any Qwen-VL model asked for True or False (huggingface.co/lightonai/MonoQwen2-VL-v0.1)"
+    "MonoQwen2-VL, and other models that see asked for True or False (huggingface.co/lightonai/MonoQwen2-VL-v0.1)"
     words: ClassVar[tuple[str, ...]] = ("monovlm", "monoqwen")
     defaults = {"en": "lightonai/MonoQwen2-VL-v0.1", "other": "lightonai/MonoQwen2-VL-v0.1"}
-    claims   = Claims(names=("*monoqwen*", "*monovlm*"), architectures=(
-        "Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen3VLForConditionalGeneration"))
+    claims   = Claims(
+        architectures=("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration",
+                       "Qwen3_5ForConditionalGeneration", "Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration",
+                       "Gemma3ForConditionalGeneration"),
+        models=tuple((name, "*ForConditionalGeneration") for name in ("*monoqwen*", "*monovlm*")),
+        names=("*monoqwen*", "*monovlm*"))
     requires = {"vision": ("torch", "transformers", "PIL", "numpy")}
 
     @delegates(LoadOptions)
@@ -50,7 +54,8 @@ class MonoVLMRanker(SeeingRanker):
         max_tokens: int | None = None,      # Token slots a step; what suits the device by default
         **kwargs,                           # See `LoadOptions`
     ):
-        from rerankers.engine.seeing import call_last, open_seeing, read_end
+        from rerankers.engine.seeing import call_last, read_end
+        from rerankers.engine.sights import open_seeing
         if "{query}" not in prompt: raise InputError(f"the prompt has no {{query}}: {prompt!r}")
         self.prompt, self.activation = prompt, pick_activation(activation)
         bounds = check_positive("min_pixels", min_pixels), check_positive("max_pixels", max_pixels)
@@ -58,13 +63,13 @@ class MonoVLMRanker(SeeingRanker):
                              bounds=bounds, prepare=keeping((true_token, false_token), model))
         self.model, self.image_backend = model, image_backend
         self.runtime, self.prompts, self.tokenizer = opened.runtime, opened.prompts, opened.tokenizer
-        self.image_mark = self.tokenizer.convert_ids_to_tokens(self.prompts.image_id)
+        self.image_mark, self.shown = opened.image_mark, opened.shown
         self.batch_size, self.max_tokens = (check_positive("batch_size", batch_size),
                                             check_positive("max_tokens", max_tokens))
 
     def encode(self, pairs: Sequence[Pair]) -> list[Prompted]:
         "The document, then the question, in the model's chat format"
-        return self.prompts([in_chat(self.tokenizer, self.message(*pair), self.image_mark) for pair in pairs])
+        return self.prompts([self.shown(in_chat(self.tokenizer, self.message(*pair), self.image_mark)) for pair in pairs])
 
     def message(self, query: str, shown: str) -> list[Part]:
         "What the user says: pictures, text, question"

@@ -60,7 +60,8 @@ class Qwen3VLReranker(SeeingRanker):
     "Qwen3-VL-Reranker: texts and pictures on both sides (github.com/QwenLM/Qwen3-VL-Embedding)"
     words    = ("qwen3-vl-reranker",)
     defaults = {"en": "Qwen/Qwen3-VL-Reranker-2B", "other": "Qwen/Qwen3-VL-Reranker-2B"}
-    claims   = Claims(models=(("*qwen3-vl-reranker*", "Qwen3VLFor*"),))
+    claims   = Claims(architectures=("Qwen3VLForConditionalGeneration",),
+                      models=(("*qwen3-vl-reranker*", "Qwen3VLFor*"),))
     requires = {"vision": ("torch", "transformers", "PIL", "numpy")}
     sees_queries = takes_instruction = True
 
@@ -79,11 +80,12 @@ class Qwen3VLReranker(SeeingRanker):
         max_tokens: int | None = None,      # Token slots a step; what suits the device by default
         **kwargs,                           # See `LoadOptions`
     ):
-        from rerankers.engine.seeing import call_last, open_seeing, read_end
+        from rerankers.engine.seeing import call_last, read_end
+        from rerankers.engine.sights import open_seeing
         opened = open_seeing(
             model, LoadOptions(**kwargs), read_end, ask=call_last, image_backend=image_backend, alpha=rgba_on_white,
             bounds=(check_positive("min_pixels", min_pixels), check_positive("max_pixels", max_pixels)),
-            prepare=keeping(("yes", "no"), model))
+            prepare=keeping(("yes", "no"), model), among=self.claims.architectures)
         self.model, self.image_backend, self.instruction = model, image_backend, instruction
         self.runtime, self.prompts = opened.runtime, opened.prompts
         self.special, self.max_length = (frozenset(opened.tokenizer.all_special_ids),

@@ -13,7 +13,7 @@ from ..errors import ModelLoadError
 from ..pictures import Picture
 
 # %% auto #0
-__all__ = ['Part', 'PLACE', 'PLACES', 'Mark', 'Prompted', 'divided', 'joined_texts', 'in_chat']
+__all__ = ['Part', 'PLACE', 'PLACES', 'Mark', 'Prompted', 'marks_of', 'divided', 'joined_texts', 'in_chat', 'in_turns']
 
 # %% ../../nbs/engine/24_picture_prompts.ipynb #c507b5bc
 @dataclass(frozen=True)
@@ -29,6 +29,13 @@ class Prompted:
     ids: list[int]                      # With as many tokens for each picture as it takes
     pictures: tuple[Picture, ...]       # In their order
     cut: bool = False                   # Was text cut to fit?
+
+def marks_of(
+    tokenizer: Any,     # Of transformers
+) -> dict[str, int]:
+    "Its special tokens and their ids, with those that only the list of its added tokens calls special"
+    added = {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {**added, **dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids))}
 
 def divided(
     template: str,          # A recipe's own words, with special tokens
@@ -57,16 +64,30 @@ def in_chat(
     image_mark: str,            # The token that stands for a picture in what the template writes
 ) -> list[Part]:
     "The message in the model's own format, ready for its answer; raises `ModelLoadError` without a usable template"
-    message = [{"type": "text", "text": PLACE.format(i)} if isinstance(part, str) else {"type": "image"}
-               for i, part in enumerate(content)]
-    texts = {PLACE.format(i): part for i, part in enumerate(content) if isinstance(part, str)}
-    pictures = iter([part for part in content if isinstance(part, Picture)])
-    written = tokenizer.apply_chat_template(
-        [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True)
+    return in_turns(tokenizer, [("user", content)], image_mark, add_generation_prompt=True)
+
+def in_turns(
+    tokenizer: Any,             # Has a chat template
+    turns: Sequence[tuple[str, Sequence[Part]]],    # Messages: who speaks, and texts and pictures
+    image_mark: str,            # The token that stands for a picture in what the template writes
+    **options: Any,             # Of `apply_chat_template`
+) -> list[Part]:
+    "Messages in the model's own format; raises `ModelLoadError` without a usable template"
+    parts, marks = [part for _, content in turns for part in content], list(marks_of(tokenizer))
+    texts = {PLACE.format(i): part for i, part in enumerate(parts) if isinstance(part, str)}
+    pictures, places = iter([part for part in parts if isinstance(part, Picture)]), iter(range(len(parts)))
+    messages = [{"role": role, "content": [
+        {"type": "text", "text": PLACE.format(i)} if isinstance(part, str) else {"type": "image"}
+        for part, i in zip(content, places)]} for role, content in turns]
+    from jinja2 import TemplateError    # comes with transformers
+    try: written = tokenizer.apply_chat_template(messages, tokenize=False, **options)
+    except (TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelLoadError(f"the chat template cannot render pictures and texts of {', '.join(r for r, _ in turns)}: "
+                             f"{error}") from error
     found: list[Part] = []
     for piece in PLACES.split(written):
         if piece in texts: found.append(texts.pop(piece))
-        else: found += divided(piece, tokenizer.all_special_tokens)
+        else: found += divided(piece, marks)
     try: filled = [next(pictures) if part == Mark(image_mark) else part for part in found]
     except StopIteration: texts["pictures"] = "too many"
     if texts or next(pictures, None) is not None:

@@ -4,8 +4,11 @@
 
 # %% ../../nbs/engine/25_seeing.ipynb #d75316c0
 from __future__ import annotations
-from collections import Counter
+import os
+from abc import abstractmethod
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 import numpy as np
@@ -13,21 +16,31 @@ import numpy as np
 from ..calls import Call
 from .batching import make_batch, token_batches
 from .forks import computes, torch_module
-from .hub import LoadOptions
-from .images import ImageReader, load_image_processor, neutral
-from .picture_prompts import Mark, Part, Prompted, joined_texts
+from .images import ImageReader, neutral
+from .picture_prompts import Mark, Part, Prompted, joined_texts, marks_of
 from ..progress import progress_bar
-from .pytorch import TorchRuntime, check_architecture, load_config, load_model, load_tokenizer
+from .pytorch import TorchRuntime
 from .tokens import Vocabulary, vectors_of
 from ..errors import InputError
-from ..pictures import AlphaRule, Picture, measured, on_white, unusable
+from ..pictures import Picture, measured, unusable
 
 # %% auto #0
-__all__ = ['KEPT', 'SEEING', 'GridReader', 'pixel_bounds', 'PromptReader', 'Features', 'handed_on', 'SeeingRuntime', 'in_groups',
-           'run_prompts', 'Opened', 'open_seeing', 'call_last', 'read_end']
+__all__ = ['KEPT', 'PlacedReader', 'GridReader', 'pixel_bounds', 'PromptReader', 'Features', 'handed_on', 'SeeingRuntime',
+           'in_groups', 'made_ready', 'run_prompts', 'call_last', 'read_end']
 
 # %% ../../nbs/engine/25_seeing.ipynb #c93e6130
-class GridReader(ImageReader):
+class PlacedReader(ImageReader):
+    "Pictures as arrays, and as tokens of a prompt"
+
+    @abstractmethod
+    def placed(
+        self,
+        picture: Picture,   # With a path, or with its bytes
+        image_id: int,      # The token that stands for a part of a picture
+    ) -> list[int]:
+        "The tokens that stand for it in a prompt; raises `UnusablePicture`"
+
+class GridReader(PlacedReader):
     "Pictures as patches, as many as their size asks for"
 
     def tokens(
@@ -39,6 +52,9 @@ class GridReader(ImageReader):
         try: patches = self.processor.get_number_of_image_patches(height, width, {})
         except ValueError as error: raise unusable(picture, f"is refused by the model: {error}") from None
         return patches // self.processor.merge_size ** 2
+
+    def placed(self, picture: Picture, image_id: int) -> list[int]:
+        return [image_id] * self.tokens(picture)
 
 def pixel_bounds(
     processor: Any,             # transformers' image processor
@@ -60,12 +76,12 @@ class PromptReader:
     def __init__(
         self,
         tokenizer: Any,         # A fast tokenizer of transformers; it is not changed
-        images: GridReader,     # Says how many tokens a picture takes
+        images: PlacedReader,   # Says how many tokens a picture takes
         image_id: int,          # The token that stands for a part of a picture
     ):
         self.images, self.image_id = images, image_id
-        self.marks = {token: i for token, i in zip(tokenizer.all_special_tokens, tokenizer.all_special_ids)}
-        self.vocabulary = Vocabulary(neutral(tokenizer.backend_tokenizer, tokenizer.all_special_tokens), (), {})
+        self.marks = marks_of(tokenizer)
+        self.vocabulary = Vocabulary(neutral(tokenizer.backend_tokenizer, list(self.marks)), (), {})
 
     def bound(self, model: Any) -> None:
         "Refuse texts with tokens that the model has no vectors for"
@@ -81,7 +97,7 @@ class PromptReader:
         pictures = dict.fromkeys(part for parts in joined for part in parts if isinstance(part, Picture))
         ids: dict[Part, list[int]] = {text: read.ids for text, read in zip(texts, self.vocabulary.reader.first(texts, None))}
         for text in texts: self.vocabulary.check(text, ids[text])
-        ids |= {picture: [self.image_id] * self.images.tokens(picture) for picture in pictures}
+        ids |= {picture: self.images.placed(picture, self.image_id) for picture in pictures}
         ids |= {Mark(token): [i] for token, i in self.marks.items()}
         return [Prompted([i for part in parts for i in ids[part]],
                          tuple(part for part in parts if isinstance(part, Picture))) for parts in joined]
@@ -90,14 +106,14 @@ class PromptReader:
 @dataclass(frozen=True, eq=False)
 class Features:
     "What the vision tower makes of one picture"
-    grid: Any                   # (1, 3): frames, rows and columns of patches
+    grid: Any                   # (1, 3): frames, rows and columns of patches; None for families that do not count them
     vectors: Any                # (tokens, dim)
     deep: tuple[Any, ...] = ()  # The same at several depths, if the family uses them: (tokens, dim) each
     kind: Any = None            # The class of the tower's output
 
-def handed_on(features: Any, *args: Any, **kwargs: Any) -> Any:
-    "In the place of a model's `get_image_features`: the vectors are there already"
-    return features
+def handed_on(pixel_values: Any, *args: Any, **kwargs: Any) -> Any:
+    "In the place of a model's `get_image_features`: the vectors are there already, where pixels would be"
+    return pixel_values
 
 class SeeingRuntime(TorchRuntime):
     "Batch of prompts and the features of their pictures -> (prompts, numbers)"
@@ -112,6 +128,11 @@ class SeeingRuntime(TorchRuntime):
         "The part of the model below its head, which has the tower"
         return next((getattr(self.model, name) for name in ("vlm", "model") if hasattr(self.model, name)), self.model)
 
+    @property
+    def helpers(self) -> int:
+        "Threads that open pictures: several where a graphics card would wait for them, none beside a busy processor"
+        return 1 if self.device.type == "cpu" else min(8, os.cpu_count() or 1)
+
     @computes
     def see(
         self,
@@ -120,11 +141,10 @@ class SeeingRuntime(TorchRuntime):
         "The tower's vectors of a picture"
         torch, trunk = torch_module(), self.trunk
         with torch.inference_mode():
-            names = ("pixel_values", "image_grid_thw")
-            pixels, grid = (torch.from_numpy(arrays[name]).to(self.device) for name in names)
-            found = type(trunk).get_image_features(trunk, pixels, grid, return_dict=True)
+            given = {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+            found = type(trunk).get_image_features(trunk, **given, return_dict=True)
             deep = [rows[0] for rows in getattr(found, "deepstack_features", None) or ()]
-            return Features(grid, found.pooler_output[0], tuple(deep), type(found))
+            return Features(given.get("image_grid_thw"), found.pooler_output[0], tuple(deep), type(found))
 
     def looking(self, features: Sequence[Features]) -> dict[str, Any]:
         "The inputs for the pictures of a batch"
@@ -144,12 +164,16 @@ class SeeingRuntime(TorchRuntime):
         with torch.inference_mode():
             inputs = {name: torch.from_numpy(array).to(self.device) for name, array in batch.items()}
             inputs |= self.looking(features)
-            kinds = (inputs["input_ids"] == self.image_id).int()        # 1 where a picture is
-            positions, _ = self.trunk.get_rope_index(
-                inputs["input_ids"], mm_token_type_ids=kinds, image_grid_thw=inputs.get("image_grid_thw"),
-                attention_mask=inputs["attention_mask"])
-            output = self.ask(self.model, {**inputs, "mm_token_type_ids": kinds, "position_ids": positions})
+            output = self.ask(self.model, {**inputs, **self.placing(inputs)})
             return self.read(output, inputs).float().cpu().numpy()
+
+    def placing(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        "Where the tokens are, and which of them are of pictures"
+        kinds = (inputs["input_ids"] == self.image_id).int()        # 1 where a picture is
+        positions, _ = self.trunk.get_rope_index(
+            inputs["input_ids"], mm_token_type_ids=kinds, image_grid_thw=inputs.get("image_grid_thw"),
+            attention_mask=inputs["attention_mask"])
+        return {"mm_token_type_ids": kinds, "position_ids": positions}
 
 # %% ../../nbs/engine/25_seeing.ipynb #3dbfe2f2
 KEPT = 32_768       # tokens of pictures whose vectors are kept at a time, apart from those of queries
@@ -171,6 +195,22 @@ def in_groups(
         group, size = group + positions, size + cost
     if group: yield group
 
+def made_ready(
+    images: ImageReader,            # Opens pictures
+    pictures: Sequence[Picture],    # To be opened
+    helpers: int,                   # Threads that open them; 1: none beside this one
+) -> Iterator[dict[str, np.ndarray]]:
+    "The arrays of each picture, in their order; helpers open the next while the caller works with one"
+    if helpers < 2:
+        yield from (images([picture]) for picture in pictures)
+        return
+    with ThreadPoolExecutor(helpers) as pool:
+        waiting = deque[Future[dict[str, np.ndarray]]]()
+        for picture in pictures:
+            waiting.append(pool.submit(images, [picture]))
+            if len(waiting) > helpers: yield waiting.popleft().result()
+        while waiting: yield waiting.popleft().result()
+
 def run_prompts(
     runtime: SeeingRuntime,         # The model
     images: ImageReader,            # Opens pictures
@@ -191,8 +231,9 @@ def run_prompts(
                                        max_items=call.batch_size, overhead=runtime.overhead):
                 chosen = [group[k] for k in batch]
                 shown = [picture for i in chosen for picture in prompts[i].pictures]
-                for picture in dict.fromkeys(shown):
-                    if picture not in seen: seen[picture] = runtime.see(images([picture]))
+                fresh = [picture for picture in dict.fromkeys(shown) if picture not in seen]
+                for arrays, picture in zip(made_ready(images, fresh, runtime.helpers), fresh):
+                    seen[picture] = runtime.see(arrays)
                 arrays = make_batch({"input_ids": [prompts[i].ids for i in chosen]}, list(range(len(chosen))),
                                     {"input_ids": pad}, "left")
                 for i, row in zip(chosen, runtime(arrays, [seen[p] for p in shown]), strict=True): rows[i] = row
@@ -202,39 +243,7 @@ def run_prompts(
                 done(len(chosen))
     return rows
 
-# %% ../../nbs/engine/25_seeing.ipynb #0784eedc
-SEEING = ("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen3VLForConditionalGeneration")
-
-@dataclass(frozen=True)
-class Opened:
-    "A model that sees, with what makes its inputs"
-    runtime: SeeingRuntime
-    prompts: PromptReader
-    tokenizer: Any
-    config: Any
-
-def open_seeing(
-    source: str,                    # Hub name or folder; an adapter brings its base model
-    options: LoadOptions,           # Device, dtype, revision …
-    read: Callable[[Any, dict[str, Any]], Any],     # (output, inputs) -> (prompts, numbers)
-    *,
-    image_backend: str = "pil",     # Pillow or torchvision
-    bounds: tuple[int | None, int | None] = (None, None),   # Pixels of a picture, at least and at most
-    alpha: AlphaRule = on_white,    # For what is transparent
-    prepare: Callable[[Any, Any], None] | None = None,      # Called with tokenizer and model before it moves
-    ask: Callable[[Any, dict[str, Any]], Any],      # (model, inputs) -> output
-) -> Opened:
-    "Load a language model that sees; raises `ModelLoadError` and `InputError`"
-    config = load_config(source, options)
-    check_architecture(source, config, SEEING, "a model of the Qwen-VL family")
-    tokenizer, processor = load_tokenizer(source, options), load_image_processor(source, options, image_backend)
-    processor.size = {**pixel_bounds(processor, *bounds)}
-    model = load_model(source, "AutoModelForImageTextToText", options, config=config,
-                       prepare=None if prepare is None else lambda m: prepare(tokenizer, m))
-    prompts = PromptReader(tokenizer, GridReader(processor, alpha), config.image_token_id)
-    prompts.bound(model)
-    return Opened(SeeingRuntime(model, read, config.image_token_id, ask=ask), prompts, tokenizer, config)
-
+# %% ../../nbs/engine/25_seeing.ipynb #c6856a95
 def call_last(model: Any, inputs: dict[str, Any]) -> Any:
     "A model's output with logits for the last position alone; prompts are padded on the left"
     return model(**inputs, use_cache=False, logits_to_keep=1)

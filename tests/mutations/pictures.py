@@ -3,6 +3,8 @@ from mutations import Mutation
 
 PICTURES, DOCUMENTS, DOWNLOADS = "rerankers/pictures.py", "rerankers/documents.py", "rerankers/web/downloads.py"
 SEEING, IMAGES, CLIP = "rerankers/engine/seeing.py", "rerankers/engine/images.py", "rerankers/backends/clip.py"
+SIGHTS, PAGES, CHAIN = "rerankers/engine/sights.py", "rerankers/backends/colvision_models.py", "rerankers/backends/seeing_chain.py"
+KINDS = "tests/test_vision_families.py -k "
 OPEN, FETCH, SEE = "tests/test_pictures.py", "tests/test_downloads.py", "tests/test_vision.py -k "
 
 MUTATIONS = [
@@ -28,7 +30,15 @@ MUTATIONS = [
     Mutation(DOWNLOADS, "local and not hop", "local", FETCH, "a redirect leads to this machine"),
     Mutation(DOWNLOADS, "if private is not None: raise", "if False: raise", FETCH, "what only this machine can reach is fetched"),
     Mutation(IMAGES, "for token in made[\"added_tokens\"]: token[\"content\"] = hidden(token[\"content\"])", "pass", SEE + "characters", "a text ends a turn"),
-    Mutation(SEEING, "if picture not in seen: seen[picture]", "seen[picture]", SEE + "'tower and mono'", "the vision tower runs for each batch"),
+    Mutation(SEEING, "for picture in dict.fromkeys(shown) if picture not in seen]", "for picture in dict.fromkeys(shown)]", SEE + "'tower and mono'", "the vision tower runs for each batch"),
     Mutation(SEEING, "if not left[picture]: del seen[picture]", "pass", SEE + "longer", "memory grows with the number of pages"),
     Mutation(CLIP, "lower_case = padded = True", "lower_case = True", SEE + "'each_case and siglip'", "SigLIP reads texts without their padding"),
+    Mutation(PAGES, "starts = [self.bos] if self.own else [self.bos, self.bos]", "starts = [self.bos]", KINDS + "'engines and colpali'", "ColPali's page has one token too few"),
+    Mutation(PAGES, "\"input_ids\": ids, \"token_type_ids\": [[0] * len(row) for row in ids]", "\"input_ids\": ids", SEE + "'each_case and colpali'", "ColPali's query is read from left to right alone"),
+    Mutation(PAGES, "(r\"^(model\\.)?language_model\\.\"", "(r\"^model\\.language_model\\.\"", KINDS + "'engines and colqwen2'", "names of weights as transformers 5 writes them are not known"),
+    Mutation(SIGHTS, "return {**super().placing(inputs), \"token_type_ids\": kinds}", "return super().placing(inputs)", KINDS + "'chat and gemma3'", "the tokens of Gemma's picture do not see one another"),
+    Mutation(SIGHTS, "_, rows, columns = self.processor", "_, columns, rows = self.processor", KINDS + "'chat and idefics3'", "tiles are named by the wrong rows and columns"),
+    Mutation("rerankers/engine/picture_prompts.py", "return {**added, ", "return {**", KINDS + "'chat and gemma3'", "a turn's token is read as characters"),
+    Mutation(CHAIN, "[(\"system\", [self.prompt])] if self.prompt else []", "[]", KINDS + "sentence_transformers", "the folder's system message is lost"),
+    Mutation("rerankers/claims.py", "if matches(checkpoint.chain, (pattern,)) and", "if", KINDS + "sentence_transformers", "any model that sees is taken for sentence-transformers' cross-encoder"),
 ]
