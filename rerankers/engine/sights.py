@@ -148,7 +148,8 @@ class Opened:
         "The same parts, with what the family puts around a picture"
         ends = [Mark(self.tokenizer.convert_ids_to_tokens(getattr(self.config, name))) for name in self.sight.ends]
         if not ends: return list(parts)
-        around = [[self.sight.gap, ends[0], p, ends[1], self.sight.gap] if isinstance(p, Picture) else [p] for p in parts]
+        gap = self.sight.gap
+        around: list[list[Part]] = [[gap, ends[0], p, ends[1], gap] if isinstance(p, Picture) else [p] for p in parts]
         return [part for group in around for part in group]
 
 def check_bounds(source: str, sight: Sight, processor: Any, bounds: tuple[int | None, int | None]) -> None:
