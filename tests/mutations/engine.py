@@ -2,7 +2,8 @@
 from mutations import Mutation
 
 BATCHING, MAXSIM, FUSION, ANSWERS = (f"rerankers/engine/{name}.py" for name in ("batching", "maxsim", "fusion", "answers"))
-HUB, PROGRESS, ENCODED, PROMPTS = (f"rerankers/engine/{name}.py" for name in ("hub", "progress", "encoded", "prompts"))
+HUB, ENCODED, PROMPTS = (f"rerankers/engine/{name}.py" for name in ("hub", "encoded", "prompts"))
+PROGRESS = "rerankers/progress.py"
 LATE, LISTWISE, DECODERS = "tests/test_colbert.py", "tests/test_listwise_t5.py", "tests/test_language_models.py"
 
 MUTATIONS = [
