@@ -66,8 +66,10 @@ SHAPES = {
     "infinity": ("results", "relevance_score"),
     "llama.cpp": ("results", "relevance_score"),
     "nim": ("rankings", "logit"),
+    "elasticsearch": ("rerank", "relevance_score"),
+    "opensearch": ("result.scores", "score"),
 }
-KEY_HEADERS = {"pinecone": ("api-key", KEY)}
+KEY_HEADERS = {"pinecone": ("api-key", KEY), "elasticsearch": ("authorization", f"ApiKey {KEY}")}
 
 
 def test_every_provider_is_here():

@@ -170,10 +170,10 @@ def test_what_is_no_cascade(wrong):
     with pytest.raises(InputError): Cascade(*wrong)
 
 
-LINES = {"bm25:100 > offline": ("bm25", "offline", [100, None]), "bm25:0.5 > bm25:2 > offline": ("bm25", "bm25", "offline", [0.5, 2, None]),
-         'bm25(k1=0.9):20 > bm25': ("bm25(k1=0.9)", "bm25", [20, None]), '"ollama/llama3:8b" > bm25': ('ollama/llama3:8b', "bm25", None),
-         'bm25:{"margin": 0.2} > bm25': ("bm25", "bm25", [{"margin": 0.2}, None]),
-         "bm25:20>bm25": ("bm25", "bm25", [20, None]), "bm25>bm25(k1=0.9)>offline": ("bm25", "bm25(k1=0.9)", "offline", None)}
+LINES = {"bm25:100 > offline": ("bm25", "offline", [100]), "bm25:0.5 > bm25:2 > offline": ("bm25", "bm25", "offline", [0.5, 2]),
+         'bm25(k1=0.9):20 > bm25': ("bm25(k1=0.9)", "bm25", [20]), '"ollama/llama3:8b" > bm25': ('ollama/llama3:8b', "bm25", None),
+         'bm25:{"margin": 0.2} > bm25': ("bm25", "bm25", [{"margin": 0.2}]),
+         "bm25:20>bm25": ("bm25", "bm25", [20]), "bm25>bm25(k1=0.9)>offline": ("bm25", "bm25(k1=0.9)", "offline", None)}
 
 
 @pytest.mark.parametrize("line", LINES)

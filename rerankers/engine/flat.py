@@ -304,7 +304,10 @@ class FirstOnly:
         row, own = CURRENT.get(), self.module
         if row is None: return type(own).forward(own, states, *args, **more)
         def heads(layer: Any, x: Any) -> Any: return layer(x).unflatten(-1, (-1, own.attention_head_size)).transpose(1, 2)
-        query, key, value = heads(own.query, states[:, row.firsts]), heads(own.key, states), heads(own.value, states)
+        # a text alone keeps its query in the product of all tokens: a product of a single vector rounds otherwise
+        one = len(row.lengths) == 1
+        query = heads(own.query, states)[:, :, row.firsts] if one else heads(own.query, states[:, row.firsts])
+        key, value = heads(own.key, states), heads(own.value, states)
         from transformers import AttentionInterface
         attention = AttentionInterface().get(own.config._attn_implementation)       # `attend`
         return attention(own, query, key, value, None, scaling=getattr(own, "scaling", None))[0].flatten(2), None   # (1, texts, dim)
