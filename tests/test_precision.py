@@ -42,6 +42,9 @@ def scores(ranker, docs=DOCS):
 
 # ---- threads
 
+OURS = [f for f in FAMILIES if is_ready(f) and f.__module__.startswith("rerankers.")]     # other tests define families of their own
+
+
 @pytest.mark.parametrize("kind", every_kind.GRAPHS)
 def test_threads_reach_the_session_of_every_kind(kind, folders):
     ranker = every_kind.load(kind, folders(kind), threads=3)
@@ -49,7 +52,7 @@ def test_threads_reach_the_session_of_every_kind(kind, folders):
     assert pickle.loads(pickle.dumps(ranker)).runtime.session.get_session_options().intra_op_num_threads == 3
 
 
-@pytest.mark.parametrize("cls", [f for f in FAMILIES if is_ready(f) and f.__module__.startswith("rerankers.")], ids=lambda cls: cls.words[0])
+@pytest.mark.parametrize("cls", OURS, ids=lambda cls: cls.words[0])
 def test_threads_are_refused_where_they_have_no_effect(cls, folders):
     "With words: by those without onnxruntime, and by cross-encoders in torch"
     if "threads" in options_of(cls) and cls.words[0] != "cross-encoder": return
@@ -191,7 +194,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     assert kept("facts", "one") is None
 
 
-@pytest.mark.parametrize("cls", [f for f in FAMILIES if is_ready(f) and f.__module__.startswith("rerankers.") and "dtype" not in options_of(f)], ids=lambda cls: cls.words[0])
+@pytest.mark.parametrize("cls", [f for f in OURS if "dtype" not in options_of(f)], ids=lambda cls: cls.words[0])
 def test_precision_is_refused_by_methods_that_have_no_model_here(cls):
     with pytest.raises(InputError, match="leave it out"): build(Choice(cls, "", ""), {"precision": "fast"})
 
