@@ -585,3 +585,55 @@ def test_too_few_queries_and_queries_that_say_the_same():
     assert compare({"good": Knows(1.0)}, a_set(6), timed=0).differences["good"].p_holm <= 0.05
     same = compare({"same": Breaks("?")}, a_set(8), timed=0)
     assert same.caveats == ["Each of these 8 queries says the same, so they do not show how large a difference may be chance."]
+
+
+class Steady(Knows):
+    "Knows the grades, but for two documents that are always first"
+    def score_pairs(self, pairs, call): return [9.0 if text.split()[1] in ("0", "2") else float(text.split()[-1]) for _, text in pairs]
+
+class Bold(Knows):
+    "Knows the grades, and for five queries takes the worst for the best"
+    def score_pairs(self, pairs, call):
+        return [float(text.split()[-1]) * (-1 if int(text.split()[3][1:]) > 6 else 1) for _, text in pairs]
+
+
+def test_a_bold_best_does_not_hide_a_steady_one():
+    grades = {f"q{i}": [2, *[0] * 11, 1] for i in range(12)}
+    corpus = {f"{q}d{i}": Document(f"document {i} of {q} {g}", f"{q}d{i}") for q, row in grades.items() for i, g in enumerate([0, *row])}
+    qrels = {q: {d: int(doc.text.split()[-1]) for d, doc in corpus.items() if d.startswith(f"{q}d")} for q in grades}
+    data = TestSet(dict.fromkeys(grades, "which"), corpus, qrels)
+    pool = {q: [f"{q}d0", *(f"{q}d{i}" for i in (2, 3, 1, *range(4, 14)))] for q in grades}
+    found = compare({"bold": Bold(1.0), "steady": Steady(1.0)}, data, candidates=pool, timed=0)
+    bold, steady = found.differences["bold"], found.differences["steady"]
+    assert found.best == "bold" and bold.p_holm > 0.05 and steady.interval.low > 0 and steady.p_holm < 0.01, (bold, steady)
+    assert found.verdict.startswith("On 12 queries, steady is better than the first stage in nDCG@10 (+")
+    assert "The mean of bold is higher, but its gain may be chance" in found.verdict
+
+
+def test_candidates_with_scores_are_in_the_order_of_the_scores(data):
+    rising = {q: {d: float(i) for i, d in enumerate(row)} for q, row in data.qrels.items()}
+    found = compare(["bm25"], data, candidates=rising, timed=0)
+    assert found.candidates == {q: [*reversed(row)] for q, row in data.qrels.items()}
+    results = {"q0": Reranker("bm25").rank(data.queries["q0"], ["document 2", "document 1"], doc_ids=["q0d2", "q0d1"])}
+    assert compare(["bm25"], data, candidates=results, timed=0).candidates == {"q0": [r.doc_id for r in results["q0"]]}
+
+
+def test_queries_that_are_left_out_are_told(data):
+    more = TestSet({**data.queries, "u": "nobody judged this"}, data.corpus, data.qrels)
+    found = compare(["bm25"], more, candidates={**{q: list(row) for q, row in data.qrels.items()}, "u": ["q0d0"], "gone": ["q0d0"]}, timed=0)
+    assert "1 × queries without judgements, which are left out" in found.warnings
+    assert "1 × queries of candidates= without a text, which are left out" in found.warnings and len(found.values["bm25"]) == 30
+
+
+@pytest.mark.parametrize(("odd", "word"), [
+    ({"candidates": ["q0d0"]}, "candidates= is a dictionary"), ({"candidates": {"q0": "q0d0"}}, "'q0d0' is no ranking"),
+    ({"candidates": {"q0": {"q0d0": None}}}, "the score of 'q0d0' is None"), ({"data": None}, "None is no test set"),
+    ({"data": "folder"}, "'folder' is no test set"), ({"folder": __file__}, "File exists")])
+def test_what_is_no_data_is_told(odd, word, data):
+    with pytest.raises(InputError, match=re.escape(word)): compare(["bm25"], **{"data": data, "timed": 0, **odd})
+
+
+def test_files_that_cannot_be_written(found, tmp_path):
+    with pytest.raises(InputError, match="No such file"): found.save(tmp_path / "nowhere" / "report.html")
+    with pytest.raises(InputError, match="File exists"): found.save_runs(__file__)
+    assert found.save(tmp_path / "half.html", title="half \ud800").read_text("utf-8").count("half \ufffd") == 2

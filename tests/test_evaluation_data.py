@@ -583,3 +583,19 @@ def test_the_same_names_in_the_old_place():
 def test_checked_again_is_the_same():
     data = Builder("x").build()
     assert checked(data).notes == data.notes == {} and EXPECTED.pool == EXPECTED.candidates
+
+# What has no place in an order
+
+@pytest.mark.parametrize("odd", [{"d1": None}, {"d1": "0.5"}, {"d1": float("nan"), "d2": 1.0}, "d1", None, 5])
+def test_what_is_no_ranking_is_told(odd, tmp_path):
+    data = from_dicts(QUERIES, CORPUS, QRELS)
+    for take in (lambda run: with_candidates(data, run), lambda run: from_dicts(QUERIES, CORPUS, QRELS, run), lambda run: run_text(run)):
+        with pytest.raises(InputError, match="no ranking|no place in a run"): take({"q1": odd})
+
+@pytest.mark.parametrize("depth", [0, -1, 1.5, True, "3", float("nan")])
+def test_what_is_no_depth_is_told(depth):
+    with pytest.raises(InputError, match="depth="): with_candidates(from_dicts(QUERIES, CORPUS, QRELS), "bm25", depth=depth)
+
+@pytest.mark.parametrize("source", [5, None, ["d1"], b"run"])
+def test_what_is_no_run_is_told(source):
+    with pytest.raises(InputError, match="is no run"): with_candidates(from_dicts(QUERIES, CORPUS, QRELS), source)

@@ -25,7 +25,7 @@ from .measures import (FIRST, IDEAL, MEASURES, RANDOM, Measured, changes, judged
     overlap, parse_measures, references, share_of_gain, unjudged_bounds)
 from .once import Memory
 from .pairs import GIVE_UP, NOT_ASKED, Candidates, Grid, ScoreTable, check_candidates, in_a_line, score_all
-from .runs import write_run
+from .runs import Ranking, ids_and_scores, write_run
 from .statistics import AllPairs, Difference, Winner, against, all_pairs, generator, intervals, winner
 from ..rankers import COMPLETE, BaseRanker, check_positive
 from ..specs import Spec
@@ -34,12 +34,12 @@ from ..text import readable
 
 # %% auto #0
 __all__ = ['COUNTED', 'CUTS', 'Scored', 'percent', 'Comparison', 'quality_row', 'bounds_of', 'bounds_row', 'spread_row',
-           'difference_row', 'cost_row', 'table_rows', 'signed', 'verdict_of', 'listed', 'shown_by_queries', 'luck_of',
-           'caveats_of', 'fastest', 'DepthCurves', 'depth_curves', 'heads', 'wins_of', 'disagreements_of', 'thirds',
-           'script_of', 'groups_of', 'runs_in', 'draws', 'reseeded', 'seeded_runs', 'named_rankers', 'pool_of',
-           'check_times', 'named_measures', 'named_prices', 'compare', 'licence_of', 'measured_run', 'mean_of_runs',
-           'Asked', 'is_made_of_others', 'ask_all', 'labels', 'scored', 'file_name', 'facts_of', 'write_runs',
-           'as_data']
+           'difference_row', 'cost_row', 'table_rows', 'signed', 'is_shown', 'gain_of', 'verdict_of', 'listed',
+           'shown_by_queries', 'luck_of', 'caveats_of', 'fastest', 'DepthCurves', 'depth_curves', 'heads', 'wins_of',
+           'disagreements_of', 'thirds', 'script_of', 'groups_of', 'runs_in', 'draws', 'reseeded', 'seeded_runs',
+           'named_rankers', 'pool_of', 'made_folder', 'check_times', 'named_measures', 'named_prices', 'compare',
+           'licence_of', 'measured_run', 'mean_of_runs', 'Asked', 'is_made_of_others', 'ask_all', 'labels', 'scored',
+           'file_name', 'facts_of', 'write_runs', 'as_data']
 
 # %% ../../nbs/evaluation/05_comparison.ipynb #53ac2f38
 def percent(value: float) -> float:
@@ -48,6 +48,7 @@ def percent(value: float) -> float:
 
 # What becomes of queries that a note counts
 COUNTED = {"queries without candidates": ", which count as 0 for every ranker", "queries without judgements": ", which are left out",
+           "queries of candidates= without a text": ", which are left out",
            "queries without a relevant document": ", which are left out"}
 
 @dataclass
@@ -278,19 +279,31 @@ def signed(points: float) -> str:
     "A number of points with its sign"
     return f"{points:+.1f}"
 
+def is_shown(found: Difference) -> bool:
+    "Is a ranker shown to be better: by its interval, and by its test among all rankers?"
+    return found.interval.low > 0 and found.p_holm <= 0.05
+
+def gain_of(comparison: Comparison, name: str) -> str:
+    "What a ranker has more than the first stage, with its interval"
+    found = comparison.differences[name].interval
+    return f"{signed(percent(found.mean))} points, 95 % interval {signed(percent(found.low))} to {signed(percent(found.high))}"
+
 def verdict_of(comparison: Comparison) -> str:
     "Whether re-ranking helps on these queries, and which ranker to take"
     best, n = comparison.best, len(comparison.values[FIRST])
-    found = comparison.differences[best].interval
-    gain = f"{signed(percent(found.mean))} points, 95 % interval {signed(percent(found.low))} to {signed(percent(found.high))}"
     queries = f"On {n} quer{'y' if n == 1 else 'ies'}"
-    if found.low <= 0 or comparison.differences[best].p_holm > 0.05:
-        harm = " and it may well do harm" if found.high < 0 else ""
+    ranked = sorted(comparison.tables, key=lambda name: -comparison.measured[name].mean[comparison.measure])
+    sure = next((name for name in ranked if is_shown(comparison.differences[name])), None)
+    if sure is None:
+        harm = " and it may well do harm" if comparison.differences[best].interval.high < 0 else ""
         return (f"{queries}, no ranker is shown to be better than the first stage in {comparison.measure}{harm}: "
-                f"the best one, {best}, differs by {gain}.")
+                f"the best one, {best}, differs by {gain_of(comparison, best)}.")
+    helps = f"{queries}, {sure} is better than the first stage in {comparison.measure} ({gain_of(comparison, sure)})."
+    if sure != best:
+        return (helps + fastest(comparison, [sure]) + f" The mean of {best} is higher, but its gain may be chance: "
+                f"it differs by {gain_of(comparison, best)}.")
     others = [name for name in comparison.equals if name != best]
-    return (f"{queries}, {best} is better than the first stage in {comparison.measure} ({gain})."
-            + ("" if not others else f" {listed(others)} cannot be told from it.") + fastest(comparison, [best, *others]))
+    return (helps + ("" if not others else f" {listed(others)} cannot be told from it.") + fastest(comparison, [best, *others]))
 
 def listed(names: Sequence[str]) -> str:
     "Names as a sentence has them"
@@ -514,16 +527,25 @@ def named_rankers(
 
 def pool_of(
     data: Any,                      # A `TestSet`
-    candidates: Candidates | None,  # The caller's
+    candidates: Mapping[str, Ranking] | None,   # The caller's
 ) -> Candidates:
     "What is ranked for each judged query; raises `InputError` if there is nothing"
-    chosen = candidates or getattr(data, "candidates", None) or {q: list(judged) for q, judged in data.qrels.items()}
-    found = {q: list(ids) for q, ids in chosen.items() if ids and q in data.queries}
+    if not all(hasattr(data, part) for part in ("queries", "corpus", "qrels")):
+        raise InputError(f"{data!r} is no test set: read one, as with `read_beir`, or make one with `from_dicts`")
+    if candidates is not None and not isinstance(candidates, Mapping):
+        raise InputError("candidates= is a dictionary from query ids to document ids, or to scores; `with_candidates` finds some")
+    chosen: Mapping[Any, Any] = candidates or getattr(data, "candidates", None) or {q: list(judged) for q, judged in data.qrels.items()}
+    found = {q: ids for q, ranking in chosen.items() if q in data.queries and (ids := ids_and_scores(ranking)[0])}
     if not found: raise InputError("no query has candidates: give candidates=, a dictionary from query ids to document ids")
     odd = next((i for rows in (found, data.qrels) for q, ids in rows.items() for i in (q, *ids) if not isinstance(i, str)), None)
     if odd is not None: raise InputError(f"the id {odd!r} is no text, and files and judgements have texts: `from_dicts` makes them")
     check_candidates(data, found)
     return found
+
+def made_folder(path: str | Path) -> None:
+    "Make a folder if it is not there; raises `InputError`"
+    try: Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error: raise InputError(f"{path}: {error.strerror or error}") from None
 
 def check_times(
     timed: Any,     # How many queries
@@ -557,7 +579,7 @@ def compare(
     rankers: Any,
     data: Any,                                  # A `TestSet`: queries, documents, judgements
     *,
-    candidates: Candidates | None = None,       # Query id -> document ids, first stage's order; by default data's own
+    candidates: Mapping[str, Ranking] | None = None,    # Query id -> ids in the first stage's order, or scores; by default data's own
     measures: Sequence[str] = MEASURES,         # As ir_measures writes them; the first decides
     folder: str | Path | None = None,           # Where to keep the scores, so that an interrupted call can go on
     timed: int = 10,                            # Queries to measure times with; 0 measures none
@@ -571,16 +593,19 @@ def compare(
     parts, pool, decisive = named_rankers(rankers), pool_of(data, candidates), named_measures(measures)
     charged, _ = named_prices(prices, parts), generator(seed)     # what is odd is said before hours of work
     check_times(timed, repeats)
+    if folder is not None: made_folder(folder)
     questions: list[Question] = [(data.queries[q], [data.corpus[d] for d in ids]) for q, ids in list(pool.items())[:max(timed, 1)]]
     with Memory(data, folder) as memory: asked = ask_all(parts, memory, pool, questions[0], progress, clock)
     if not asked.tables: raise InputError(f"none of the rankers could be compared: {'; '.join(map(': '.join, asked.failed.items()))}")
     untimed = asked.time(list(pool)[:timed], questions, repeats, clock)
     judged: Mapping[Any, Any] = {q: grades for q, grades in data.qrels.items() if q in data.queries}
     order: Mapping[Any, Any] = pool
+    first = references(order, judged, decisive, queries={**judged, **data.queries})
+    if strange := [str(q) for q in candidates or () if q not in data.queries]: first[FIRST].odd["queries of candidates= without a text"] = strange
     runs = {name: [measured_run(table, judged, decisive) for table in tables] for name, tables in asked.tables.items()}
     return Comparison(
         data, pool, str(decisive[0]), {name: tables[0] for name, tables in asked.tables.items()},
-        references(order, judged, decisive, queries=judged) | {name: mean_of_runs(found) for name, found in runs.items()},
+        first | {name: mean_of_runs(found) for name, found in runs.items()},
         {name: cost for name, (_, cost) in asked.loaded.items()}, asked.failed, charged, machine(), seed, untimed,
         {name: tables[1:] for name, tables in asked.tables.items() if len(tables) > 1},
         {name: found for name, found in runs.items() if len(found) > 1},
@@ -668,7 +693,6 @@ def scored(
         nonlocal done
         done += pairs
         if progress: progress(name, done, whole)
-    if path is not None: path.parent.mkdir(parents=True, exist_ok=True)
     try: ranker, cost = begun(part, question, clock)
     except Exception as error: return in_a_line(error)      # whatever it is, the others are compared
     try: table = score_all(ranker, memory.data, pool, name=name, path=path, progress=tell, memory=memory)
@@ -705,7 +729,7 @@ def write_runs(comparison: Comparison, folder: Path) -> list[Path]:
     for name in comparison.tables:
         tables = comparison.tables_of(name)
         runs |= {label: table.scored_run() for label, table in zip(labels(name, tables), tables)}
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     paths = [folder / f"{file_name(name)}.run" for name in runs]
     for path, run in zip(paths, runs.values()): write_run(run, path, tag=path.stem, header=facts_of(comparison))
     return paths

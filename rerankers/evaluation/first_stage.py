@@ -9,6 +9,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..progress import progress_bar
 from ..errors import InputError, need
 from .data import Candidates, TestSet, checked, fitting, is_text, wanted
 from .runs import Notes, Ranking, file_text, id_text, ids_and_scores, naming, parse_run
+from ..rankers import check_positive
 from ..text import readable
 
 # %% auto #0
@@ -140,6 +142,7 @@ def given_run(source: Any, notes: Notes) -> Candidates:
     "Candidates from a run in memory or in a file; raises `InputError`"
     if isinstance(source, Mapping):
         return {id_text(q): list(map(id_text, ids_and_scores(ranking)[0])) for q, ranking in source.items()}
+    if not isinstance(source, (str, PathLike)): raise InputError(f"{source!r} is no run: give a file, a dictionary, or one of the words bm25 and judged")
     if not Path(source).exists():
         raise InputError(f"{str(source)!r} is neither a file nor one of the words bm25 and judged, which find candidates")
     text = file_text(source)
@@ -156,7 +159,7 @@ def with_candidates(
     progress: bool | None = None,   # As for `rank`
 ) -> TestSet:
     "The same data with other candidates; raises `InputError`"
-    if depth is not None and depth < 1: raise InputError(f"depth={depth}: give a whole number of at least 1")
+    depth = check_positive("depth", depth)
     if source == "bm25" and depth is None: depth = 100
     barred = barred_documents(data, exclude, identical)
     notes = Counter({what: n for what, n in data.notes.items() if what not in CANDIDATE_NOTES})

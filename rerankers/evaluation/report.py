@@ -16,8 +16,9 @@ from typing import Any
 from ..errors import InputError, need
 from .calibration import are_probabilities, judged_pairs
 from .measures import FIRST, IDEAL, overlap
-from .runs import merged, run_facts, yaml_lines
+from .runs import merged, run_facts, write_text, yaml_lines
 from ..results import image_html
+from ..text import readable
 
 # %% auto #0
 __all__ = ['COLOURS', 'IN_THE_DARK', 'SHAPES', 'LINES', 'LINE', 'WIDE', 'NARROW', 'STYLE', 'SORT', 'COSTS', 'QUALITY_NOTE',
@@ -464,5 +465,5 @@ def save_report(
     "Write the page; raises `InputError` for another ending, and for a limit that is no time"
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"): raise InputError(f"{path} is no name for a page: let it end in .html")
-    path.write_text(report_html(comparison, title, limit), encoding="utf-8")
+    write_text(path, readable(report_html(comparison, title, limit)))
     return path

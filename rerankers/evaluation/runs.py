@@ -17,7 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import inf, isfinite
+from math import inf, isfinite, isnan
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,9 +33,9 @@ __all__ = ['Source', 'Notes', 'Qrels', 'QUERY_IDS', 'DOCUMENT_IDS', 'GRADES', 'C
            'PACKAGES', 'UNPRINTABLE', 'YAML_WORDS', 'naming', 'unpacked', 'file_text', 'id_text', 'grade_of', 'keep',
            'counting', 'counted', 'header_names', 'trec_judgements', 'judged_pair', 'parse_qrels', 'read_qrels',
            'RunLine', 'run_line', 'run_lines', 'ordered', 'parse_run', 'read_run', 'single', 'step_below',
-           'strictly_falling', 'ids_and_scores', 'by_places', 'trec_id', 'trec_ids', 'check_finite', 'query_lines',
-           'versions', 'run_facts', 'yaml_scalar', 'yaml_key', 'yaml_lines', 'header_lines', 'merged', 'run_text',
-           'write_text', 'write_run', 'write_qrels']
+           'strictly_falling', 'rankable', 'ids_and_scores', 'by_places', 'trec_id', 'trec_ids', 'check_finite',
+           'query_lines', 'versions', 'run_facts', 'yaml_scalar', 'yaml_key', 'yaml_lines', 'header_lines', 'merged',
+           'run_text', 'write_text', 'write_run', 'write_qrels']
 
 # %% ../../nbs/evaluation/runs.ipynb #4995ec17
 Source = str | Path     # A file, or "-" for standard input
@@ -249,12 +249,24 @@ def strictly_falling(scores: Sequence[float]) -> list[float]:
     return found
 
 # %% ../../nbs/evaluation/runs.ipynb #70dfcbc4
+def rankable(
+    document: Any,  # Its id
+    score: Any,     # A number, also of NumPy or Torch
+) -> Any:
+    "The same score; raises `InputError` for a text and for what is no number, which have no place in an order"
+    try: known = not isinstance(score, (str, bytes)) and not isnan(float(score))
+    except (TypeError, ValueError): known = False
+    if known: return score
+    raise InputError(f"the score of {document!r} is {score}, which is no place in a run")
+
 def ids_and_scores(ranking: Ranking) -> tuple[list[Any], list[Any]]:
     "Document ids, best first, and a score or `None` for each"
     if isinstance(ranking, RankedResults):
         return [r.doc_id for r in ranking], [r.score if ranking.has_scores else None for r in ranking]
+    if isinstance(ranking, (str, bytes)) or not hasattr(ranking, "__len__"):
+        raise InputError(f"{ranking!r} is no ranking: give a list of ids best first, a dictionary from ids to scores, or results of `rank`")
     if not isinstance(ranking, Mapping): return list(ranking), [None] * len(ranking)
-    best_first = sorted(ranking, key=lambda document: -ranking[document])
+    best_first = sorted(ranking, key=lambda document: -rankable(document, ranking[document]))
     return best_first, [ranking[document] for document in best_first]
 
 def by_places(scores: Sequence[float | None]) -> list[float]:
