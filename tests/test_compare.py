@@ -171,6 +171,9 @@ def test_thirds_keep_equals_together(values):
     assert where.keys() == values.keys() and len(set(where.values())) <= 3
     assert all(where[a] == where[b] for a in values for b in values if values[a] == values[b])
 
+def test_the_lowest_third_ends_below_its_limit():
+    assert thirds({"a": 1, "b": 2, "c": 3, "d": 4}, "words") == {"a": "below 2 words", "b": "2 to 3 words", "c": "2 to 3 words", "d": "above 3 words"}
+
 
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1))
 def test_the_front_is_beaten_by_nobody(points):

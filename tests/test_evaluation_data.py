@@ -599,3 +599,8 @@ def test_what_is_no_depth_is_told(depth):
 @pytest.mark.parametrize("source", [5, None, ["d1"], b"run"])
 def test_what_is_no_run_is_told(source):
     with pytest.raises(InputError, match="is no run"): with_candidates(from_dicts(QUERIES, CORPUS, QRELS), source)
+
+def test_what_may_not_be_found_leaves_its_place_to_the_next():
+    data = from_dicts({"q": "Faust"}, {"d1": "Faust", "d2": "Faust by Goethe", "d3": "Faust, as Goethe wrote it"}, {"q": {"d2": 1}})
+    found = with_candidates(data, "bm25", depth=2, exclude={"q": ["d1"]})
+    assert found.candidates == {"q": ["d2", "d3"]} and "queries with fewer candidates than asked for" not in found.notes
