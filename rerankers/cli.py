@@ -370,7 +370,6 @@ def compare_command(args: Namespace) -> str:
     pairs = sum(map(len, data.pool.values())) * sum(map(len, rankers))
     with progress_bar(pairs, False if args.quiet else None) as done:
         found = compare(rankers, data, measures=args.measures, folder=args.folder, timed=args.timed, progress=steps(done))
-    tell(data.notes)
     for warning in found.warnings: warnings.warn(warning, stacklevel=1)
     if args.trec: logger.info("%d runs are in %s", len(found.save_runs(args.trec)), args.trec)
     if args.report: logger.info("the report is in %s", found.save(args.report, limit=args.limit))

@@ -640,3 +640,24 @@ def test_files_that_cannot_be_written(found, tmp_path):
     with pytest.raises(InputError, match="No such file"): found.save(tmp_path / "nowhere" / "report.html")
     with pytest.raises(InputError, match="File exists"): found.save_runs(__file__)
     assert found.save(tmp_path / "half.html", title="half \ud800").read_text("utf-8").count("half \ufffd") == 2
+
+
+class HalfWrong(Knows):
+    "As good as `Knows` for even queries, the reverse of it for odd ones"
+    def score_pairs(self, pairs, call):
+        return [s if int(q.split()[1][1:]) % 2 == 0 else -s for s, (q, _) in zip(super().score_pairs(pairs, call), pairs)]
+
+
+def test_what_cannot_be_told_from_the_first_stage_is_not_recommended():
+    "With few queries a ranker may be equal to the best and to the first stage: it must not be the cheap way out"
+    found = compare({"good": Knows(5.0), "odd": HalfWrong(5.0)}, a_set(8), timed=2, repeats=1)
+    assert found.equals == ["good", "odd"] and found.differences["odd"].p_holm > 0.05
+    assert "odd cannot be told from it. Nor can odd be told from the first stage. It takes " in found.verdict
+
+
+def test_what_was_odd_about_the_data_is_in_the_warnings_and_in_the_report():
+    data = a_set(5)
+    data.notes["document ids given twice with different contents"] = 3
+    found = compare({"good": Knows(1.0)}, data, timed=0)
+    assert "3 × document ids given twice with different contents" in found.warnings
+    assert "document ids given twice with different contents" in report_html(found)

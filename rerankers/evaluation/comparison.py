@@ -121,7 +121,8 @@ class Comparison:
     def warnings(self) -> list[str]:
         "What one should know before believing the numbers"
         shown = {name: self.measured[name] for name in (FIRST, *self.tables)}
-        said = [f"{n} × {what}{COUNTED.get(what, '')}" for what, n in self.measured[FIRST].notes.items()]
+        odd = {**getattr(self.data, "notes", {}), **self.measured[FIRST].notes}
+        said = [f"{n} × {what}{COUNTED.get(what, '')}" for what, n in odd.items() if n]
         said += judged_apart(shown)
         for table in (run for name in self.tables for run in self.tables_of(name)):
             if table.failures: said.append(f"{table.name} failed for {len(table.failures)} queries, which keep the first stage's order: "
@@ -303,7 +304,10 @@ def verdict_of(comparison: Comparison) -> str:
         return (helps + fastest(comparison, [sure]) + f" The mean of {best} is higher, but its gain may be chance: "
                 f"it differs by {gain_of(comparison, best)}.")
     others = [name for name in comparison.equals if name != best]
-    return (helps + ("" if not others else f" {listed(others)} cannot be told from it.") + fastest(comparison, [best, *others]))
+    unsure = [name for name in others if not is_shown(comparison.differences[name])]    # equal to both: few queries
+    return (helps + ("" if not others else f" {listed(others)} cannot be told from it.")
+            + ("" if not unsure else f" Nor can {listed(unsure)} be told from the first stage.")
+            + fastest(comparison, [name for name in (best, *others) if name not in unsure]))
 
 def listed(names: Sequence[str]) -> str:
     "Names as a sentence has them"
