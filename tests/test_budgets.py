@@ -311,7 +311,8 @@ def test_a_hedge_of_an_attempt_that_failed_is_counted():
     with Scripted(script) as server:
         ranker = tei(server, hedge=0.95, retries=1)
         usage = [ranker.rank(QUERY, DOCS[:3]).usage for _ in range(21)][-1]
-        assert (usage.calls, usage.retries, usage.hedges, len(server.seen)) == (1, 1, 1, 23)
+        # on a busy machine the retry may get a hedge of its own
+        assert (usage.calls, usage.retries, usage.hedges) == (1, 1, len(server.seen) - 22) and len(server.seen) in (23, 24)
 
 
 def test_hedges_of_a_request_that_was_given_up_are_counted():
