@@ -661,3 +661,15 @@ def test_what_was_odd_about_the_data_is_in_the_warnings_and_in_the_report():
     found = compare({"good": Knows(1.0)}, data, timed=0)
     assert "3 × document ids given twice with different contents" in found.warnings
     assert "document ids given twice with different contents" in report_html(found)
+
+
+@pytest.mark.parametrize(("odd", "says"), [({"measures": None}, "give a list of names"), ({"measures": 10}, "give a list of names"),
+                                           ({"prices": [1.0]}, "give a dictionary"), ({"prices": 3}, "give a dictionary")], ids=str)
+def test_options_of_another_type_are_input_errors(odd, says):
+    with pytest.raises(InputError, match=says): compare({"good": Knows(1.0)}, a_set(3), timed=0, **odd)
+
+
+def test_a_curve_that_is_not_there_is_an_input_error():
+    curves = compare({"good": Knows(1.0)}, a_set(3), timed=0).depth()
+    for ask in (curves.enough, curves.peak):
+        with pytest.raises(InputError, match="no ranker 'god' here"): ask("god")

@@ -355,19 +355,25 @@ class DepthCurves:
     first: float                    # Mean of the first stage
     left_out: list[str]             # Rankers that look at documents together, so that each depth needs a run
 
+    def curve(self, name: str) -> list[float]:
+        "The mean of the measure at each depth; raises `InputError` for a ranker without a curve"
+        if name in self.means: return self.means[name]
+        if name in self.left_out: raise InputError(f"{name} looks at documents together, so each depth needs a run of its own")
+        raise InputError(f"there is no ranker {name!r} here. {did_you_mean(str(name), self.means)}")
+
     def enough(
         self,
         name: str,              # A ranker
         share: float = 0.9,     # Of the best gain
     ) -> int | None:
         "The smallest depth that has this share of the ranker's best gain; None where nothing is gained"
-        gains = [mean - self.first for mean in self.means[name]]
+        gains = [mean - self.first for mean in self.curve(name)]
         if max(gains) <= 0: return None
         return next(depth for depth, gain in zip(self.depths, gains) if gain >= share * max(gains) - 1e-12)
 
     def peak(self, name: str) -> tuple[int, float]:
         "The depth at which a ranker is best, and how many points are lost from there to the last one"
-        means = self.means[name]
+        means = self.curve(name)
         top = means.index(max(means))
         return self.depths[top], percent(means[top] - means[-1])
 
@@ -564,6 +570,7 @@ def named_measures(
     measures: Any,  # As ir_measures writes them, or one of them
 ) -> list[Any]:
     "A list of measures that exist; raises `InputError`"
+    if not isinstance(measures, Iterable): raise InputError(f"measures={measures!r}: give a list of names, as ['nDCG@10', 'RR']")
     found = [measures] if isinstance(measures, str) else list(measures)
     if not found: raise InputError("no measures: name one at least, such as nDCG@10; the first decides")
     parse_measures(found)
@@ -574,6 +581,8 @@ def named_prices(
     names: Iterable[str],               # Of the rankers
 ) -> dict[str, Prices]:
     "Ranker -> prices, checked; raises `InputError` for a ranker that is not there"
+    if prices is not None and not isinstance(prices, Mapping):
+        raise InputError(f"prices={prices!r}: give a dictionary from names of rankers to their prices")
     for name in prices or ():
         if name not in names: raise InputError(f"prices= has {name!r}, which is no ranker here. {did_you_mean(str(name), names)}")
     return {name: amounts(Prices, given, "prices") for name, given in (prices or {}).items()}

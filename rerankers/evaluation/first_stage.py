@@ -143,10 +143,11 @@ def given_run(source: Any, notes: Notes) -> Candidates:
     if isinstance(source, Mapping):
         return {id_text(q): list(map(id_text, ids_and_scores(ranking)[0])) for q, ranking in source.items()}
     if not isinstance(source, (str, PathLike)): raise InputError(f"{source!r} is no run: give a file, a dictionary, or one of the words bm25 and judged")
-    if not Path(source).exists():
+    path = Path(source)
+    if not path.exists():
         raise InputError(f"{str(source)!r} is neither a file nor one of the words bm25 and judged, which find candidates")
-    text = file_text(source)
-    with naming(source): return {q: list(scores) for q, scores in parse_run(text, notes).items()}
+    text = file_text(path)
+    with naming(path): return {q: list(scores) for q, scores in parse_run(text, notes).items()}
 
 def with_candidates(
     data: TestSet,

@@ -1,6 +1,7 @@
 """Seven ways to order Cranfield's abstracts, compared, with the numbers checked by pytrec_eval.
 
     OMP_NUM_THREADS=2 python tests/benchmarks/cranfield.py [--folder FOLDER] [--queries 225] [--depth 100] [--length 0]
+    OMP_NUM_THREADS=2 python tests/benchmarks/cranfield.py --data novel-eval        # the same on NovelEval's judged passages
 
 Scores are kept in the folder as they come, so a run that was interrupted goes on. The rankers of vectors share their weights: a static table (the model's own
 input vectors), one vector a text, and late interaction. `compare` encodes each abstract once, scores every pair once, and lets the combinations use what their
@@ -20,7 +21,8 @@ from rerankers.evaluation import compare, read_beir
 from rerankers.evaluation.first_stage import with_candidates
 from rerankers.evaluation.runs import write_run
 
-SHARED = Path(__file__).resolve().parents[3]/"shared"/"data"/"cranfield"
+SHARED = Path(__file__).resolve().parents[3]/"shared"/"data"
+FOUND = {"cranfield": "bm25", "novel-eval": "judged"}     # data -> how its candidates are found
 MEASURES = {"nDCG@10": "ndcg_cut_10", "RR": "recip_rank", "R@100": "recall_100"}     # ours -> trec_eval's
 
 
@@ -66,18 +68,19 @@ def largest_gap(comparison, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=FOUND, default="cranfield")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir())/"rerankers-cranfield")
     parser.add_argument("--queries", type=int, default=225)
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--length", type=int, default=0)
     parser.add_argument("--timed", type=int, default=2)
     args = parser.parse_args()
-    started, data = time.perf_counter(), with_candidates(read_beir(SHARED), "bm25", depth=args.depth)
+    started, data = time.perf_counter(), with_candidates(read_beir(SHARED/args.data), FOUND[args.data], depth=args.depth)
     pool = dict(list(data.pool.items())[:args.queries])
-    chosen = replace(data, qrels={q: data.qrels[q] for q in pool}, candidates=pool, name="cranfield")
+    chosen = replace(data, qrels={q: data.qrels[q] for q in pool}, candidates=pool, name=args.data)
     found = compare(rankers(args.folder, args.length), chosen, measures=list(MEASURES), folder=args.folder/"tables", timed=args.timed, repeats=1,
                     progress=lambda name, done, whole: print(f"{time.perf_counter() - started:6.0f} s  {name}: {done} of {whole}", flush=True))
-    report = found.save(args.folder/"report.html", f"Cranfield: {len(pool)} questions about aerodynamics")
+    report = found.save(args.folder/"report.html", f"{args.data}: {len(pool)} questions")
     gap = largest_gap(found, args.folder)
     print(f"\n{found.verdict}\n")
     print(found.table.drop(columns=["Judged@10", "licence"]).astype(float).round(2).T.to_string())
