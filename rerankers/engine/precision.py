@@ -190,7 +190,7 @@ class PrecisionReport:
         except (TypeError, KeyError, StopIteration): return None
 
 # %% ../../nbs/engine/27_precision.ipynb #e1c594a5
-SHARE, HEADROOM = 0.05, 0.67    # The bound as a share of the spread of scores, and the part of it used on the sample
+SHARE, HEADROOM = 0.03, 0.67    # The bound as a share of the spread of scores, and the part of it used on the sample
 FASTER = 1.1                    # A way is worth its change of scores if it is so many times as fast
 ROUNDS = 3
 
