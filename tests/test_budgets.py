@@ -311,8 +311,8 @@ def test_a_hedge_of_an_attempt_that_failed_is_counted():
     with Scripted(script) as server:
         ranker = tei(server, hedge=0.95, retries=1)
         usage = [ranker.rank(QUERY, DOCS[:3]).usage for _ in range(21)][-1]
-        # on a busy machine the retry may get a hedge of its own
-        assert (usage.calls, usage.retries, usage.hedges) == (1, 1, len(server.seen) - 22) and len(server.seen) in (23, 24)
+        # on a busy machine the retry may get a hedge of its own, which is called off before the server sees it or after
+        assert (usage.calls, usage.retries) == (1, 1) and 1 <= len(server.seen) - 22 <= usage.hedges <= 2
 
 
 def test_hedges_of_a_request_that_was_given_up_are_counted():
