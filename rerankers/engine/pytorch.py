@@ -35,8 +35,8 @@ __all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'SEARCHED', 'TRIED', '
            'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear', 'can_pack', 'packing_pays', 'usual_layer',
            'wants_packing', 'convert_linears', 'pack_linears', 'suit_cpu', 'compile_layers', 'transformers_module',
            'Aside', 'put_aside', 'quiet_loading', 'load_errors', 'load_config', 'changed_config', 'check_gguf',
-           'check_architecture', 'open_tokenizer', 'load_tokenizer', 'load_model', 'adapter_settings', 'beneath',
-           'adapter_weights', 'head_rows', 'merged', 'check_weights', 'best_budget', 'call', 'delivered',
+           'check_architecture', 'open_tokenizer', 'load_tokenizer', 'read_weights', 'load_model', 'adapter_settings',
+           'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights', 'best_budget', 'call', 'delivered',
            'TorchRuntime', 'read_logits', 'looks_up', 'text_config', 'marker', 'read_as_zero', 'mark_padding',
            'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
 
@@ -284,6 +284,33 @@ def load_tokenizer(source: str, options: LoadOptions, subfolder: str = "") -> An
         raise ModelLoadError(f"{source} has no vocabulary: its tokenizer's files are missing")
     return found
 
+# %% ../../nbs/engine/09_pytorch.ipynb #9be4d0f7
+def read_weights(
+    source: str,                # Hub name or folder, of an adapter or of a whole model
+    auto_class: str,            # Name of a transformers Auto class
+    options: LoadOptions,       # Revision, token, further arguments …
+    brought: dict[str, Any],    # Weights that an adapter brings: nobody misses them in its base model
+    **wanted: Any,              # Configuration, dtype and subfolder, as `from_pretrained` takes them
+) -> Any:
+    "The model as transformers reads it; raises `ModelLoadError`, also if weights are missing"
+    base, below = beneath(source, options)
+    wanted.update(weights_only=True, **below.hub, **(options.model_kwargs or {}))
+    # The adapter's head may have more labels, or fewer, than the one that it replaces
+    if head_rows(brought): wanted["ignore_mismatched_sizes"] = True
+    try:
+        with quiet_loading():
+            model, info = getattr(transformers_module(), auto_class).from_pretrained(
+                base, output_loading_info=True, **wanted)
+    except load_errors() as error: raise missing_model(base, error) from error
+    # A weight of another shape is as good as missing
+    lacking = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    check_weights(
+        source,
+        [name for name in lacking if not any(given.endswith(f".{name}") for given in brought)],
+        options.random_head,
+    )
+    return model
+
 # %% ../../nbs/engine/09_pytorch.ipynb #eb85f858
 @loads
 @put_aside()
@@ -304,34 +331,12 @@ def load_model(
     device, adapter = pick_device("cpu" if options.device is None and elsewhere else options.device), adapter_settings(source, options)
     config = config if config is not None else load_config(source, options, subfolder)
     dtype = pick_dtype(options.dtype, device, getattr(config, "dtype", None))
-    base, below = beneath(source, options)
     brought = adapter_weights(source, options) if adapter else {}
-    wanted = {
-        "config": config,
-        "dtype": dtype,
-        "weights_only": True,
-        "subfolder": subfolder,
-        **below.hub,
-        **(options.model_kwargs or {}),
-    }
-    # The adapter's head may have more labels, or fewer, than the one that it replaces
-    if head_rows(brought): wanted["ignore_mismatched_sizes"] = True
-    try:
-        with quiet_loading():
-            model, info = getattr(transformers_module(), auto_class).from_pretrained(
-                base, output_loading_info=True, **wanted)
-    except load_errors() as error: raise missing_model(base, error) from error
-    # A weight of another shape is as good as missing
-    lacking = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
-    check_weights(
-        source,
-        [name for name in lacking if not any(given.endswith(f".{name}") for given in brought)],
-        options.random_head,
-    )
+    model = read_weights(source, auto_class, options, brought, config=config, dtype=dtype, subfolder=subfolder)
     if adapter: model = merged(model, source, options)
     if prepare: prepare(model)
     logger.info("%s: %s in %s on %s", source, type(model).__name__, dtype, device)
-    if "device_map" in wanted: return model.eval()
+    if "device_map" in (options.model_kwargs or {}): return model.eval()
     model = model.to(device).eval()
     if elsewhere: return in_openvino(model, source, options, place, subfolder)
     if options.compile: compile_layers(model)
