@@ -22,7 +22,7 @@ __all__ = ['TEXT_KEYS', 'ID_KEYS', 'PICTURE_KEYS', 'WRAPPERS', 'ReadDocument', '
            'from_record', 'Shape', 'is_a', 'holds', 'copied', 'shape_of', 'is_one', 'read', 'checked_document',
            'to_document', 'written', 'chosen', 'check_fields', 'listing', 'listed', 'as_items', 'is_label', 'as_list',
            'check_ordered', 'check_id', 'labelled', 'numbered', 'each', 'taken', 'to_documents', 'Content',
-           'pictures_in', 'shown_fields']
+           'pictures_in', 'shown_fields', 'absent_fields']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
 @dataclass(repr=False)
@@ -490,3 +490,14 @@ def shown_fields(
         value if name in known else f"{name}: {value}"
         for name, value in rows if value.strip() or name in known and value
     )
+
+def absent_fields(
+    documents: Iterable[Document],  # All candidates of a call
+    fields: Sequence[str],          # "title", "text", or keys of the metadata
+) -> list[str]:
+    "Chosen keys of the metadata that no document has: misspelt, or of other documents"
+    open_ones = dict.fromkeys(name for name in fields if name not in ("title", "text"))
+    for document in documents:
+        if not open_ones: break
+        for name in set(document.metadata).intersection(open_ones): del open_ones[name]
+    return list(open_ones)

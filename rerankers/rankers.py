@@ -6,6 +6,7 @@
 from __future__ import annotations
 import inspect
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .calls import Call, check_wanted, due_in, in_thread, in_time, new_stop, while_wanted
 from .compat import also_verbose
-from .documents import (PICTURE_KEYS, TEXT_KEYS, Content, Document, as_items, check_ordered, first_key,
+from .documents import (PICTURE_KEYS, TEXT_KEYS, Content, Document, absent_fields, as_items, check_ordered, first_key,
     is_label, is_one, listed, listing, pictures_in, shown_fields, to_document, to_documents)
 from .text import readable
 from .errors import (InputError, LimitReached, OutOfTime, UnknownToken, UnusableAnswer, UnusablePicture,
@@ -35,8 +36,8 @@ if TYPE_CHECKING: from typing_extensions import Self
 __all__ = ['COMPLETE', 'MERGES', 'Legible', 'NO_WORDS', 'Pair', 'Task', 'Added', 'unfinished', 'Ranking', 'joined_status',
            'is_pictured', 'pictured_query', 'check_query', 'check_positive', 'is_collection', 'per_query', 'make_calls',
            'make_tasks', 'check_scores', 'check_order', 'to_results', 'owned', 'in_parts', 'naming_documents',
-           'picture_owner', 'legible', 'wordless_last', 'remembering', 'BaseRanker', 'call_rank', 'OwnRank',
-           'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
+           'warn_absent', 'picture_owner', 'legible', 'wordless_last', 'remembering', 'Described', 'TaskRanker',
+           'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
 
 # %% ../nbs/05_rankers.ipynb #1fd95050
 @dataclass(frozen=True)
@@ -441,6 +442,16 @@ def naming_documents(tasks: Sequence[Task], shown: Callable[[Document], str]) ->
         whose = picture_owner(error.picture, tasks)
         raise UnusablePicture(f"{whose}: {error}", error.picture, whose) from error
 
+def warn_absent(
+    fields: Sequence[str],          # What the model is shown
+    documents: Sequence[Document],  # All candidates of a call
+) -> None:
+    "Warn of chosen fields that none of the documents has: a misspelt name would be left out unseen"
+    for name in absent_fields(documents, fields) if documents else ():
+        known = sorted({str(key) for doc in documents for key in doc.metadata})
+        warnings.warn(f"fields={list(fields)}: no document of this call has {name!r} in its metadata. "
+                      f"{did_you_mean(name, known)}", stacklevel=5)      # points at the caller of `rank`
+
 def picture_owner(
     picture: Picture,       # That could not be used
     tasks: Sequence[Task],  # Of one call
@@ -513,8 +524,8 @@ def remembering(
     return made
 
 # %% ../nbs/05_rankers.ipynb #706635f4
-class BaseRanker(Streaming, ABC):
-    "What a user holds: a loaded method that ranks documents for queries"
+class Described(ABC):
+    "What a ranker says of itself, and what its model is shown"
     words: ClassVar[tuple[str, ...]] = ()           # What a user may call it; the first is its name
     defaults: ClassVar[dict[str, str]] = {}         # Language -> checkpoint; "other" for languages not listed
     claims: ClassVar[Claims] = Claims()             # How it recognises a checkpoint
@@ -550,18 +561,80 @@ class BaseRanker(Streaming, ABC):
     # Reads the words in pictures, for a method that is given texts; `None`: a picture needs a text
     ocr: PictureReader | None = None
 
-    def __init__(self, model_name_or_path: str = "", verbose: int | None = None):
-        # for classes written for rerankers 0.10, whose constructors pass both on
-        if model_name_or_path: self.model = model_name_or_path
-        if verbose == 0: self.progress = False
+    def view(
+        self,
+        document: Document,     # One candidate
+    ) -> str:
+        "What the model is shown of a document: the chosen fields, and its picture if the method sees"
+        text = readable(document.content if self.fields is None else shown_fields(document, self.fields))
+        if self.ocr is not None: return readable("\n".join(filter(None, (text, self.words_in(document)))))
+        pictures = document.pictures if self.sees and not self.texts_only else ()
+        return Content(text, *pictures) if pictures else text
 
-    def __init_subclass__(cls, **kwargs) -> None:
-        super().__init_subclass__(**kwargs)
-        if "__init__" in vars(cls):
-            cls.__init__ = remembering(also_verbose(cls.__init__))  # type: ignore[method-assign]
-        follow_rank(cls)
-        if "words" in vars(cls): register(cls)
+    def words_in(
+        self,
+        document: Document,     # Of the ranker's own: what is read stays with it
+    ) -> str:
+        "What a reader of pictures finds in a document's pictures; raises `UnusablePicture`"
+        if self.ocr is None or not document.pictures: return ""
+        if document.lines is None: document.lines = self.ocr.document_lines(document)
+        return document.words
 
+    def finds_text(
+        self,
+        document: Document,     # One candidate
+    ) -> bool:
+        "Is there a text in what the model is shown of a document?"
+        return bool(self.view(document).strip())
+
+    @property
+    def takes_pictures(self) -> bool:
+        "May a document be a picture without a text?"
+        return self.ocr is not None or self.sees and not self.texts_only
+
+    @property
+    def spec(self) -> Spec:
+        "The description that makes this ranker again; raises `InputError` for an option without a text"
+        if "made_from" in vars(self): return Spec(*self.made_from)
+        args, options = vars(self).get("made_with", ((), {}))
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        given = {
+            **{name: a for name, a in zip(names, args) if not isinstance(a, Spec)},
+            **{k: v for k, v in options.items() if not isinstance(v, Spec)},
+        }
+        parts = [v for v in (*args, *options.values()) if isinstance(v, Spec)]
+        model, word = (
+            given.pop("model", None) or self.model,
+            self.words[0] if self.words else type(self).__name__,
+        )
+        return (
+            Spec(model, (), {"model_type": word, **given}) if model and not parts
+            else Spec(word, tuple(parts), given)
+        )
+
+    def instructed(
+        self,
+        instruction: str | None,    # What the model is told besides the query; `None` changes nothing
+    ) -> Self:
+        "The same loaded method with another instruction; raises `InputError` if it would ignore one"
+        if instruction is None: return self
+        if not self.takes_instruction:
+            raise InputError(f"{type(self).__name__} follows no instruction: "
+                             "leave instruction= out, or choose a method that does")
+        if not isinstance(instruction, str): raise InputError(f"instruction={instruction!r}: give a string")
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), instruction=instruction)     # shares the model and everything else
+        return other
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.model!r})" if self.model and isinstance(self.model, str)
+            else f"{type(self).__name__}()"
+        )
+
+# %% ../nbs/05_rankers.ipynb #8f20b6cd
+class TaskRanker(Described):
+    "From tasks to rankings, by way of the one method that each kind of ranker supplies"
     @abstractmethod
     def answer(
         self,
@@ -573,6 +646,89 @@ class BaseRanker(Streaming, ABC):
     async def answer_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
         "`answer` in a thread that ends once nobody waits; kinds that wait for a network have their own"
         return await in_thread(partial(self.answer, tasks, call))
+
+    def rankings(self, tasks: list[Task], call: Call) -> list[Ranking]:
+        "`rank_many` without the making of results, for rankers that ask others; `call` may leave things open"
+        full, call = self._full(tasks), self._own(call)
+        with naming_documents(full, self.view), call.running():
+            try:
+                read = [legible(t, self.words_in, self.view) for t in full] if self.ocr else None
+                if read is None: return self._spread(tasks, self.answer(full, call) if full else [])
+                asked = [part for part, _ in read if part.documents]
+                return self._spread(tasks, self._placed(full, read, self.answer(asked, call) if asked else []))
+            except LimitReached as end: return [Ranking.unreached(len(t.documents), end.why) for t in tasks]
+
+    async def rankings_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
+        "`rankings` without blocking the event loop"
+        full, call = self._full(tasks), self._own(call)
+        with naming_documents(full, self.view), call.running():
+            try:
+                read = await in_thread(lambda: [legible(t, self.words_in, self.view) for t in full]) if self.ocr else None
+                if read is None: return self._spread(tasks, await self.answer_async(full, call) if full else [])
+                asked = [part for part, _ in read if part.documents]
+                return self._spread(tasks, self._placed(full, read, await self.answer_async(asked, call) if asked else []))
+            except LimitReached as end: return [Ranking.unreached(len(t.documents), end.why) for t in tasks]
+
+    def _own(self, call: Call) -> Call:
+        "The call, with the ranker's own settings for what the caller left open"
+        return replace(
+            call,
+            batch_size=check_positive(
+                "batch_size",
+                self.batch_size if call.batch_size is None else call.batch_size,
+            ),
+            progress=self.progress if call.progress is None else call.progress,
+        )
+
+    def _full(self, tasks: list[Task]) -> list[Task]:
+        "The tasks that have documents; raises `InputError` for a picture if the method only reads"
+        if not self.sees_queries and any(pictures_in(t.query) for t in tasks):
+            raise InputError(f"the query is a picture, and {self!r} takes queries in words: "
+                             "choose a method that looks at pictures of queries, such as 'clip'")
+        for i, doc in (
+            (i, doc) for t in tasks for i, doc in enumerate(t.documents) if not self.takes_pictures
+        ):
+            if doc.pictures and not self.finds_text(doc):
+                where = "" if self.fields is None else f" in {', '.join(self.fields)}"
+                raise InputError(f"document {i} is a picture without a text{where}, and {self!r} only reads: "
+                                 "give it a text, have its words read with Reranker(…, ocr=True), or choose a method that sees")
+        full = [t for t in tasks if t.documents]
+        if self.fields: warn_absent(self.fields, [doc for t in full for doc in t.documents])
+        return full
+
+    def _spread(self, tasks: list[Task], answers: Sequence[Ranking]) -> list[Ranking]:
+        "The answers for the tasks that have documents, and empty rankings for the others"
+        left = iter(answers)
+        return [next(left) if t.documents else Ranking(scores=[]) for t in tasks]
+
+    def _placed(self, tasks: list[Task], read: list[Legible], answers: Sequence[Ranking]) -> list[Ranking]:
+        "Rankings of all documents from those of the documents with words; without words they come last"
+        left = iter(answers)
+        found = [next(left) if part.documents else Ranking(scores=[]) for part, _ in read]
+        return [wordless_last(ranking, positions, task, None if self.waits else self._lines_of)
+                for ranking, (_, positions), task in zip(found, read, tasks)]
+
+    def _lines_of(self, query: str, document: Document) -> FoundLines:
+        "The rows of text in a document's pictures, best first"
+        rows = as_rows(document.lines)
+        ranking = self.rankings([Task(query, [Document(row.text) for row in rows])], Call())[0]
+        scores = ranking.scores if ranking.scores is not None else [None] * len(rows)
+        return FoundLines(document, [(rows[i], scores[i]) for i in ranking.best_first()])
+
+# %% ../nbs/05_rankers.ipynb #d7f3086b
+class BaseRanker(Streaming, TaskRanker):
+    "What a user holds: a loaded method that ranks documents for queries"
+    def __init__(self, model_name_or_path: str = "", verbose: int | None = None):
+        # for classes written for rerankers 0.10, whose constructors pass both on
+        if model_name_or_path: self.model = model_name_or_path
+        if verbose == 0: self.progress = False
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = remembering(also_verbose(cls.__init__))  # type: ignore[method-assign]
+        follow_rank(cls)
+        if "words" in vars(cls): register(cls)
 
     def rank(
         self,
@@ -672,86 +828,6 @@ class BaseRanker(Streaming, ABC):
             k=check_positive("k", k),
         )
 
-    def view(
-        self,
-        document: Document,     # One candidate
-    ) -> str:
-        "What the model is shown of a document: the chosen fields, and its picture if the method sees"
-        text = readable(document.content if self.fields is None else shown_fields(document, self.fields))
-        if self.ocr is not None: return readable("\n".join(filter(None, (text, self.words_in(document)))))
-        pictures = document.pictures if self.sees and not self.texts_only else ()
-        return Content(text, *pictures) if pictures else text
-
-    def words_in(
-        self,
-        document: Document,     # Of the ranker's own: what is read stays with it
-    ) -> str:
-        "What a reader of pictures finds in a document's pictures; raises `UnusablePicture`"
-        if self.ocr is None or not document.pictures: return ""
-        if document.lines is None: document.lines = self.ocr.document_lines(document)
-        return document.words
-
-    @property
-    def takes_pictures(self) -> bool:
-        "May a document be a picture without a text?"
-        return self.ocr is not None or self.sees and not self.texts_only
-
-    @property
-    def spec(self) -> Spec:
-        "The description that makes this ranker again; raises `InputError` for an option without a text"
-        if "made_from" in vars(self): return Spec(*self.made_from)
-        args, options = vars(self).get("made_with", ((), {}))
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        given = {
-            **{name: a for name, a in zip(names, args) if not isinstance(a, Spec)},
-            **{k: v for k, v in options.items() if not isinstance(v, Spec)},
-        }
-        parts = [v for v in (*args, *options.values()) if isinstance(v, Spec)]
-        model, word = (
-            given.pop("model", None) or self.model,
-            self.words[0] if self.words else type(self).__name__,
-        )
-        return (
-            Spec(model, (), {"model_type": word, **given}) if model and not parts
-            else Spec(word, tuple(parts), given)
-        )
-
-    def instructed(
-        self,
-        instruction: str | None,    # What the model is told besides the query; `None` changes nothing
-    ) -> Self:
-        "The same loaded method with another instruction; raises `InputError` if it would ignore one"
-        if instruction is None: return self
-        if not self.takes_instruction:
-            raise InputError(f"{type(self).__name__} follows no instruction: "
-                             "leave instruction= out, or choose a method that does")
-        if not isinstance(instruction, str): raise InputError(f"instruction={instruction!r}: give a string")
-        other = object.__new__(type(self))
-        vars(other).update(vars(self), instruction=instruction)     # shares the model and everything else
-        return other
-
-    def rankings(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "`rank_many` without the making of results, for rankers that ask others; `call` may leave things open"
-        full, call = self._full(tasks), self._own(call)
-        with naming_documents(full, self.view), call.running():
-            try:
-                read = [legible(t, self.words_in, self.view) for t in full] if self.ocr else None
-                if read is None: return self._spread(tasks, self.answer(full, call) if full else [])
-                asked = [part for part, _ in read if part.documents]
-                return self._spread(tasks, self._placed(full, read, self.answer(asked, call) if asked else []))
-            except LimitReached as end: return [Ranking.unreached(len(t.documents), end.why) for t in tasks]
-
-    async def rankings_async(self, tasks: list[Task], call: Call) -> list[Ranking]:
-        "`rankings` without blocking the event loop"
-        full, call = self._full(tasks), self._own(call)
-        with naming_documents(full, self.view), call.running():
-            try:
-                read = await in_thread(lambda: [legible(t, self.words_in, self.view) for t in full]) if self.ocr else None
-                if read is None: return self._spread(tasks, await self.answer_async(full, call) if full else [])
-                asked = [part for part, _ in read if part.documents]
-                return self._spread(tasks, self._placed(full, read, await self.answer_async(asked, call) if asked else []))
-            except LimitReached as end: return [Ranking.unreached(len(t.documents), end.why) for t in tasks]
-
     def _call(
         self,
         top_k: int | None,
@@ -767,65 +843,8 @@ class BaseRanker(Streaming, ABC):
             new_stop(due_in(deadline)),
         )
 
-    def _own(self, call: Call) -> Call:
-        "The call, with the ranker's own settings for what the caller left open"
-        return replace(
-            call,
-            batch_size=check_positive(
-                "batch_size",
-                self.batch_size if call.batch_size is None else call.batch_size,
-            ),
-            progress=self.progress if call.progress is None else call.progress,
-        )
-
-    def _full(self, tasks: list[Task]) -> list[Task]:
-        "The tasks that have documents; raises `InputError` for a picture if the method only reads"
-        if not self.sees_queries and any(pictures_in(t.query) for t in tasks):
-            raise InputError(f"the query is a picture, and {self!r} takes queries in words: "
-                             "choose a method that looks at pictures of queries, such as 'clip'")
-        for i, doc in (
-            (i, doc) for t in tasks for i, doc in enumerate(t.documents) if not self.takes_pictures
-        ):
-            if doc.pictures and not self.finds_text(doc):
-                where = "" if self.fields is None else f" in {', '.join(self.fields)}"
-                raise InputError(f"document {i} is a picture without a text{where}, and {self!r} only reads: "
-                                 "give it a text, have its words read with Reranker(…, ocr=True), or choose a method that sees")
-        return [t for t in tasks if t.documents]
-
-    def finds_text(
-        self,
-        document: Document,     # One candidate
-    ) -> bool:
-        "Is there a text in what the model is shown of a document?"
-        return bool(self.view(document).strip())
-
-    def _spread(self, tasks: list[Task], answers: Sequence[Ranking]) -> list[Ranking]:
-        "The answers for the tasks that have documents, and empty rankings for the others"
-        left = iter(answers)
-        return [next(left) if t.documents else Ranking(scores=[]) for t in tasks]
-
-    def _placed(self, tasks: list[Task], read: list[Legible], answers: Sequence[Ranking]) -> list[Ranking]:
-        "Rankings of all documents from those of the documents with words; without words they come last"
-        left = iter(answers)
-        found = [next(left) if part.documents else Ranking(scores=[]) for part, _ in read]
-        return [wordless_last(ranking, positions, task, None if self.waits else self._lines_of)
-                for ranking, (_, positions), task in zip(found, read, tasks)]
-
-    def _lines_of(self, query: str, document: Document) -> FoundLines:
-        "The rows of text in a document's pictures, best first"
-        rows = as_rows(document.lines)
-        ranking = self.rankings([Task(query, [Document(row.text) for row in rows])], Call())[0]
-        scores = ranking.scores if ranking.scores is not None else [None] * len(rows)
-        return FoundLines(document, [(rows[i], scores[i]) for i in ranking.best_first()])
-
     def _results(self, tasks: list[Task], rankings: list[Ranking], call: Call) -> list[RankedResults]:
         return [to_results(task, ranking, call.top_k) for task, ranking in zip(tasks, rankings, strict=True)]
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.model!r})" if self.model and isinstance(self.model, str)
-            else f"{type(self).__name__}()"
-        )
 
 # %% ../nbs/05_rankers.ipynb #cfeb1e48
 def call_rank(

@@ -448,7 +448,7 @@ def test_settings_that_change_nothing(kind, said, written, tmp_path):
 
 NAMES = ["bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"]
 
-@pytest.mark.parametrize(("name", "kind"), zip([f"sentence_{name}_config.json" for name in NAMES], cycle(KINDS)))
+@pytest.mark.parametrize(("name", "kind"), list(zip([f"sentence_{name}_config.json" for name in NAMES], cycle(KINDS))))
 def test_every_name_of_the_file(name, kind, written, tmp_path):
     folder = again(written, kind, tmp_path, {"max_seq_length": 8}, name)
     close(by_position(Reranker(str(folder), device="cpu").rank(QUERY, LONG)), KINDS[kind][1](folder, docs=LONG))

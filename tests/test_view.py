@@ -1,6 +1,7 @@
 "What a model is shown of a document is decided in one place, for every kind of method"
 import copy
 import pickle
+import warnings
 
 import pytest
 
@@ -158,3 +159,14 @@ def test_a_parts_own_fields_count_for_more():
 
 def test_what_a_document_has_not_is_left_out():
     assert shown_fields(Document("", metadata={"a": 0, "b": [], "c": ["x", 1]}), ("text", "title", "a", "b", "c", "d")) == "a: 0 c: x, 1"
+
+
+def test_a_name_that_no_document_has_is_warned_of():
+    ranker, docs = Reranker("bm25", fields=("text", "yaer")), [Document("A play.", metadata={"year": 1603}), Document("Another.")]
+    with pytest.warns(UserWarning, match="'yaer' in its metadata. Did you mean 'year'"): ranker.rank("a play", docs)
+    docs[1].metadata["yaer"] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ranker.rank("a play", docs)     # some document has it
+        Reranker("bm25", fields=("title", "text")).rank("a play", docs)
+        ranker.rank("a play", [])
