@@ -23,11 +23,11 @@ from .errors import ModelLoadError, UnknownModel, did_you_mean, installed
 from .rankers import BaseRanker
 
 # %% auto #0
-__all__ = ['SHORTCUTS', 'GROUP', 'BUILTIN', 'LOADED_MODULES', 'DECLARED', 'FALLBACK', 'Shortcut', 'register_shortcut',
+__all__ = ['SHORTCUTS', 'POINTERS', 'GROUP', 'BUILTIN', 'LOADED_MODULES', 'DECLARED', 'FALLBACK', 'Shortcut', 'register_shortcut',
            'module_names', 'load_entry', 'search_path', 'entry_files', 'declared', 'plugins', 'load_backends',
            'in_order', 'declaring', 'load_alone', 'class_named', 'backend_named', 'default_model', 'choose_typed',
            'choose_shortcut', 'check_shortcut', 'choose_by_option', 'at_home', 'choose_by_evidence', 'path_fault',
-           'choose_fallback', 'choose', 'is_ready']
+           'owned_names', 'name_fault', 'choose_fallback', 'choose', 'is_ready']
 
 # %% ../nbs/06_registry.ipynb #e86ce169
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Shortcut:
     also: tuple[str, ...] = ()                          # Words of other backends that can run it
 
 SHORTCUTS: dict[str, Shortcut] = {}
+# What users try -> a sentence that says what to write instead; backends add theirs
+POINTERS: dict[str, str] = {}
 
 def register_shortcut(shortcut: Shortcut) -> None:
     "Make a shortcut known, in place of an earlier one with its word; raises `InputError` for what are no words"
@@ -218,16 +220,24 @@ def path_fault(model: str) -> str:
     )
     return f"there is no folder {model!r}" if written else ""
 
+def owned_names(model: str) -> list[str]:
+    "The backends' default checkpoints whose names end so, with their owners"
+    known = {name for cls in FAMILIES for name in cls.defaults.values()}
+    return sorted(name for name in known if name.lower().endswith(f"/{model.lower()}"))
+
+def name_fault(model: str) -> str:
+    "What is wrong with a name without an owner; '' if nothing is, or if it may be a name on the hub"
+    if "/" in model or Path(model).exists(): return ""
+    if pointer := POINTERS.get(model.lower()): return pointer
+    if owned := owned_names(model): return f"Its name on the hub begins with its owner: {' or '.join(map(repr, owned))}"
+    near = did_you_mean(model.lower(), [*BACKENDS, *SHORTCUTS])
+    return f"{near} For a hub model without a '/', pass model_type=" if near.startswith("Did") else ""
+
 def choose_fallback(model: str) -> Choice:
     "A cross-encoder for a model of which nothing is known; an error for a bad path or what looks like a typo"
     if fault := path_fault(model): raise ModelLoadError(fault)
-    if (
-        "/" not in model
-        and not Path(model).exists()
-        and (near := did_you_mean(model.lower(), [*BACKENDS, *SHORTCUTS])).startswith("Did")
-    ):
-        raise UnknownModel(f"{model!r} is no model, no folder and no word of a backend. {near} "
-                           "For a hub model without a '/', pass model_type=")
+    if fault := name_fault(model):
+        raise UnknownModel(f"{model!r} is no model, no folder and no word of a backend. {fault}")
     warnings.warn(
         f"nothing says what kind of model {model!r} is; it is taken for a {FALLBACK}. Pass model_type= to choose",
         stacklevel=4,
@@ -247,7 +257,10 @@ def choose(
     "Which backend and which model the caller means; raises `UnknownModel`, or `ModelLoadError` for a bad path"
     if model_type is not None or not load_alone(model): load_backends()
     if model_type is not None: return choose_typed(model, lang, model_type)
-    if model in SHORTCUTS: return choose_shortcut(model)
+    if model in SHORTCUTS:
+        if lang != "en": raise UnknownModel(f"lang={lang!r} chooses a family's default model, and {model!r} is one model: "
+                                            f"name a family, as in Reranker({FALLBACK!r}, lang={lang!r})")
+        return choose_shortcut(model)
     if (cls := BACKENDS.get(model.lower())) is not None:
         return Choice(cls, default_model(cls, lang), f"{model!r} is a family; its default for {lang!r}")
     return (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rerankers import Document, InputError, ModelLoadError, ProviderError, RankedResults, Reranker, RerankersError, Result, claims, registry
+from rerankers import Document, InputError, ModelLoadError, ProviderError, RankedResults, Reranker, RerankersError, Result, UnknownModel, claims, registry
 from rerankers.errors import ProviderTimeoutError
 from rerankers.rankers import PointwiseRanker, SetwiseRanker
 from rerankers.claims import Claims
@@ -82,6 +82,26 @@ def test_words_are_strings(option, value):
     assert f"{option}={value!r}" in said(InputError, lambda: Reranker("bm25", **{option: value}))
 
 
+def test_a_language_without_effect_is_refused():
+    "A word that stands for one model has no default for another language"
+    words = said(UnknownModel, lambda: Reranker("offline", lang="de"))
+    assert "lang='de'" in words and "Reranker('cross-encoder', lang='de')" in words
+
+
+@pytest.mark.parametrize("service", ["openai", "anthropic", "gemini", "groq", "ollama", "OpenAI"])
+def test_a_service_of_chat_models_points_to_the_method(service):
+    words = said(UnknownModel, lambda: Reranker(service, api_key="k"))
+    assert "model_type='rankgpt'" in words and f"client={service.lower()!r}" in words and "Did you mean" not in words
+
+
+@pytest.mark.parametrize(("name", "whole"), [("bge-reranker-v2-m3", "BAAI/bge-reranker-v2-m3"), ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+                                             ("BGE-M3", "BAAI/bge-m3"), ("siglip2-base-patch16-224", "google/siglip2-base-patch16-224")])
+def test_a_hub_name_without_its_owner_is_recognised(name, whole):
+    "Whether a name says what kind of model it is or not"
+    pytest.importorskip("transformers")
+    assert repr(whole) in said((UnknownModel, ModelLoadError), lambda: Reranker(name))
+
+
 def test_lang_needs_a_word(): assert "lang=None" in said(InputError, lambda: Reranker("bm25", lang=None))
 
 
@@ -125,9 +145,11 @@ def test_no_torch_is_needed_to_refuse_one():
 
 
 @pytest.mark.parametrize("dtype", ["auto", None, "float32", "fp16", "bf16", "half"])
-def test_a_graph_has_its_own_number_format(graph, dtype):
-    "So one that is right is let pass, as a device is for BM25"
-    assert Reranker(graph, dtype=dtype).rank("hamlet", ["a"]) == Reranker(graph).rank("hamlet", ["a"])
+def test_a_graph_has_its_own_number_format(graph, dtype, caplog):
+    "So one that is right is let pass, as a device is for BM25; that it has no effect is said"
+    with caplog.at_level("WARNING", logger="rerankers"): chosen = Reranker(graph, dtype=dtype)
+    assert chosen.rank("hamlet", ["a"]) == Reranker(graph).rank("hamlet", ["a"])
+    assert ("has no effect" in caplog.text) == (dtype not in ("auto", None))
 
 
 # ---- folders and files

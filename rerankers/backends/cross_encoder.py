@@ -18,7 +18,7 @@ from ..engine.hub import LoadOptions, checkpoint_folder, dtype_name, only_onnx
 from ..engine.labels import label_names, pick_label, stated_labels
 from ..engine.local import LocalRanker, Runtime
 from ..engine.settings import TextSettings, check_homes, default_prompt, text_settings
-from ..errors import InputError, MissingDependency, ModelLoadError, installed
+from ..errors import InputError, MissingDependency, ModelLoadError, installed, logger
 from ..rankers import Pair, check_positive
 from ..claims import Claims, read_json, read_modules
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ def open_onnx(
             graph_file, int8=dtype_name(options.dtype) == "int8", threads=threads, side=vocabulary.side
         )
     else:
+        if (dtype := dtype_name(options.dtype)) != "auto":
+            logger.warning("dtype=%r has no effect: the graph of %s computes in the formats written in it", dtype, source)
         graph = OnnxRuntime(
             find_onnx(folder, file_name), device=options.device, providers=providers,
             threads=threads, side=vocabulary.side,

@@ -19,7 +19,7 @@ from ..llm.recipes import LISTWISE
 from ..strategies.basics import Game, Strategy
 from ..rankers import BaseRanker, Ranking
 from ..claims import Claims
-from ..registry import Shortcut, register_shortcut
+from ..registry import POINTERS, Shortcut, register_shortcut
 from ..results import RankedResults
 if TYPE_CHECKING: from typing_extensions import Self
 
@@ -108,6 +108,10 @@ class LRLRanker(RankGPTRanker):
 def find_word(model: str) -> tuple[str, dict[str, Any]]:
     "A model without options, for the registry"
     return model, {}
+
+for service in ENDPOINTS:
+    POINTERS[service] = ("It serves chat models: name one of them, "
+                         f"as in Reranker('NAME', model_type='rankgpt', client={service!r})")
 
 for word, model in {"rankgpt3": "gpt-4o-mini", "rankgpt4": "gpt-4.1"}.items():
     register_shortcut(Shortcut(word, "rankgpt", partial(find_word, model), partial(installed, "httpx"),

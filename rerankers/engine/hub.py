@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import InputError, ModelLoadError, did_you_mean, need
-from ..registry import path_fault
+from ..registry import owned_names, path_fault
 
 # %% auto #0
 __all__ = ['FLOATS', 'FORMATS', 'ALIASES', 'SMALL_FILES', 'dtype_name', 'LoadOptions', 'first_line', 'only_onnx', 'missing_model',
@@ -93,8 +93,10 @@ def missing_model(source: str, error: Exception) -> ModelLoadError:
             "backend='onnx', which is also what is chosen when backend= and model_type= are left out")
     if Path(source).is_dir():
         return ModelLoadError(f"the folder {source} holds no model that can be loaded: {first_line(error)}")
+    owned = [] if "/" in source else owned_names(source)
+    meant = f"Did you mean {' or '.join(map(repr, owned))}? " if owned else ""
     return ModelLoadError(
-        f"{source!r} is no folder here and could not be had from the hub: {first_line(error)} Check the name and the "
+        f"{source!r} is no folder here and could not be had from the hub: {first_line(error)} {meant}Check the name and the "
         "network, pass a folder, or use Reranker('offline'), a real model that comes from PyPI")
 
 # %% ../../nbs/engine/00_hub.ipynb #f0be93ad
