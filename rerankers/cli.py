@@ -37,14 +37,15 @@ from .reranker import Reranker
 from .results import RankedResults, as_json
 
 # %% auto #0
-__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 'EXAMPLE_COMMANDS', 'flat', 'char_width',
-           'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table', 'default_word',
-           'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row', 'model_cells',
-           'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command', 'parse_measures',
-           'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'judged_data', 'compare_command',
-           'steps', 'comparison_table', 'add_compare', 'audit_command', 'add_audit', 'benchmark_command',
-           'add_benchmark', 'add_rank', 'add_models', 'add_retrieve', 'add_evaluate', 'make_parser', 'emit',
-           'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
+__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 'EXAMPLE_COMMANDS', 'SERVER_OPTIONS', 'flat',
+           'char_width', 'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table',
+           'default_word', 'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row',
+           'model_cells', 'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command',
+           'parse_measures', 'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'judged_data',
+           'compare_command', 'steps', 'comparison_table', 'add_compare', 'audit_command', 'add_audit',
+           'benchmark_command', 'add_benchmark', 'serve_command', 'add_serve', 'add_rank', 'add_models', 'add_retrieve',
+           'add_evaluate', 'make_parser', 'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line',
+           'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -473,6 +474,48 @@ def add_benchmark(commands: Any) -> None:
     add("--json", dest="output", action="store_const", const="json", help="as a JSON object")
     parser.set_defaults(run=benchmark_command)
 
+# %% ../nbs/cli.ipynb #4cb98bc6
+SERVER_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--host", {"help": "whose requests are answered: 127.0.0.1 is this machine's, 0.0.0.0 everybody's (127.0.0.1)"}),
+    ("--port", {"type": int, "metavar": "N", "help": "0 takes any that is free (8000)"}),
+    ("--keys-file", {"metavar": "FILE", "help": "a key a line; clients send one as a bearer token. RERANKERS_KEYS holds them, too"}),
+    ("--max-body", {"type": positive, "metavar": "BYTES", "help": "of a request (10,000,000)"}),
+    ("--max-documents", {"type": positive, "metavar": "N", "help": "of a request (10,000)"}),
+    ("--max-waiting", {"type": positive, "metavar": "N", "help": "pairs that may wait for a model; more are refused (32,000)"}),
+    ("--batch-tokens", {"type": positive, "metavar": "N", "help": "given to a model at once, about (16,384)"}),
+    ("--concurrency", {"type": positive, "metavar": "N", "help": "requests under way at once, for hosted methods (8)"}),
+    ("--timeout", {"type": float, "metavar": "SECONDS", "help": "for a request (no limit)"}),
+    ("--stop-seconds", {"type": float, "metavar": "SECONDS", "help": "for requests under way when the server is stopped (30)"}),
+    ("--any-model", {"action": "store_true", "default": None, "help": "a model's name that nobody has means the first model"}),
+    ("--web-pictures", {"action": "store_true", "default": None, "help": "clients may name pictures by web addresses"}),
+    ("--access-log", {"action": BooleanOptionalAction, "help": "a line of JSON a request, without texts and keys (yes)"}),
+)
+
+def serve_command(args: Namespace) -> str:
+    "Serve until the process is asked to stop"
+    # a name that `need` knows: without the extra the message says what to install
+    app = need("rerankers.serve.app", extra="serve", purpose="The server")
+    try: plan = app.plan_of(Path(args.config).read_text(encoding="utf-8")) if args.config else app.Plan({})
+    except (OSError, UnicodeDecodeError) as error: raise InputError(f"--config: {error}") from error
+    named = dict(map(app.named_spec, args.models))
+    if not named and not plan.models: named = dict([app.named_spec(default_word("en"))])
+    given = {name: value for name, value in vars(args).items() if name not in ("models", "config", "run")}
+    keys = [key for key in os.environ.get("RERANKERS_KEYS", "").split(",") if key.strip()]
+    app.access.addHandler(logging.StreamHandler(sys.stderr))
+    app.access.setLevel(logging.INFO)
+    app.run_service(app.built(app.Plan({**named, **plan.models, **named}, plan.aliases, plan.settings), keys=keys, **given))
+    return ""
+
+def add_serve(commands: Any) -> None:
+    "The command `serve`"
+    parser = commands.add_parser("serve", help="answer over HTTP", allow_abbrev=False,
+                                 description="Serve rankers under the URLs of Cohere, Jina, Voyage, TEI, vLLM and others.")
+    parser.add_argument("models", nargs="*", metavar="MODEL",
+                        help=f"what --model of `rank` takes, or NAME=MODEL; the first is asked where none is named ({DEFAULT})")
+    parser.add_argument("--config", metavar="FILE", help="models and settings in TOML")
+    for name, settings in SERVER_OPTIONS: parser.add_argument(name, **settings)
+    parser.set_defaults(run=serve_command)
+
 # %% ../nbs/cli.ipynb #901a153e
 def add_rank(commands: Any) -> None:
     "The command `rank`"
@@ -525,7 +568,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rerankers {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate, add_compare, add_audit,
-                add_benchmark): add(commands)
+                add_benchmark, add_serve): add(commands)
     return parser
 
 # %% ../nbs/cli.ipynb #9ff544fb
