@@ -388,6 +388,18 @@ def test_a_large_request_goes_in_pieces_between_which_others_are_served(offline)
         assert ranking.scores == pytest.approx([offline.score(query, d) for d in docs], abs=offline.score_noise)
 
 
+def test_a_server_may_stand_before_another_and_its_failures_are_told(words):
+    url = str(words.base_url)
+    def hosted(model, **options): return Reranker(model, model_type="cohere", base_url=url, api_key="k", retries=0, **options)
+    away = Reranker("x", model_type="tei", base_url="http://127.0.0.1:9", retries=0)
+    with running({"words": hosted("words"), "none": hosted("none"), "away": away}) as client:
+        found = client.post("/v2/rerank", json=ASK).json()
+        assert found["results"] == words.post("/v2/rerank", json=ASK).json()["results"] and found["usage"]["total_tokens"] > 0
+        for model in ("none", "away"):
+            refused = client.post("/v2/rerank", json={**ASK, "model": model})
+            assert refused.status_code == 502 and refused.json()["message"], model
+
+
 def test_hosted_methods_wait_side_by_side_and_listwise_ones_are_asked_one_by_one(offline):
     with running({"minilm": offline}) as client:
         hosted = Lane("hosted", Reranker("minilm", model_type="cohere", base_url=str(client.base_url), api_key="k"), Limits(concurrency=4))

@@ -19,11 +19,12 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic, time
+from traceback import extract_tb
 from typing import Any
 from uuid import uuid4
 
 from .. import __version__
-from ..errors import InputError, MissingDependency, did_you_mean, need
+from ..errors import AuthenticationError, InputError, MissingDependency, RerankersError, did_you_mean, logger, need
 from ..rankers import BaseRanker, to_results
 from ..reranker import Reranker
 from .dialects import (PATHS, Asked, Dialect, Reading, Refused, answer_of, asked, dialect_of, error_of,
@@ -40,8 +41,8 @@ from starlette.routing import Route
 
 # %% auto #0
 __all__ = ['EXPECTED', 'PLAIN', 'LONG_TEXT', 'Handler', 'Page', 'OPEN', 'access', 'Digest', 'digest', 'Settings', 'Exchange',
-           'as_response', 'Service', 'timing_headers', 'log_line', 'Graceful', 'listening', 'run_service', 'serving',
-           'Plan', 'named_spec', 'keys_in', 'plan_of', 'spec_of', 'built']
+           'as_response', 'Service', 'complain', 'timing_headers', 'log_line', 'Graceful', 'listening', 'run_service',
+           'serving', 'Plan', 'named_spec', 'named_specs', 'keys_in', 'plan_of', 'spec_of', 'built']
 
 # %% ../../nbs/serve/02_app.ipynb #f38736e0
 class Digest(str):
@@ -51,7 +52,9 @@ def digest(key: str) -> Digest:
     "The digest of a key; that of a digest is itself"
     return key if isinstance(key, Digest) else Digest(sha256(key.strip().encode("utf-8", "replace")).hexdigest())
 
-EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", type(None): "a number, or leave it out"}
+EXPECTED: dict[type, tuple[Any, str]] = {     # kind of a default -> kinds of values, and how they are called
+    bool: (bool, "true or false"), int: (int, "a whole number"), float: ((int, float), "a number"),
+    type(None): ((int, float), "a number, or leave it out")}
 
 @dataclass(frozen=True)
 class Settings:
@@ -73,12 +76,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
+            value: Any = getattr(self, f.name)
             if isinstance(f.default, (str, tuple)) or f.default is None and value is None: continue
-            kind = (int, float) if f.default is None else type(f.default)
-            if kind is float: kind = (int, float)
-            right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool) and 0 <= value < math.inf)
-            if not right: raise InputError(f"{f.name}={value!r}: give {EXPECTED[type(f.default)]}")
+            kinds, words = EXPECTED[type(f.default)]
+            right = isinstance(value, kinds) and (kinds is bool or not isinstance(value, bool) and 0 <= value < math.inf)
+            if not right: raise InputError(f"{f.name}={value!r}: give {words}")
         if isinstance(self.keys, str) or not all(isinstance(k, str) and k.strip() for k in self.keys):
             raise InputError("keys: give a list of texts that are not empty")
         object.__setattr__(self, "keys", tuple(map(digest, self.keys)))
@@ -213,7 +215,7 @@ class Service:
         self.lanes = {name: Lane(name, ranker, self.settings.limits, self.observer) for name, ranker in rankers.items()}
         self.aliases, self.created = dict(aliases or {}), int(time())
         self.stopping, self.open, self.idle = False, 0, asyncio.Event()
-        gets = {**self.pages(), **{path: partial(page, self) for path, page in (pages or {}).items()}}
+        gets: dict[str, Handler] = {**self.pages(), **{path: partial(page, self) for path, page in (pages or {}).items()}}
         self.known = {**dict.fromkeys(gets, "GET"), **dict.fromkeys(PATHS, "POST")}
         routes = [Route(path, partial(self.handle, page), methods=["GET"]) for path, page in gets.items()]
         routes += [Route(path, partial(self.handle, self.rank), methods=["POST"]) for path in PATHS]
@@ -246,6 +248,7 @@ class Service:
         "An error as the client's dialect says it"
         refused = refusal_of(error)
         exchange.seen.failure = refused.kind
+        complain(exchange.seen, error)
         status, body = error_of(refused, exchange.row, exchange.seen.id)
         headers = {} if refused.retry_after is None else {"retry-after": str(math.ceil(refused.retry_after))}
         if refused.kind == "key": headers["www-authenticate"] = "Bearer"
@@ -331,6 +334,14 @@ class Service:
         if not self.open: return
         try: await asyncio.wait_for(self.idle.wait(), self.settings.stop_seconds)
         except asyncio.TimeoutError: access.warning("%s", json.dumps({"event": "stopped in the middle", "requests": self.open}))
+
+def complain(seen: Seen, error: Exception) -> None:
+    "Write to the log where something failed; what most errors say may hold texts, and stays out"
+    who = f"{seen.path} {seen.model} {seen.id}"
+    if isinstance(error, AuthenticationError): logger.error("%s: %s", who, error)
+    if isinstance(error, RerankersError): return
+    trace = extract_tb(error.__traceback__)[-4:]
+    logger.error("%s failed with %s at %s", who, type(error).__name__, " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(trace)))
 
 def timing_headers(seen: Seen) -> dict[str, str]:
     "What TEI tells in headers, times in milliseconds"
@@ -425,6 +436,16 @@ def named_spec(
     spec = Spec.of(text.strip())
     return text.strip() if spec.parts or spec.options else spec.name, spec
 
+def named_specs(
+    texts: Iterable[str],   # Of a command line
+) -> dict[str, Spec]:
+    "The models by their names; raises `InputError` for a name given twice"
+    found: dict[str, Spec] = {}
+    for name, spec in map(named_spec, texts):
+        if name in found: raise InputError(f"two models are called {name!r}: write NAME=MODEL to call one differently")
+        found[name] = spec
+    return found
+
 def keys_in(path: str) -> list[str]:
     "The keys of a file, one a line; raises `InputError`"
     try: lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -456,6 +477,7 @@ def spec_of(name: str, row: Any, aliases: dict[str, str]) -> Spec:
     more = row.get("aliases", [])
     if not isinstance(more, list) or not all(isinstance(one, str) for one in more):
         raise InputError(f"models.{name}.aliases: give a list of names")
+    if twice := aliases.keys() & set(more): raise InputError(f"models.{name}.aliases: {min(twice)!r} is another model's, too")
     aliases.update(dict.fromkeys(more, name))
     own = {key: value for key, value in row.items() if key != "aliases"}
     if "spec" not in own: return Spec.from_dict(own)

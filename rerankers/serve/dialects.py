@@ -357,7 +357,7 @@ def answer_of(
     created: int,                           # Seconds since 1970
 ) -> Any:
     "The answer's JSON"
-    counted = sum(r.usage.tokens for r in found if r.usage is not None)
+    counted = sum(r.usage.input_tokens + r.usage.output_tokens for r in found if r.usage is not None)
     warnings = [*(f"{name} has no effect here" for name in ask.unheeded), *(one.status for one in found if one.status != COMPLETE)]
     words = {
         "{id}": id, "{model}": model, "{created}": created, "{tokens}": counted or ask.tokens,

@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from ..calls import Call, Stop
-from ..errors import RerankersError, Stopped, logger
+from ..errors import Stopped
 from ..rankers import BaseRanker, Ranking, Task, check_positive
 from .dialects import Refused
 from ..text import estimate_tokens
@@ -163,7 +164,9 @@ def rejoined(
     said: list[list[tuple[Ranking, int]]] = [[] for _ in work.tasks]
     for part, found in zip(parts, answers):
         for (i, task), ranking in zip(part, found): said[i].append((ranking, len(task.documents)))
-    return [rows[0][0] if len(rows) == 1 else Ranking.joined(*zip(*rows), len(task.documents)) for task, rows in zip(work.tasks, said)]
+    return [
+        rows[0][0] if len(rows) == 1 else Ranking.joined([r for r, _ in rows], [n for _, n in rows], len(task.documents))
+        for task, rows in zip(work.tasks, said)]
 
 # %% ../../nbs/serve/01_queue.ipynb #bff082ec
 class Lane:
@@ -248,11 +251,12 @@ class Lane:
             began = monotonic()
             for work in batch: work.queued = began - work.came
             running = asyncio.get_running_loop().run_in_executor(self.threads, outcomes, self.ranker, batch)
-            running.add_done_callback(lambda done, batch=batch, began=began: self.ended(batch, done.result(), monotonic() - began))
+            running.add_done_callback(partial(self.ended, batch, began))
         self.observer.queued(self.name, len(self.waiting), self.pairs)
 
-    def ended(self, batch: list[Work], found: list[Outcome], seconds: float) -> None:
+    def ended(self, batch: list[Work], began: float, done: asyncio.Future[list[Outcome]]) -> None:
         "Hand out what a batch has given, and go on"
+        found, seconds = done.result(), monotonic() - began
         self.running -= 1
         for work, outcome in zip(batch, found):
             work.took = seconds
@@ -261,17 +265,7 @@ class Lane:
         self.speed.append((pairs, seconds))
         self.observer.batch(Batch(self.name, len(batch), pairs, sum(w.tokens for w in batch), longest_pair(batch), seconds,
                                   sum(isinstance(one, BaseException) for one in found)))
-        for one in found: self.complain(one)
         self.pump()
-
-    def complain(self, outcome: Outcome) -> None:
-        "Write to the log where a model failed; what the error says may hold texts, and stays out"
-        if not isinstance(outcome, BaseException) or isinstance(outcome, RerankersError): return
-        trace, places = outcome.__traceback__, list[str]()
-        while trace is not None:
-            places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-            trace = trace.tb_next
-        logger.error("%s failed with %s at %s", self.name, type(outcome).__name__, " < ".join(places[-4:][::-1]))
 
     def close(self) -> None:
         "End the threads once their work is done"
@@ -282,7 +276,8 @@ def settle(work: Work, outcome: Outcome) -> None:
     if work.answer.done(): return
     if not isinstance(outcome, BaseException): return work.answer.set_result(outcome)
     # a `SystemExit` of a model would end the event loop
-    work.answer.set_exception(outcome if isinstance(outcome, Exception) else RuntimeError(type(outcome).__name__))
+    error = outcome if isinstance(outcome, Exception) else RuntimeError(type(outcome).__name__).with_traceback(outcome.__traceback__)
+    work.answer.set_exception(error)
     work.answer.exception()     # read it here, since whoever has left does not
 
 def longest_pair(batch: Sequence[Work]) -> int:
