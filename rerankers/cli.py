@@ -43,9 +43,9 @@ __all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 
            'model_cells', 'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command',
            'parse_measures', 'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'judged_data',
            'compare_command', 'steps', 'comparison_table', 'add_compare', 'audit_command', 'add_audit',
-           'benchmark_command', 'add_benchmark', 'serve_command', 'add_serve', 'add_rank', 'add_models', 'add_retrieve',
-           'add_evaluate', 'make_parser', 'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line',
-           'run', 'main']
+           'benchmark_command', 'add_benchmark', 'serve_command', 'add_serve', 'mcp_command', 'add_mcp', 'add_rank',
+           'add_models', 'add_retrieve', 'add_evaluate', 'make_parser', 'emit', 'discard_output', 'complain',
+           'show_warning', 'warnings_in_a_line', 'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -515,6 +515,19 @@ def add_serve(commands: Any) -> None:
     for name, settings in SERVER_OPTIONS: parser.add_argument(name, **settings)
     parser.set_defaults(run=serve_command)
 
+# %% ../nbs/cli.ipynb #7d8bb273
+def mcp_command(args: Namespace) -> str:
+    "What `rerankers mcp` prints when its input has ended: nothing"
+    need("rerankers.integrations.mcp", extra="mcp").rank_server(args.model).run()
+    return ""
+
+def add_mcp(commands: Any) -> None:
+    "The command `mcp`"
+    parser = commands.add_parser("mcp", help="a tool that ranks documents for agents", allow_abbrev=False,
+                                 description="Serve a ranker over the Model Context Protocol, on standard input and output.")
+    parser.add_argument("model", metavar="MODEL", help="a word, a checkpoint, a folder, or a line such as 'bm25:100 > offline'")
+    parser.set_defaults(run=mcp_command)
+
 # %% ../nbs/cli.ipynb #901a153e
 def add_rank(commands: Any) -> None:
     "The command `rank`"
@@ -567,7 +580,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rerankers {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate, add_compare, add_audit,
-                add_benchmark, add_serve): add(commands)
+                add_benchmark, add_serve, add_mcp): add(commands)
     return parser
 
 # %% ../nbs/cli.ipynb #9ff544fb

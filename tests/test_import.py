@@ -165,7 +165,7 @@ CASES = {       # case -> packages that are not there, call, extra that brings t
     "its module without LangChain": (["langchain_core"], "import rerankers.integrations.langchain", "langchain"),
     **{f"the module for {name}": ([package], f"import rerankers.integrations.{package}", extra) for name, package, extra in (
         ("Haystack", "haystack", "haystack"), ("LlamaIndex", "llama_index", "llama-index"), ("LanceDB", "lancedb", "lancedb"),
-        ("PyTerrier", "pyterrier", "pyterrier"), ("DSPy", "dspy", "dspy"))},
+        ("PyTerrier", "pyterrier", "pyterrier"), ("DSPy", "dspy", "dspy"), ("agents", "mcp", "mcp"))},
     "data frame without pandas": (["pandas"], "Reranker('bm25').rank('Hamlet', ['Hamlet']).to_dataframe()", "pandas"),
 }
 
