@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 
@@ -179,6 +180,7 @@ def apart(*given):
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")
     if find_spec("torch"):
         import torch  # noqa: F401
         import transformers.generation  # noqa: F401

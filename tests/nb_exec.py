@@ -11,6 +11,7 @@ import tempfile
 from contextlib import chdir, suppress
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import read_once
 from execnb.nbio import read_nb, write_nb
@@ -74,13 +75,13 @@ def main(words=None):
     except CellError as e: sys.exit(str(e))
     if args.write: print("changed" if write_clean(nb, path) else "same", path)
 
-# ---- many notebooks, each in a process of its own that need not import what most of them import
+# ---- many notebooks and scripts, each in a process of its own that need not import what most of them import
 
 SHARED = ("pandas", "matplotlib.pyplot", "fastcore.test", "torch", "transformers", "transformers.modeling_utils", "transformers.models.auto.modeling_auto",
           "transformers.models.auto.tokenization_auto")     # imported only: nothing of them has run, so no thread of theirs is lost in a fork
 
 def serve():
-    "Run the notebook of each JSON line of stdin in a fork of this process, and answer with its status and what it printed"
+    "Run the notebook, or the script, of each JSON line of stdin in a fork of this process, and answer with its status and what it printed"
     for module in SHARED:
         with suppress(ImportError): import_module(module)
     with suppress(ImportError): read_once.gguf()
@@ -88,31 +89,49 @@ def serve():
     for line in sys.stdin:
         print(json.dumps(run_forked(**json.loads(line))), flush=True)
 
-def run_forked(words, timeout):
-    "`main(words)` in a child: its exit status (negative: the signal that ended it) and its output"
-    with tempfile.TemporaryFile() as said:
+def run_forked(timeout, words=None, script=None):
+    "`main(words)`, or a script, in a child: its exit status (negative: the signal that ended it), its output, and what a script said on stderr"
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as aside:
         child = os.fork()
-        if not child: live(words, timeout, said)
+        if not child: live(timeout, said, aside if script else said, (lambda: run_script(**script)) if script else lambda: main(words))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status < 0:
+            with suppress(ProcessLookupError): os.killpg(child, signal.SIGKILL)     # its own children, which would wait for ever
         said.seek(0)
-        return {"status": status, "output": said.read().decode(errors="replace")}
+        aside.seek(0)
+        return {"status": status, "output": said.read().decode(errors="replace"), "errors": aside.read().decode(errors="replace")}
 
-def live(words, timeout, said):
-    "The life of a child: never returns"
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for ours, standard in ((nothing, 0), (said.fileno(), 1), (said.fileno(), 2)): os.dup2(ours, standard)
+def run_script(code, args, env):
+    "What `python -c CODE ARGS` does in this environment, but for what is imported already"
+    os.setpgid(0, 0)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:0] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.argv, sys.modules["__main__"] = ["-c", *args], ModuleType("__main__")
+    exec(compile(code, "<script>", "exec"), vars(sys.modules["__main__"]))
+
+def live(timeout, said, aside, work):
+    "The life of a child: only what a script forks itself returns, or raises, and so ends as programs end"
+    nothing, own = os.open(os.devnull, os.O_RDONLY), os.getpid()
+    for ours, standard in ((nothing, 0), (said.fileno(), 1), (aside.fileno(), 2)): os.dup2(ours, standard)
     signal.setitimer(signal.ITIMER_REAL, timeout)   # its signal ends the process, whatever it does
     status = 1
     try:
-        main(words)
+        work()
         status = 0
     except SystemExit as end:
+        if os.getpid() != own: raise
         if isinstance(end.code, str): print(end.code, file=sys.stderr)
-    except BaseException as error: sys.excepthook(type(error), error, error.__traceback__)
+        else: status = end.code or 0
+    except BaseException as error:
+        if os.getpid() != own: raise
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
-        atexit._run_exitfuncs()     # files that are to go at the end; `_exit` alone would leave them
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        if os.getpid() == own:
+            atexit._run_exitfuncs()     # files that are to go at the end; `_exit` alone would leave them
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    sys.exit(status)
 
 if __name__ == "__main__": serve() if sys.argv[1:] == ["--serve"] else main()

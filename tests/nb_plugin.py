@@ -13,8 +13,9 @@ import read_once
 skipped_folders = {"_proc", "_docs", ".ipynb_checkpoints"}
 runner = Path(__file__).with_name("nb_exec.py")
 
-# Before anything imports torch, transformers or onnxruntime: no test may reach a hub or report to anybody, and forked tokenizers only warn
-os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", ORT_DISABLE_TELEMETRY="1")
+# Before anything imports torch, transformers or onnxruntime: no test may reach a hub or report to anybody, forked tokenizers only warn, and a second
+# thread of torch's that waits for work leaves the core to others
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", ORT_DISABLE_TELEMETRY="1", OMP_WAIT_POLICY="passive")
 
 def pytest_addoption(parser):
     "Our two options"
@@ -63,18 +64,32 @@ def pytest_collection_modifyitems(items):
 class NotebookFailed(Exception):
     "A notebook that did not run to its end, with the report of its process"
 
+def plain(words, timeout, env=os.environ):
+    "Exit status, output and errors of a Python of its own; of a notebook's, all that it printed comes as output"
+    aside = subprocess.PIPE if words[0] == "-c" else subprocess.STDOUT
+    done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, stderr=aside, text=True, stdin=subprocess.DEVNULL, timeout=timeout, env=env)
+    return done.returncode, done.stdout, done.stderr
+
 class Nursery:
-    "A process that has imported what most notebooks import, and forks one child a notebook; an import of torch and transformers takes seconds"
+    """A process that has imported what most notebooks and many scripts of tests import, and forks one child each; an import of torch and transformers
+    takes seconds"""
     process = None
 
     def run(self, words, timeout):
         "What the notebook's process ended with, and what it printed"
-        if not hasattr(os, "fork"):
-            done = subprocess.run([sys.executable, str(runner), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout)
-            return done.returncode, done.stdout + done.stderr
+        if not hasattr(os, "fork"): return plain([str(runner), *words], timeout)[:2]
+        return self.ask(words=words, timeout=timeout)[:2]
+
+    def script(self, code, *args, env=os.environ, timeout=800):
+        "Exit status, output and errors of `python -c CODE ARGS`, where torch and transformers may be imported already; `env` counts from then on"
+        if not hasattr(os, "fork"): return plain(["-c", code, *args], timeout, env)
+        return self.ask(script={"code": code, "args": args, "env": dict(env)}, timeout=timeout)
+
+    def ask(self, **job):
+        "What became of a fork of the process, which is started first where there is none"
         if self.process is None:
             self.process = subprocess.Popen([sys.executable, str(runner), "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.process.stdin.write(json.dumps({"words": words, "timeout": timeout}) + "\n")
+        self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer: raise NotebookFailed(f"the process that runs notebooks ended with {self.process.wait()}")

@@ -27,10 +27,24 @@ def local(sources):
     for name, source in sources.items(): assert len(every_kind.load(name, source).rank(QUERY, DOCS)) == len(DOCS)
 
 
+def here(groups, kinds):
+    "Groups of kinds, of which each is told apart, then folders of every sort"
+    found = {}
+    for name, sources in groups.items():
+        SEEN.update(network=[], files=[])
+        local(sources)
+        found[name] = {**SEEN, "changed": changed()}
+    SEEN["groups"] = found
+    if kinds: loading(kinds)
+
+
 def loading(kinds):
     "Tiny folders of every sort, made here and loaded as each kind, right or wrong"
     import io
     import logging
+    import shutil
+    import tempfile
+    from pathlib import Path
     from rerankers import Reranker, RerankersError
     from rerankers.tiny_models import tiny_checkpoint, tiny_language_model, tiny_late
     kept = io.StringIO()
@@ -46,6 +60,7 @@ def loading(kinds):
         except RerankersError: SEEN["refused"] += 1
         else: SEEN["loaded"] += 1
     SEEN["log"] = kept.getvalue()
+    for made in Path(tempfile.gettempdir()).glob("*"): shutil.rmtree(made)
 
 
 def hosted(url):
@@ -74,9 +89,11 @@ def hub(address):
         raise AssertionError(f"{model} was found")
 
 
+def changed(): return sorted(name for name in {*BEFORE, *os.environ} if BEFORE.get(name) != os.environ.get(name))
+
+
 if __name__ == "__main__":
     sys.addaudithook(watch)
-    before = dict(os.environ)
-    globals()[sys.argv[1]](json.loads(sys.argv[2]))
-    changed = sorted(name for name in {*before, *os.environ} if before.get(name) != os.environ.get(name))
-    print(json.dumps({**SEEN, "changed": changed}))
+    BEFORE = dict(os.environ)
+    globals()[sys.argv[1]](*json.loads(sys.argv[2]))
+    print(json.dumps({**SEEN, "changed": changed()}))

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -12,6 +10,7 @@ from threading import Thread
 import pytest
 
 pytest.importorskip("httpx")
+from nb_plugin import NURSERY  # noqa: E402
 from servers import Say, Scripted, chat, need_litellm  # noqa: E402
 
 from rerankers import Reranker  # noqa: E402
@@ -385,8 +384,9 @@ def test_callers_of_one_model_do_not_share_their_errors(local):
 
 
 FORK = """
-import os, sys
+import os, sys, warnings
 import torch
+warnings.simplefilter("ignore", DeprecationWarning)
 torch.set_num_threads(1)
 from rerankers import Reranker
 ranker = Reranker(sys.argv[1], model_type="first", chat_template=sys.argv[2], device="cpu")
@@ -406,20 +406,8 @@ assert order() == before
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_asks_its_own_copy(folder):
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(folder), PLAIN],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
-        start_new_session=True,
-    )
-    try:
-        said = process.communicate(timeout=60)[1]
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)  # the child too, which would wait for ever
-        process.communicate()
-        pytest.fail("it waits for ever")
-    assert (process.returncode, said) == (0, "")
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
+    assert NURSERY.script(FORK, str(folder), PLAIN, env=env, timeout=60) == (0, "", ""), "a negative status: it waits for ever"
 
 
 def test_the_tokens_of_a_choice_are_looked_up_once_and_without_the_whole_vocabulary(local, monkeypatch):

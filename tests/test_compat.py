@@ -19,6 +19,7 @@ import pytest
 from compat_shapes import DOCS, QUERY, SHAPES, outcomes, word_ranker
 from hypothesis import example, given
 from hypothesis import strategies as st
+from nb_plugin import NURSERY
 from official import wheel
 
 from rerankers import BaseRanker, Document, InputError, RankedResults, Reranker, Result, UnknownModel, claims, registry
@@ -53,9 +54,9 @@ def ours(folder): return outcomes(folder)
 def theirs(folder):
     "What the wheel of 0.10 says, in a process that finds it before us"
     env = {**os.environ, "PYTHONPATH": str(wheel(OLD))}
-    done = subprocess.run([sys.executable, str(ROOT / "tests" / "compat_shapes.py"), str(folder)], capture_output=True, text=True, env=env, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    status, out, err = NURSERY.script((ROOT / "tests" / "compat_shapes.py").read_text(encoding="utf-8"), str(folder), env=env)
+    assert status == 0, err
+    return json.loads(out)
 
 
 DELIBERATE = {      # shape -> what we say, what 0.10 says, and words of the page that tells why

@@ -3,8 +3,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import threading
 from contextvars import ContextVar
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import every_kind
+from nb_plugin import NURSERY
 from rerankers.engine.forks import PAST, computes, leave_behind, loads
 from rerankers.locks import Lock
 from rerankers.errors import ForkedError
@@ -29,13 +28,9 @@ def told(modes):
     "What the driver says, mode -> sources and threads; it has several of torch's threads, whatever the machine that runs this has"
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false",
                    "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    command = [sys.executable, "-W", "ignore", str(TESTS / "fork_driver.py"), json.dumps(modes)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
-    try: out, err = process.communicate(timeout=LONGEST)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # the children too, which would wait for ever
-        pytest.fail(f"it waits for ever: {process.communicate()[1][-2000:]}")
-    assert process.returncode == 0, err[-3000:]
+    code = (TESTS / "fork_driver.py").read_text(encoding="utf-8")
+    status, out, err = NURSERY.script(code, json.dumps(modes), env=environment, timeout=LONGEST)
+    assert status == 0, f"{status}, {-signal.SIGALRM} where it waits for ever: {err[-3000:]}"
     return json.loads(out)
 
 

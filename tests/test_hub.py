@@ -92,40 +92,60 @@ def hub():
 
 
 RANK = """
-import json, sys, warnings
+import json, os, sys, warnings
 warnings.simplefilter("error")
-from rerankers import Reranker
-found, (wanted, query, docs) = {}, json.loads(sys.argv[1])
-for name, options in wanted.items():
-    try: found[name] = [[r.doc_id, r.score] for r in Reranker(name, device="cpu", **options).rank(query, docs)]
-    except Exception as error: found[name] = repr(error)
-print(json.dumps(found))
+import numpy, torch, onnxruntime, safetensors.torch, tokenizers     # what asks no hub: the places are read when huggingface_hub is imported
+
+def ranked(name, query, docs, options):
+    try: return [[r.doc_id, r.score] for r in Reranker(name, **options).rank(query, docs)]
+    except Exception as error: return f"{type(error).__name__}: {error}"
+
+for environment, wanted in json.loads(sys.argv[1]):
+    if hasattr(os, "fork") and os.fork():     # a child a place, one after the other
+        if os.wait()[1]: sys.exit("a place failed")
+        continue
+    os.environ.update(environment)
+    from rerankers import Reranker
+    print(json.dumps({name: ranked(name, *more) for name, *more in wanted}), flush=True)
+    break
 """
+NOWHERE = "http://127.0.0.1:9"      # where nothing listens
 
 
-def ranked_there(home, endpoint, **more):
-    "Scores by id for each repository, from a fresh process that knows the hub, or what was raised; and the files that it asked for"
-    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
-    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **more}
-    told = json.dumps([{name: options for name, (_, options) in CHECKPOINTS.items()}, QUERY, DOCS])
-    Hub.asked.clear()
-    done = subprocess.run([sys.executable, "-c", RANK, told], capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]), [*Hub.asked]
+def ranked_there(places):
+    "Scores by id for each repository, from processes that know the place, or what was raised"
+    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | {"PYTHONPATH": str(ROOT)}
+    found = []
+    for part in [places] if hasattr(os, "fork") else [[place] for place in places]:
+        done = subprocess.run([sys.executable, "-c", RANK, json.dumps(part)], capture_output=True, text=True, env=environment, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found += map(json.loads, done.stdout.splitlines())
+    return found
 
 
 @pytest.fixture(scope="module")
 def there(hub, tmp_path_factory):
-    "What comes from the hub into an empty cache, then from the cache with the hub gone"
-    home = tmp_path_factory.mktemp("home")
-    return {"hub": ranked_there(home, hub), "cache": ranked_there(home, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")}
+    "What comes from the hub into an empty cache, then from the cache with the hub gone; and into another where no hub can be reached"
+    home, other = map(str, (tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("home")))
+    whole = [[name, QUERY, DOCS, {"device": "cpu", **options}] for name, (_, options) in CHECKPOINTS.items()]
+    lost = {backend: [["someone/a-reranker", QUERY, DOCS, {"backend": backend}]] for backend in ("torch", "onnx")}
+    quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    places = [[{"HF_ENDPOINT": hub, "HF_HOME": home, **quiet}, whole], [{"HF_ENDPOINT": NOWHERE, "HF_HOME": home, "HF_HUB_OFFLINE": "1", **quiet}, whole],
+              *([{"HF_ENDPOINT": NOWHERE, "HF_HOME": other}, wanted] for wanted in lost.values())]
+    return dict(zip(("hub", "cache", *lost), ranked_there(places), strict=True))
 
 
 @pytest.mark.parametrize("place", ["hub", "cache"])
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_a_repository_ranks_as_its_folder_does(there, name, place):
     local = Reranker(folder_of(name), device="cpu", **CHECKPOINTS[name][1]).rank(QUERY, DOCS)
-    assert there[place][0][name] == [[r.doc_id, near(r.score)] for r in local]
+    assert there[place][name] == [[r.doc_id, near(r.score)] for r in local]
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_a_hub_that_cannot_be_reached_is_an_error_of_ours(there, backend):
+    "huggingface_hub retries for a while and then raises what its HTTP library raises"
+    assert there[backend]["someone/a-reranker"].startswith("ModelLoadError: 'someone/a-reranker' is no folder here")
 
 
 def test_the_revision_that_was_asked_for_is_loaded(tmp_path):
@@ -151,16 +171,16 @@ def test_the_revision_that_was_asked_for_is_loaded(tmp_path):
 def test_of_a_long_message_the_first_line_is_said(said, line): assert first_line(OSError(said)) == line
 
 
-def fetched(there, name): return {asked.partition(":")[2] for asked in there["hub"][1] if asked.startswith(f"{name}:")}
+def fetched(name): return {asked.partition(":")[2] for asked in Hub.asked if asked.startswith(f"{name}:")}
 
 
 def test_a_graph_comes_without_the_other_weights(there):
     "Of a repository that has both, only what onnxruntime needs is fetched"
-    files = fetched(there, "someone/graph-reranker")
+    files = fetched("someone/graph-reranker")
     assert "onnx/model.onnx" in files and "tokenizer.json" in files
     assert not any(f.endswith(".safetensors") for f in files)
 
 
 def test_layers_that_do_not_run_stay_there(there):
-    files = fetched(there, "someone/tiny-layerwise")
+    files = fetched("someone/tiny-layerwise")
     assert "model-00001-of-00002.safetensors" in files and "model-00002-of-00002.safetensors" not in files

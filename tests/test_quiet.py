@@ -47,7 +47,7 @@ def test_a_bar_is_shown_to_whoever_asks_or_watches(monkeypatch, progress, watche
     assert sys.stdout.getvalue() == "" and bool(sys.stderr.getvalue()) is (delay == 0)
 
 
-def driven(home, what, given, **settings):
+def driven(home, what, *given, **settings):
     "The driver, run in a home, a cache and a scratch folder that were empty before"
     places = {"HOME": home / "home", "TMPDIR": home / "scratch", "USERPROFILE": home / "home"}
     for place in (*places.values(), home / "here"): place.mkdir(exist_ok=True)
@@ -57,9 +57,9 @@ def driven(home, what, given, **settings):
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=home / "here", timeout=800)
 
 
-def run(home, what, given, **settings):
+def run(home, what, *given, **settings):
     "What the driver saw, and the files that lie there now"
-    done = driven(home, what, given, **settings)
+    done = driven(home, what, *given, **settings)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1]), [str(p.relative_to(home)) for p in home.rglob("*") if p.is_file()]
 
@@ -72,12 +72,25 @@ def written(said, home):
 
 # ---- nothing is sent, nothing is written
 
+AS = [None, "cross-encoder", "biencoder", "colbert", "splade", "bge-m3", "t5", "llm-pointwise"]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    "A process that ranks with all kinds, and loads folders as each, right or wrong: its home, how it ended, what it saw, the files that it left"
+    home, place = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("kinds")
+    groups = {group: {name: every_kind.write(name, place) for name in kinds} for group, kinds in GROUPS.items() if all(map(find_spec, NEEDS[group]))}
+    done = driven(home, "here", groups, AS if "torch" in groups else [])
+    assert done.returncode == 0, done.stderr[-3000:]
+    return home, done, json.loads(done.stdout.splitlines()[-1]), [str(p.relative_to(home)) for p in home.rglob("*") if p.is_file()]
+
+
 @pytest.mark.parametrize("group", GROUPS)
-def test_ranking_here_is_nobodys_business(tmp_path, tmp_path_factory, group):
+def test_ranking_here_is_nobodys_business(here, group):
+    home, _, said, files = here
     for module in NEEDS[group]: pytest.importorskip(module)
-    sources = {name: every_kind.write(name, tmp_path_factory.mktemp("kinds")) for name in GROUPS[group]}
-    said, files = run(tmp_path, "local", sources)
-    assert (said["network"], files, written(said, tmp_path), said["changed"]) == ([], [], [], [])
+    saw = said["groups"][group]
+    assert (saw["network"], files, written(saw, home), saw["changed"]) == ([], [], [], [])
 
 
 ANSWERS = [{"results": [{"index": i, "relevance_score": i} for i in range(2)]}, chat("[2] > [1]")]
@@ -113,15 +126,11 @@ def test_the_readme_says_so():
 
 # ---- nothing is printed
 
-AS = [None, "cross-encoder", "biencoder", "colbert", "splade", "bge-m3", "t5", "llm-pointwise"]
-
-
-def test_loading_prints_nothing(tmp_path):
+def test_loading_and_ranking_print_nothing(here):
     "Whether a folder has weights that a method leaves alone, lacks some, or is none of its kind: what matters is an error or in our log"
     for module in ("torch", "transformers"): pytest.importorskip(module)
-    done = driven(tmp_path, "loading", AS)
+    _, done, said, _ = here
     assert (done.returncode, done.stderr) == (0, "") and len(done.stdout.splitlines()) == 1
-    said = json.loads(done.stdout)
     assert said["loaded"] > 8 and said["refused"] > 8 and "UNEXPECTED" in said["log"]
 
 
