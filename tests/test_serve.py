@@ -370,6 +370,30 @@ def task_of(query):
     return make_tasks([query], [PLAYS])[0]
 
 
+def test_who_brings_an_instruction_has_a_batch_of_his_own():
+    heard = []
+
+    class Heeds(BM25Ranker):
+        takes_instruction = True
+
+        def rankings(self, tasks, call):
+            heard.append((self.instruction, len(tasks)))
+            return super().rankings(tasks, call)
+
+    with running({"heeds": Heeds(), "words": Reranker("bm25")}) as client:
+        assert client.post("/rerank", json={**ASK, "instruction": "news first"}).status_code == 200
+        refused = client.post("/rerank", json={**ASK, "instruction": "news first", "model": "words"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "instruction")
+
+    async def several():
+        lane = Lane("heeds", Heeds())
+        works = [Work([task_of(QUERY)], 10, instruction) for instruction in ("x", "a", "b", "a", "b")]
+        await asyncio.gather(*map(lane.put, works))
+        lane.close()
+    asyncio.run(several())
+    assert heard[1:] == [("x", 1), ("a", 2), ("b", 2)]
+
+
 def test_a_large_request_goes_in_pieces_between_which_others_are_served(offline):
     counts, many = Counts(), [f"play {i}: {'words ' * (i % 7)}" for i in range(60)]
     with running({"offline": offline}, counts, batch_tokens=100) as client: answer = client.post("/rerank", json={"query": QUERY, "documents": many})
@@ -477,6 +501,39 @@ def test_a_server_that_is_told_to_stop_finishes_what_it_has_accepted(tmp_path):
         assert answer.startswith(b"HTTP/1.1 200") and process.wait(60) == 0
         log = process.stderr.read()
         assert "sesame" not in log and "Hamlet" not in log and '"status": 200' in log
+
+
+def test_nothing_that_was_accepted_is_lost_when_a_server_stops_under_load():
+    with program("words=bm25") as (process, ready):
+        answers, begun = [], threading.Semaphore(0)
+
+        def client():
+            with httpx.Client(base_url=ready["address"], timeout=60) as own:
+                while not answers or answers[-1] == 200:
+                    try: answers.append(own.post("/v2/rerank", json=ASK).status_code)
+                    except httpx.TransportError: return     # nobody listens any more
+                    begun.release()
+
+        threads = [threading.Thread(target=client) for _ in range(8)]
+        for thread in threads: thread.start()
+        for _ in range(40): begun.acquire()
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+        for thread in threads: thread.join()
+    told = Counter(json.loads(line)["status"] for line in log.splitlines() if "status" in line)
+    assert told == Counter(answers) and told[200] >= 40 and set(told) <= {200, 503} and process.returncode == 0
+
+
+def test_mistakes_of_who_starts_a_server_are_named(capsys, tmp_path):
+    from rerankers.cli import main
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port, missing = str(taken.getsockname()[1]), str(tmp_path/"none")
+        cases = {"is called": ["bm25", "bm25"], "cannot listen": ["bm25", "--port", port], "file of keys": ["bm25", "--keys-file", missing],
+                 "--config": ["--config", missing], "bm26": ["bm26"]}
+        for word, arguments in cases.items():
+            assert main(["serve", *arguments]) == 1
+            said = capsys.readouterr().err
+            assert word.replace("is called", "two models are called") in said and said.count("\n") == 1, said
 
 
 def test_a_file_describes_a_server(tmp_path):

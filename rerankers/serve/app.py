@@ -24,7 +24,7 @@ from typing import Any
 from uuid import uuid4
 
 from .. import __version__
-from ..errors import AuthenticationError, InputError, MissingDependency, RerankersError, did_you_mean, logger, need
+from ..errors import AuthenticationError, InputError, MissingDependency, RerankersError, did_you_mean, need
 from ..rankers import BaseRanker, to_results
 from ..reranker import Reranker
 from .dialects import (PATHS, Asked, Dialect, Reading, Refused, answer_of, asked, dialect_of, error_of,
@@ -337,11 +337,11 @@ class Service:
 
 def complain(seen: Seen, error: Exception) -> None:
     "Write to the log where something failed; what most errors say may hold texts, and stays out"
-    who = f"{seen.path} {seen.model} {seen.id}"
-    if isinstance(error, AuthenticationError): logger.error("%s: %s", who, error)
+    who = {"event": "failed", "id": seen.id, "path": seen.path, "model": seen.model, "error": type(error).__name__}
+    if isinstance(error, AuthenticationError): access.error("%s", json.dumps({**who, "message": str(error)}))
     if isinstance(error, RerankersError): return
     trace = extract_tb(error.__traceback__)[-4:]
-    logger.error("%s failed with %s at %s", who, type(error).__name__, " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(trace)))
+    access.error("%s", json.dumps({**who, "at": [f"{f.filename}:{f.lineno}" for f in reversed(trace)]}))
 
 def timing_headers(seen: Seen) -> dict[str, str]:
     "What TEI tells in headers, times in milliseconds"
