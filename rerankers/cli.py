@@ -37,15 +37,15 @@ from .reranker import Reranker
 from .results import RankedResults, as_json
 
 # %% auto #0
-__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 'EXAMPLE_COMMANDS', 'SERVER_OPTIONS', 'flat',
-           'char_width', 'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table',
+__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 'EXAMPLE_COMMANDS', 'SERVER_OPTIONS', 'ILL',
+           'flat', 'char_width', 'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table',
            'default_word', 'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row',
            'model_cells', 'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command',
            'parse_measures', 'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'judged_data',
            'compare_command', 'steps', 'comparison_table', 'add_compare', 'audit_command', 'add_audit',
-           'benchmark_command', 'add_benchmark', 'serve_command', 'add_serve', 'mcp_command', 'add_mcp', 'add_rank',
-           'add_models', 'add_retrieve', 'add_evaluate', 'make_parser', 'emit', 'discard_output', 'complain',
-           'show_warning', 'warnings_in_a_line', 'run', 'main']
+           'benchmark_command', 'add_benchmark', 'serve_command', 'add_serve', 'mcp_command', 'add_mcp',
+           'doctor_command', 'add_doctor', 'add_rank', 'add_models', 'add_retrieve', 'add_evaluate', 'make_parser',
+           'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -528,6 +528,34 @@ def add_mcp(commands: Any) -> None:
     parser.add_argument("model", metavar="MODEL", help="a word, a checkpoint, a folder, or a line such as 'bm25:100 > offline'")
     parser.set_defaults(run=mcp_command)
 
+# %% ../nbs/cli.ipynb #0dd7627c
+def doctor_command(args: Namespace) -> tuple[str, int]:
+    "What `rerankers doctor` prints, and its exit code"
+    from rerankers.serve.doctor import examine
+    found = examine(args.url, model=args.model, provider=args.provider, name=args.name, api_key=args.api_key or os.environ.get("RERANKERS_API_KEY"),
+                    allow=args.allow, tolerance=args.tolerance, timeout=args.timeout)
+    if args.output == "json": said = as_json(found.to_dict(), indent=2) + "\n"
+    else: said = table(("fault", "state", "what was seen"), found.rows(), fit=wrap) + f"\n{found.summary()}\n"
+    return said, ILL if found.faults else 0
+
+ILL = 3     # exit code of an examination that found faults
+
+def add_doctor(commands: Any) -> None:
+    "The command `doctor`"
+    parser = commands.add_parser("doctor", help="what is wrong with a rerank server", allow_abbrev=False,
+                                 description="Probe a rerank server and compare it with the same model here. Exit code 3: faults were found.")
+    add = parser.add_argument
+    add("url", metavar="URL", help="address of the server, such as http://localhost:8000")
+    add("--model", metavar="MODEL", help="the same model here, to compare with: a word, a checkpoint, a folder")
+    add("--provider", metavar="NAME", help="whose language the server speaks, such as vllm (found by trying)")
+    add("--name", default="", help="the model as the server calls it, if it must be told")
+    add("--api-key", metavar="KEY", help="its key (that in RERANKERS_API_KEY)")
+    add("--allow", action="append", default=[], metavar="FAULT", help="a fault that is known and wanted; may be repeated")
+    add("--tolerance", type=float, default=0.02, metavar="X", help="how far apart equal scores may be (0.02)")
+    add("--timeout", type=float, default=60.0, metavar="SECONDS", help="for one request (60)")
+    add("--json", dest="output", action="store_const", const="json", help="as a JSON object")
+    parser.set_defaults(run=doctor_command)
+
 # %% ../nbs/cli.ipynb #901a153e
 def add_rank(commands: Any) -> None:
     "The command `rank`"
@@ -580,7 +608,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rerankers {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate, add_compare, add_audit,
-                add_benchmark, add_serve, add_mcp): add(commands)
+                add_benchmark, add_serve, add_mcp, add_doctor): add(commands)
     return parser
 
 # %% ../nbs/cli.ipynb #9ff544fb
@@ -627,8 +655,11 @@ def run(argv: list[str] | None) -> int:
     except SystemExit as stop:      # argparse has shown the help or the version, or reported an error
         emit(shown.getvalue())      # argparse itself would not notice that nobody reads
         return int(stop.code or 0)
-    with warnings_in_a_line(): emit(args.run(args))
-    return 0
+    with warnings_in_a_line():
+        said = args.run(args)
+        text, code = said if isinstance(said, tuple) else (said, 0)
+        emit(text)
+    return code
 
 def main(
     argv: list[str] | None = None,  # Arguments without the program's name; those of the process by default
