@@ -498,7 +498,8 @@ def serve_command(args: Namespace) -> str:
     try: plan = app.plan_of(Path(args.config).read_text(encoding="utf-8")) if args.config else app.Plan({})
     except (OSError, UnicodeDecodeError) as error: raise InputError(f"--config: {error}") from error
     named = app.named_specs(args.models or ([] if plan.models else [default_word("en")]))
-    given = {name: value for name, value in vars(args).items() if name not in ("models", "config", "run")}
+    from rerankers.serve.status import watched
+    given = {**watched(), **{name: value for name, value in vars(args).items() if name not in ("models", "config", "run")}}
     keys = [key for key in os.environ.get("RERANKERS_KEYS", "").split(",") if key.strip()]
     app.access.addHandler(logging.StreamHandler(sys.stderr))
     app.access.setLevel(logging.INFO)
