@@ -15,7 +15,7 @@ def requirements(key):
     "The requirements listed under `key`, none when the key is missing"
     return shlex.split(cfg.get(key, ""), comments=True)
 
-FRAMEWORKS = ("haystack", "llama-index", "lancedb", "pyterrier", "dspy", "mcp")  # large, and there already where they are used
+FRAMEWORKS = ("haystack", "llama-index", "lancedb", "pyterrier", "dspy", "mcp", "ray", "daft")  # large, and there already where they are used
 
 def extras():
     "`X_requirements` as the extra `X`, and `all`: everything a user, not a developer, may want"

@@ -37,15 +37,16 @@ from .reranker import Reranker
 from .results import RankedResults, as_json
 
 # %% auto #0
-__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 'EXAMPLE_COMMANDS', 'SERVER_OPTIONS', 'ILL',
-           'flat', 'char_width', 'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines', 'table', 'results_table',
-           'default_word', 'named_value', 'positive', 'load', 'ranked_by', 'rank_command', 'family_row', 'shortcut_row',
-           'model_cells', 'models_command', 'recommend_command', 'add_recommend', 'tell', 'retrieve_command',
-           'parse_measures', 'measured', 'evaluate_command', 'add_source', 'add_model', 'add_output', 'judged_data',
-           'compare_command', 'steps', 'comparison_table', 'add_compare', 'audit_command', 'add_audit',
-           'benchmark_command', 'add_benchmark', 'serve_command', 'add_serve', 'mcp_command', 'add_mcp',
-           'doctor_command', 'add_doctor', 'add_rank', 'add_models', 'add_retrieve', 'add_evaluate', 'make_parser',
-           'emit', 'discard_output', 'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
+__all__ = ['CONTROL', 'Fit', 'DEFAULT', 'NEED_OPTIONS', 'LEFT_OUT', 'MEASURES', 'EXAMPLE_COMMANDS', 'FORMS', 'FILE_OPTIONS',
+           'SERVER_OPTIONS', 'ILL', 'flat', 'char_width', 'text_width', 'cut', 'wrap', 'padded_cell', 'row_lines',
+           'table', 'results_table', 'default_word', 'named_value', 'positive', 'load', 'ranked_by', 'rank_command',
+           'family_row', 'shortcut_row', 'model_cells', 'models_command', 'recommend_command', 'add_recommend', 'tell',
+           'retrieve_command', 'parse_measures', 'measured', 'evaluate_command', 'add_source', 'add_model',
+           'add_output', 'judged_data', 'compare_command', 'steps', 'comparison_table', 'add_compare', 'audit_command',
+           'add_audit', 'benchmark_command', 'add_benchmark', 'role', 'share', 'rank_file_command', 'add_rank_file',
+           'written_to', 'serve_command', 'add_serve', 'mcp_command', 'add_mcp', 'doctor_command', 'add_doctor',
+           'add_rank', 'add_models', 'add_retrieve', 'add_evaluate', 'make_parser', 'emit', 'discard_output',
+           'complain', 'show_warning', 'warnings_in_a_line', 'run', 'main']
 
 # %% ../nbs/cli.ipynb #88bbdf63
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -474,6 +475,65 @@ def add_benchmark(commands: Any) -> None:
     add("--json", dest="output", action="store_const", const="json", help="as a JSON object")
     parser.set_defaults(run=benchmark_command)
 
+# %% ../nbs/cli.ipynb #c1fcf0cc
+def role(
+    text: str,  # ROLE=NAME
+) -> tuple[str, str]:
+    "A column and what it is"
+    name, sign, column = text.partition("=")
+    if not (name and sign and column): raise ArgumentTypeError(f"{text!r} is not ROLE=NAME, such as query=question")
+    return name.replace("-", "_"), column
+
+def share(
+    text: str,  # N/ALL
+) -> tuple[int, int]:
+    "Which of several processes this one is"
+    which, _, of = text.partition("/")
+    if not (which.isdecimal() and of.isdecimal()): raise ArgumentTypeError(f"{text!r} is not N/ALL, such as 2/8")
+    return int(which), int(of)
+
+FORMS = ("jsonl", "parquet", "trec")
+FILE_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--top-k", "-k"), {"type": positive, "metavar": "N", "help": "the best N of each row only (all)"}),
+    (("--format",), {"choices": FORMS, "help": "of SOURCE, where its name does not say it"}),
+    (("--output",), {"choices": FORMS, "help": "of TARGET (by its name, or as SOURCE)"}),
+    (("--columns", "--column"), {"type": role, "action": "append", "default": [], "metavar": "ROLE=NAME",
+                                 "help": "a column for query, query_id, docs, doc_ids, titles or metadata; may be repeated"}),
+    (("--queries",), {"metavar": "FILE", "help": "texts of queries, for a run"}),
+    (("--corpus",), {"metavar": "FILE", "help": "texts of documents, for a run"}),
+    (("--instruction",), {"metavar": "TEXT", "help": "for a method that follows instructions"}),
+    (("--no-texts",), {"dest": "texts", "action": "store_false", "help": "write ids and scores, and no documents"}),
+    (("--window",), {"type": positive, "default": 512, "metavar": "N", "help": "documents that are ranked together (512)"}),
+    (("--shard-size",), {"type": positive, "default": 500, "metavar": "N", "help": "rows of a shard (500)"}),
+    (("--part",), {"type": share, "default": (1, 1), "metavar": "N/ALL", "help": "which of several processes this is (1/1)"}),
+    (("--retry-errors",), {"action": "store_true", "help": "rank rows anew that failed in an earlier call"}),
+    (("--most-failures",), {"type": positive, "default": 100, "metavar": "N", "help": "stop when so many rows fail one after the other (100)"}),
+    (("--tag",), {"default": "rerankers", "help": "the name of a TREC run (rerankers)"}),
+)
+
+def rank_file_command(args: Namespace) -> str:
+    "What `rerankers rank-file` prints"
+    from rerankers.serve.files import rank_file
+    named = {names[0].lstrip("-").replace("-", "_"): settings.get("dest") for names, settings in FILE_OPTIONS}
+    given = {dest or name: getattr(args, dest or name) for name, dest in named.items()} | {"columns": dict(args.columns)}
+    found = rank_file(args.source, args.target, load(args), progress=False if args.quiet else None, **given)
+    tell({"rows that could not be ranked; the output says why": found.failed})
+    told = {**vars(found), "files": [os.path.relpath(path) for path in found.files]}
+    return as_json(told, indent=2) + "\n" if args.output_json else f"{found}\n"
+
+def add_rank_file(commands: Any) -> None:
+    "The command `rank-file`"
+    parser = commands.add_parser("rank-file", help="rank a file of queries with their candidates", allow_abbrev=False,
+                                 description="Rank each row of a file. The same call again goes on where an earlier one was.")
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="JSON Lines, Parquet or a TREC run, with a query and its candidates in each row; or a folder of such")
+    add("target", metavar="TARGET", help="a file, or a folder for shards")
+    for names, settings in FILE_OPTIONS: add(*names, **settings)
+    add("--json", dest="output_json", action="store_true", help="what was done, as one JSON object")
+    add("-q", "--quiet", action="store_true", help="no progress bar")
+    add_model(parser)
+    parser.set_defaults(run=rank_file_command)
+
 # %% ../nbs/cli.ipynb #4cb98bc6
 SERVER_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--host", {"help": "whose requests are answered: 127.0.0.1 is this machine's, 0.0.0.0 everybody's (127.0.0.1)"}),
@@ -491,6 +551,17 @@ SERVER_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--access-log", {"action": BooleanOptionalAction, "help": "a line of JSON a request, without texts and keys (yes)"}),
 )
 
+@contextmanager
+def written_to(log: logging.Logger, handler: logging.Handler) -> Iterator[None]:
+    "A context in which a log is written, notes included"
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try: yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
 def serve_command(args: Namespace) -> str:
     "Serve until the process is asked to stop"
     # a name that `need` knows: without the extra the message says what to install
@@ -501,9 +572,8 @@ def serve_command(args: Namespace) -> str:
     from rerankers.serve.status import watched
     given = {**watched(), **{name: value for name, value in vars(args).items() if name not in ("models", "config", "run")}}
     keys = [key for key in os.environ.get("RERANKERS_KEYS", "").split(",") if key.strip()]
-    app.access.addHandler(logging.StreamHandler(sys.stderr))
-    app.access.setLevel(logging.INFO)
-    app.run_service(app.built(app.Plan({**named, **plan.models, **named}, plan.aliases, plan.settings), keys=keys, **given))
+    plan = app.Plan({**named, **plan.models, **named}, plan.aliases, plan.settings)
+    with written_to(app.access, logging.StreamHandler(sys.stderr)): app.run_service(app.built(plan, keys=keys, **given))
     return ""
 
 def add_serve(commands: Any) -> None:
@@ -609,7 +679,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rerankers {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (add_rank, add_models, add_recommend, add_retrieve, add_evaluate, add_compare, add_audit,
-                add_benchmark, add_serve, add_mcp, add_doctor): add(commands)
+                add_rank_file, add_benchmark, add_serve, add_mcp, add_doctor): add(commands)
     return parser
 
 # %% ../nbs/cli.ipynb #9ff544fb

@@ -59,11 +59,11 @@ def check_stream(items: Any) -> Any:
     raise InputError(f"a {type(items).__name__} is no stream: give an iterable of (query, documents)")
 
 def windows(
-    items: Iterable[Asked],     # The stream
-    most: int,                  # Documents of a window; its last query may exceed it
-) -> Iterator[list[Asked]]:
+    items: Iterable[tuple[Any, list[Document]]],    # Queries and their documents
+    most: int,                                      # Documents of a window; its last query may exceed it
+) -> Iterator[list[tuple[Any, list[Document]]]]:
     "Queries that are ranked together"
-    held, documents = list[Asked](), 0
+    held, documents = list[tuple[Any, list[Document]]](), 0
     for query, docs in items:
         held.append((query, docs))
         documents += max(len(docs), 1)

@@ -184,7 +184,7 @@ class Exchange:
 # %% ../../nbs/serve/02_app.ipynb #693a9ce2
 Handler = Callable[[Exchange], Awaitable[Response]]
 Page = Callable[["Service", Exchange], Awaitable[Response]]     # a further path, which may ask the service
-OPEN = ("/health", "/ping", "/metrics", "/weaviate/.well-known/ready", "/weaviate/.well-known/live")   # paths without a key
+OPEN = ("/", "/health", "/ping", "/metrics", "/weaviate/.well-known/ready", "/weaviate/.well-known/live")   # paths without a key
 access = logging.getLogger("rerankers.serve")
 
 def as_response(
