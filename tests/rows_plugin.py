@@ -10,6 +10,7 @@ from itertools import groupby
 import pytest
 
 SHOWN = 3   # failing rows that are told in full; the others in a line
+AS_NEW = {"caplog": lambda caplog: caplog.clear()}     # fixtures that are made for each test, and what makes one as new for the next row
 
 def pytest_addoption(parser):
     parser.getgroup("rows").addoption("--rows", type=int, default=1, metavar="N", help="run up to N rows of a parametrised test as one test")
@@ -35,6 +36,7 @@ class Rows(pytest.Function):
             try: row.obj(**given, **row.callspec.params)
             except pytest.skip.Exception as why: skipped[str(why)] += 1
             except (Exception, pytest.fail.Exception) as error: failed.append((row, error))
+            for name in given.keys() & AS_NEW.keys(): AS_NEW[name](given[name])
         if failed: raise RowsFailed(told(failed, len(self.rows)))
         if skipped.total() == len(self.rows): pytest.skip(" / ".join(skipped))
         for why, count in skipped.items(): self.add_report_section("call", "rows", f"{count} of {len(self.rows)} skipped: {why}")
@@ -66,8 +68,9 @@ def joinable(item):
     if not isinstance(item, pytest.Function) or item.cls or inspect.iscoroutinefunction(item.obj) or not hasattr(item, "callspec"): return False
     marks = [mark for mark in item.iter_markers("parametrize")]
     if item.callspec.marks or any(mark.kwargs.keys() - {"ids"} or len(mark.args) != 2 for mark in marks): return False
-    fixtures = item._fixtureinfo.name2fixturedefs
-    wide = all(fixtures.get(name) and fixtures[name][-1].scope != "function" for name in set(item.fixturenames) - item.callspec.params.keys())
+    fixtures, asked = item._fixtureinfo.name2fixturedefs, {*inspect.signature(item.obj).parameters}
+    own = {*item.fixturenames} - {*item.callspec.params} - {*AS_NEW} - ({"request"} - asked)      # what other fixtures know of the request is theirs
+    wide = all(fixtures.get(name) and fixtures[name][-1].scope != "function" for name in own)
     return wide and {*item.callspec.params} == {name for mark in marks for name in names(mark.args[0])}
 
 def names(given): return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
@@ -90,6 +93,7 @@ def in_parts(rows, size):
 def pytest_terminal_summary(terminalreporter, config):
     "With the option: rows and the tests that ran them"
     if config.getoption("--rows") < 2: return
-    done = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.stats.get(kind, []) if report.when == "call" or report.skipped]
+    reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.stats.get(kind, []) if isinstance(report, pytest.TestReport)]
+    done = [report for report in reports if report.when == "call" or report.skipped]
     rows = sum(dict(report.user_properties).get("rows", 1) for report in done)
     terminalreporter.write_line(f"{rows} rows in {len(done)} tests")
