@@ -293,7 +293,7 @@ def test_the_log_has_neither_texts_nor_keys(caplog):
 
 def test_what_arrives_while_a_model_works_is_ranked_together_and_who_left_is_dropped():
     gate, counts = Gate(), Counts()
-    with running({"gate": gate}, counts) as client:
+    with running({"gate": gate}, counts, batch_seconds=1e9) as client:
         url = httpx.URL(client.base_url)
 
         async def clients():
@@ -327,6 +327,15 @@ def test_a_request_that_is_late_is_given_up():
         assert (late.status_code, tei.json()["error_type"], odd) == (504, "Backend", [400, 400, 400])
         assert client.post("/v2/rerank", json=ASK).status_code == 200
     assert gate.queries == [QUERY, QUERY]       # the second one had left the queue before the model was free
+
+
+def test_a_slow_model_is_given_less_at_once():
+    lane = Lane("words", Reranker("bm25"), Limits(tokens=1000, seconds=0.5))
+    assert lane.room == 1000
+    for spent, room in (((10, 100, 1.0), 50), ((10, 1900, 1.0), 500), ((10, 10**6, 1.0), 1000)):    # of all batches so far
+        lane.speed.append(spent)
+        assert lane.room == room
+    lane.close()
 
 
 def test_a_full_queue_says_when_to_come_again():
@@ -386,7 +395,7 @@ def test_who_brings_an_instruction_has_a_batch_of_his_own():
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "instruction")
 
     async def several():
-        lane = Lane("heeds", Heeds())
+        lane = Lane("heeds", Heeds(), Limits(seconds=1e9))
         works = [Work([task_of(QUERY)], 10, instruction) for instruction in ("x", "a", "b", "a", "b")]
         await asyncio.gather(*map(lane.put, works))
         lane.close()
@@ -456,7 +465,7 @@ def test_sixty_four_clients_lose_nothing():
                 return found
             return [row for rows in await asyncio.gather(*map(one, range(clients))) for row in rows]
 
-    with running({"words": Reranker("bm25")}, counts) as client: answers = asyncio.run(all_clients(client.base_url))
+    with running({"words": Reranker("bm25")}, counts, batch_seconds=1e9) as client: answers = asyncio.run(all_clients(client.base_url))
     assert Counter(a.status_code for _, _, a in answers) == {200: clients * each}
     for client, i, answer in answers:
         rows = answer.json()["results"]

@@ -66,6 +66,7 @@ class Settings:
     max_documents: int = 10_000     # Documents of a request
     max_waiting: int = 32_000       # Pairs that may wait for a model
     batch_tokens: int = 16_384      # Tokens that a model is given at once, about
+    batch_seconds: float = 0.5      # A batch should take no longer
     concurrency: int = 8            # Requests under way at once, for a method that waits for a network
     timeout: float | None = None    # Seconds for a request; a client may ask for less with the header X-Request-Timeout
     body_seconds: float = 30.0      # Seconds in which a request's body must have come
@@ -103,7 +104,7 @@ class Settings:
     @property
     def limits(self) -> Limits:
         "What a queue is held to"
-        return Limits(self.batch_tokens, self.max_waiting, concurrency=self.concurrency)
+        return Limits(self.batch_tokens, self.batch_seconds, self.max_waiting, concurrency=self.concurrency)
 
 # %% ../../nbs/serve/02_app.ipynb #5994d967
 PLAIN = Dialect("", (), None)       # of paths that rank nothing: errors as OpenAI says them

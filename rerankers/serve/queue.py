@@ -9,7 +9,7 @@ import math
 from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -70,14 +70,16 @@ class Observer:
 @dataclass(frozen=True)
 class Limits:
     "How much a model is given at once, and how much may wait for it"
-    tokens: int = 16_384        # In a batch, about; a larger request goes alone
+    tokens: int = 16_384        # In a batch, about; a larger request goes alone, or in pieces
+    seconds: float = 0.5        # A batch should take no longer, so that who comes next does not wait long
     waiting: int = 32_000       # Pairs that may wait; more are refused. A single request may be larger
     window: int = 64            # Of so many requests, the oldest, the shortest go first
     patience: int = 8           # So often may a request be overtaken
     concurrency: int = 8        # Requests under way at once, for methods that wait for a network
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items(): check_positive(name, value)
+        for name, value in vars(self).items():
+            if name != "seconds": check_positive(name, value)
 
 @dataclass(eq=False)
 class Work:
@@ -185,7 +187,7 @@ class Lane:
         self.cuts = ranker.pointwise and not self.alone and ranker.ocr is None     # may a request be cut?
         self.waiting, self.running = list[Work](), 0
         self.pairs = 0      # that wait
-        self.speed = deque[tuple[int, float]](maxlen=32)    # pairs and seconds of the last batches
+        self.speed = deque[tuple[int, int, float]](maxlen=32)   # pairs, tokens and seconds of the last batches
         self.threads = ThreadPoolExecutor(self.width, thread_name_prefix=f"rerankers-{name}")
 
     def put(self, work: Work) -> asyncio.Future[list[Ranking]]:
@@ -193,8 +195,8 @@ class Lane:
         if self.is_full(work): self.forget()
         if self.is_full(work):
             raise Refused(f"too much waits for {self.name!r}: {self.pairs:,} pairs", "overloaded", retry_after=self.delay())
-        if self.cuts and work.tokens > self.limits.tokens and work.pairs > 1:
-            work.answer = asyncio.ensure_future(self.in_pieces(work, pieces(work, self.limits.tokens)))
+        if self.cuts and work.tokens > (room := self.room) and work.pairs > 1:
+            work.answer = asyncio.ensure_future(self.in_pieces(work, pieces(work, room)))
             work.answer.add_done_callback(lambda done: done.cancelled() or done.exception())    # whoever has left does not read it
             return work.answer
         return self.enqueue(work)
@@ -224,8 +226,21 @@ class Lane:
 
     def delay(self) -> float:
         "Seconds in which the model should be through with what waits, from 1 to 60"
-        done, seconds = (sum(part) for part in zip(*self.speed)) if self.speed else (0, 0.0)
+        done, _, seconds = self.spent
         return float(min(60, max(1, math.ceil(self.pairs * seconds / done / self.width) if done else 1)))
+
+    @property
+    def spent(self) -> tuple[float, float, float]:
+        "Pairs, tokens and seconds of the last batches"
+        pairs, tokens, seconds = (sum(part) for part in zip(*self.speed)) if self.speed else (0, 0, 0.0)
+        return pairs, tokens, seconds
+
+    @property
+    def room(self) -> int:
+        "Tokens of the next batch: what the model should read in the time that a batch may take"
+        _, tokens, seconds = self.spent
+        if not seconds: return self.limits.tokens
+        return int(min(self.limits.tokens, max(1, tokens / seconds * self.limits.seconds)))
 
     def forget(self) -> None:
         "Leave out what nobody waits for any more"
@@ -245,7 +260,7 @@ class Lane:
         "Give free threads what waits"
         self.forget()
         while self.running < self.width and self.waiting:
-            batch = next_batch(self.waiting, self.limits, self.alone)
+            batch = next_batch(self.waiting, replace(self.limits, tokens=self.room), self.alone)
             self.take(batch)
             self.running += 1
             began = monotonic()
@@ -261,9 +276,9 @@ class Lane:
         for work, outcome in zip(batch, found):
             work.took = seconds
             settle(work, outcome)
-        pairs = sum(work.pairs for work in batch)
-        self.speed.append((pairs, seconds))
-        self.observer.batch(Batch(self.name, len(batch), pairs, sum(w.tokens for w in batch), longest_pair(batch), seconds,
+        pairs, tokens = sum(work.pairs for work in batch), sum(work.tokens for work in batch)
+        self.speed.append((pairs, tokens, seconds))
+        self.observer.batch(Batch(self.name, len(batch), pairs, tokens, longest_pair(batch), seconds,
                                   sum(isinstance(one, BaseException) for one in found)))
         self.pump()
 

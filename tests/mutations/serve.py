@@ -1,0 +1,31 @@
+"Faults of the server: dialects, the queue, bounds, keys, stopping"
+from mutations import Mutation
+
+MUTATIONS = [
+    Mutation("rerankers/serve/dialects.py", "Dialect(\"vllm\", (RERANK,), ALL, zero=None, echoes=True)", "Dialect(\"vllm\", (RERANK,), ALL, echoes=True)",
+             "tests/test_serve.py -k find_their_fields", "top_n=0, which means all to vLLM's clients, gives none"),
+    Mutation("rerankers/serve/dialects.py", "if not ask.dialect.best_first: return sorted(best)", "",
+             "tests/test_serve.py -k pairs_are_scored", "scores of pairs come in another order than the pairs"),
+    Mutation("rerankers/serve/dialects.py", "if not (web or sent[:5].lower() == \"data:\" or is_base64(sent)):", "if False:",
+             "tests/test_serve.py -k files_are_not_opened", "a client reads the server's files"),
+    Mutation("rerankers/serve/dialects.py", "for name in ask.unheeded", "for name in ()",
+             "tests/test_serve.py -k find_their_fields", "what has no effect has none in silence"),
+    Mutation("rerankers/serve/queue.py", "return [outcomes(ranker, [work])[0] for work in batch]", "return [error for work in batch]",
+             "tests/test_serve.py -k one_bad_request", "a bad request fails everybody's in its batch"),
+    Mutation("rerankers/serve/queue.py", "self.pairs > 0 and self.pairs + work.pairs > self.limits.waiting", "False",
+             "tests/test_serve.py -k full_queue", "a crowd fills the memory"),
+    Mutation("rerankers/serve/queue.py", "if not taken or work.instruction == taken[0].instruction: taken.append(work)", "taken.append(work)",
+             "tests/test_serve.py -k instruction", "one client's instruction is another's"),
+    Mutation("rerankers/serve/queue.py", "tokens / seconds * self.limits.seconds", "self.limits.tokens",
+             "tests/test_serve.py -k slow_model", "on a slow processor who comes next waits for the whole of a large batch"),
+    Mutation("rerankers/serve/app.py", "if size > most: raise refused", "",
+             "tests/test_serve.py -k large_body", "a body without a length fills the memory"),
+    Mutation("rerankers/serve/app.py", "if not work.answer.done(): work.stop.ask()", "pass",
+             "tests/test_serve.py -k is_late", "the model works for those who have left"),
+    Mutation("rerankers/serve/app.py", "return any(found) or not self.keys", "return bool(sent) or not self.keys",
+             "tests/test_serve.py -k keys", "any key opens"),
+    Mutation("rerankers/serve/app.py", "Seen(uuid4().hex, request.method, request.url.path)", "Seen(uuid4().hex, request.method, str(request.url))",
+             "tests/test_serve.py -k the_log", "the log holds keys that stand in addresses"),
+    Mutation("rerankers/serve/app.py", "if self.draining is not None or self.home is None: return", "return",
+             "tests/test_serve.py -k told_to_stop", "a load balancer is not told that the server is about to stop"),
+]
