@@ -96,6 +96,13 @@ def test_a_real_model_that_cuts_long_texts_itself_is_healthy():
     assert found.faults == [] and found.reads < 1000
 
 
+def test_a_model_whose_scores_depend_on_other_documents_is_healthy():
+    words = Reranker("bm25")
+    def answer(query, texts, top): return [(r.doc_id, r.score) for r in words.rank(query, texts)][:top]
+    found = examined(answer, model=words)
+    assert found.faults == [] and next(f.state for f in found.findings if f.name == "neighbours") == "not checked"
+
+
 def test_the_whole_address_and_a_key_are_used():
     seen = []
     with server(healthy, seen=seen) as there: assert not examine(f"http://127.0.0.1:{there.port}/v1/rerank", api_key="open-sesame").faults

@@ -169,7 +169,7 @@ PROBES: dict[str, Probe] = {
     **{f"alone {i}": Probe(QUERY, (text,)) for i, text in enumerate(TEXTS)},
     **{f"long {n}": Probe(QUERY, tuple(long_texts(n))) for n in LENGTHS},
 }
-COMPARED = ("together", *(f"long {n}" for n in LENGTHS))    # of which the faithful scores are needed
+COMPARED = [key for key in PROBES if key not in ("again", "turned", "two")]      # of which the faithful scores are needed
 
 def faithful(
     ranker: BaseRanker,     # The same model
@@ -211,6 +211,12 @@ class Evidence:
 
     @cached_property
     def faithful(self) -> list[float] | None: return self.ours.get("together")
+
+    @property
+    def sways(self) -> bool:
+        "Does the model itself give a text another score among others, as BM25 with their word statistics?"
+        own = [self.ours[f"alone {i}"][0] for i in range(len(TEXTS))] if self.faithful else []
+        return bool(own) and not self.near(self.faithful or [], own, NEIGHBOURS)
 
 # %% ../../nbs/serve/doctor.ipynb #dad0eafe
 def shown(scores: Iterable[float]) -> str: return ", ".join(f"{s:.4g}" for s in scores)
@@ -359,7 +365,7 @@ NEEDS: dict[str, tuple[str, Callable[[Evidence], Any]]] = {     # What a check n
     "again": ("no second answer", lambda e: e.replies["again"].scores),
     "listing": ("scores come in the order of the documents", lambda e: e.row.index),
     "count": ("a request cannot say how many results it wants", lambda e: "{count}" in repr(e.row.request)),
-    "apart": ("the model reads the documents of a request together", lambda e: not e.together),
+    "apart": ("the model's own scores depend on the other documents", lambda e: not (e.together or e.sways)),
     "model": ("--model was not given", lambda e: e.faithful),
     "prompt": ("the model has no prompt", lambda e: e.prompted),
 }
