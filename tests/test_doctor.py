@@ -220,7 +220,7 @@ def test_a_missing_template_is_proven():
 
 def test_nothing_to_examine_is_an_error():
     with Scripted([Say({"detail": "no key"}, status=401)]) as there, pytest.raises(AuthenticationError): examine(there.url)
-    with Scripted([Say({"detail": "Not Found"}, status=404)]) as there, pytest.raises(InputError, match="no known language.*Not Found"): examine(there.url)
+    with Scripted([Say({"detail": "Not Found"}, status=404)]) as there, pytest.raises(InputError, match="known languages.*Not Found"): examine(there.url)
     with Scripted([Say({"results": []})]) as there, pytest.raises(UnusableAnswer, match="nothing to examine"): examine(there.url, provider="vllm")
     with pytest.raises(ServerError, match="cannot connect"): examine(there.url)
     with pytest.raises(InputError, match="hidden sigmoid"): examine(there.url, allow=["hidden sigmoids"])

@@ -139,8 +139,9 @@ async def understood(
         reply = await patient.ask(QUERY, TEXTS)
         if reply.items: return patient
         heard[f"{row.name} ({row.path})"] = reply.refused
-    said = "; ".join(f"{who}: {what[:120]}" for who, what in heard.items())
-    raise InputError(f"{url} answers in no known language of rerankers. provider= says which it is, name= its model. It said: {said}")
+    said = "; ".join(f"asked as {who}: {what[:200]}" for who, what in [*heard.items()][:3])
+    raise InputError(f"{url} answers in none of {len(heard)} known languages. provider= says which it is, "
+                     f"name= how it calls its model. It said, {said}")
 
 # %% ../../nbs/serve/doctor.ipynb #4d56099d
 LENGTHS = (100, 300, 1000, 3000)        # words before the last sentence of a long text
@@ -256,12 +257,14 @@ def swapped(e: Evidence) -> str | None:
 def saw_no_order(e: Evidence) -> str | None:
     "Results that are neither best first nor worst first"
     scores = [float(s) for _, s in e.replies["together"].items]
-    return None if scores in (sorted(scores, reverse=True), sorted(scores)) else f"results are not sorted by score: {shown(scores)}"
+    ordered = scores in (sorted(scores, reverse=True), sorted(scores))
+    return None if ordered else f"results are not sorted by score: {shown(scores)}"
 
 def saw_reversed(e: Evidence) -> str | None:
     "Results with the worst first, or the best document with the lowest score"
     listing = [float(s) for _, s in e.replies["together"].items]
-    if e.row.index and len(set(listing)) > 1 and listing == sorted(listing): return f"the worst result is listed first: {shown(listing)}"
+    if e.row.index and len(set(listing)) > 1 and listing == sorted(listing):
+        return f"the worst result is listed first: {shown(listing)}"
     scores = e.scores or []
     if e.faithful is None: wrong = bool(scores) and scores[BEST] == min(scores) < max(scores)
     else: wrong = correlation(scores, e.faithful) < -0.9
@@ -320,7 +323,8 @@ def saw_scale(e: Evidence) -> str | None:
     scores, ours = e.scores or [], e.faithful
     if ours is None:
         squashed = 0.5 <= min(scores) < 0.51 and 0.6 < max(scores) <= sigmoid(1.0) + 1e-6
-        return f"all scores are between 0.5 and 0.731, as if a sigmoid had been applied to probabilities: {shown(scores)}" if squashed else None
+        said = f"all scores are between 0.5 and 0.731, as if a sigmoid had been applied to probabilities: {shown(scores)}"
+        return said if squashed else None
     if e.near(scores, ours): return None
     done = next((what for what, change in SCALES.items() if e.near(scores, change(ours))), None)
     return f"{done}: {shown(scores)} instead of {shown(ours)}" if done else None
@@ -329,7 +333,8 @@ def saw_no_template(e: Evidence) -> str | None:
     "Right scores once the prompt is written around the texts"
     scores, ours = e.scores or [], e.faithful or []
     if e.spelled is None or explained(e, scores) or not explained(e, e.spelled): return None
-    return f"{shown(scores)} instead of {shown(ours)}; with the model's prompt written around query and texts it gives {shown(e.spelled)}"
+    return (f"{shown(scores)} instead of {shown(ours)}; with the model's prompt written around query and texts "
+            f"it gives {shown(e.spelled)}")
 
 def explained(e: Evidence, scores: Sequence[float]) -> bool:
     "Are these the right scores, or a function of them?"
@@ -367,7 +372,7 @@ NEEDS: dict[str, tuple[str, Callable[[Evidence], Any]]] = {     # What a check n
     "count": ("a request cannot say how many results it wants", lambda e: "{count}" in repr(e.row.request)),
     "apart": ("the model's own scores depend on the other documents", lambda e: not (e.together or e.sways)),
     "model": ("--model was not given", lambda e: e.faithful),
-    "prompt": ("the model has no prompt", lambda e: e.prompted),
+    "prompt": ("the model has no prompt that could be sent as text", lambda e: e.prompted),
 }
 
 class Fault(NamedTuple):
@@ -379,8 +384,10 @@ class Fault(NamedTuple):
 
 FAULTS = (
     Fault("NaN", saw_no_number, (), "float16 overflows in some models: serve it in bfloat16 or float32"),
-    Fault("lost results", saw_losses, (), "each document needs one result: look for a limit of the server, or at who removes equal texts"),
-    Fault("wrong indices", saw_wrong_indices, (), "an index is the position in the request, from 0: keep it when results are sorted"),
+    Fault("lost results", saw_losses, (),
+          "each document needs one result: look for a limit of the server, or at who removes equal texts"),
+    Fault("wrong indices", saw_wrong_indices, (),
+          "an index is the position in the request, from 0: keep it when results are sorted"),
     Fault("lost order", saw_no_order, ("scores", "listing"), "sort results by score, best first"),
     Fault("reversed order", saw_reversed, ("scores",), "the label that is read may be the one for 'not relevant'"),
     Fault("wrong best", saw_wrong_best, ("scores", "count"), "cut the list after it is sorted"),
@@ -388,7 +395,8 @@ FAULTS = (
     Fault("neighbours", saw_neighbours, ("scores", "alone", "apart"),
           "scores are normalised over a request, or padding is not masked: scores of different requests cannot be compared"),
     Fault("cut text", saw_cut, ("scores",), "raise the server's limit, such as --max-model-len, max_length or max_tokens_per_doc"),
-    Fault("hidden sigmoid", saw_scale, ("scores",), "ask for raw scores (raw_scores, use_activation), or switch the server's activation off"),
+    Fault("hidden sigmoid", saw_scale, ("scores",),
+          "ask for raw scores (raw_scores, use_activation), or switch the server's activation off"),
     Fault("missing template", saw_no_template, ("scores", "model", "prompt"),
           "the server does not write the model's prompt: give it the chat template, or write the prompt into query and texts"),
     Fault("other scores", saw_others, ("scores",),
@@ -503,10 +511,12 @@ def examine(
     ranker = None if model is None else as_ranker(model)
     ours = {} if ranker is None else {key: faithful(ranker, probe) for key, probe in PROBES.items() if key in COMPARED}
     replies, spelled = wait_for(asked(patient, ranker))
-    evidence = Evidence(patient.row, replies, ours, spelled, spelled is not None, patient.row.listwise or is_listwise(ranker), tolerance)
+    listwise = patient.row.listwise or is_listwise(ranker)
+    evidence = Evidence(patient.row, replies, ours, spelled, spelled is not None, listwise, tolerance)
     first = replies["together"]
     if not first.items: raise UnusableAnswer(f"{patient.server.base_url}: nothing to examine: {first.refused}")
-    return Examination(patient.server.base_url, patient.row.name, tuple(finding(f, evidence, allow) for f in FAULTS), longest_read(replies))
+    findings = tuple(finding(fault, evidence, allow) for fault in FAULTS)
+    return Examination(patient.server.base_url, patient.row.name, findings, longest_read(replies))
 
 async def asked(
     patient: Patient,
