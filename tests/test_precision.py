@@ -112,6 +112,34 @@ def test_a_row_is_rounded_by_itself(rows):
 
 
 @EIGHT_BITS
+def test_a_number_added_to_all_of_a_row_is_not_rounded():
+    "Steps lie between a row's least and largest number, wherever these are"
+    torch.manual_seed(0)
+    layer, x = int8.Int8Linear(torch.randn(40, 64), torch.randn(40)), torch.randn(9, 64)
+    with torch.inference_mode():
+        assert torch.allclose(layer(x + 50) - layer(x), 50 * layer.sums, rtol=0, atol=2e-3 * 50 * float(layer.sums.abs().mean()))
+
+
+@EIGHT_BITS
+def test_weights_use_the_steps_that_nothing_overflows_with():
+    "With the largest activations: on processors that add two products in sixteen bits as well, and finer than seven bits there"
+    torch.manual_seed(0)
+    weight, x = torch.randn(64, 96), torch.randint(0, 2, (33, 96)) * 2.0 - 1
+    weight[:8, :2] = 20.0                   # two large ones side by side, and one alone
+    weight[8:16, 7] = -20.0
+    layer = int8.Int8Linear(weight, None)
+    with torch.inference_mode():
+        found, rounded = layer(x), int8.unpacked(layer.packed).dequantize()
+        assert (found - x @ rounded.T).abs().max() < 1e-4 * found.abs().max()
+        seven = ((rounded - weight).abs().amax(1) / (weight.abs().amax(1) / 63 / 2))[16:]      # in half steps of seven bits
+        assert seven.max() <= 1.01 and seven.mean() < 0.9
+    again = pickle.loads(pickle.dumps(layer))
+    with torch.inference_mode(): assert torch.equal(again(x), found)
+    pairs = int8.unpacked(int8.packed_int8(weight, 1)[0]).int_repr().int().unflatten(1, (-1, 2))      # as such a processor has them
+    assert all(255 * part.clamp_min(0).sum(2).max() < 2**15 for part in (pairs, -pairs))
+
+
+@EIGHT_BITS
 def test_eight_bits_want_the_cpu(folders):
     with pytest.raises(InputError, match="on the CPU only"): pytorch.pick_dtype("int8", torch.device("cuda"))
 

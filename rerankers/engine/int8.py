@@ -16,37 +16,59 @@ from .forks import in_helper, torch_module
 from ..errors import InputError, logger
 
 # %% auto #0
-__all__ = ['STEPS', 'ZERO', 'WEIGHT_STEPS', 'UNROUNDED', 'TIMED', 'CLOCK', 'OWN_LAYERS', 'SLOW', 'SAID', 'product', 'packed_int8',
-           'exact_steps', 'steps_here', 'check_int8', 'unrounded', 'Int8Linear', 'layer_in', 'least_seconds',
-           'slowness', 'warn_of_slowness']
+__all__ = ['STEPS', 'ZERO', 'WEIGHT_STEPS', 'UNROUNDED', 'TIMED', 'CLOCK', 'OWN_LAYERS', 'SLOW', 'SAID', 'largest',
+           'heaviest_pair', 'product', 'packed_int8', 'unpacked', 'exact_steps', 'steps_here', 'check_int8',
+           'unrounded', 'Int8Linear', 'layer_in', 'least_seconds', 'slowness', 'warn_of_slowness']
 
 # %% ../../nbs/engine/28_int8.ipynb #eb3d88ce
 STEPS, ZERO = 127, 128      # Steps of activations on each side of zero, and the number that stands for zero
-WEIGHT_STEPS = (127, 63)    # The same of weights, the finest first
+
+def largest(weight: Any) -> Any:
+    "The largest number of each row, (outputs,)"
+    return weight.abs().amax(1)
+
+def heaviest_pair(weight: Any) -> Any:
+    "The largest sum of two neighbours with one sign in each row, (outputs,)"
+    torch = torch_module()
+    pairs = torch.nn.functional.pad(weight, (0, weight.shape[1] % 2)).unflatten(1, (-1, 2))     # (outputs, inputs / 2, 2)
+    return torch.maximum(pairs.clamp_min(0).sum(2), (-pairs).clamp_min(0).sum(2)).amax(1)
+
+# What of a row must fit into how many steps, the finest first
+WEIGHT_STEPS: tuple[tuple[Callable[[Any], Any], int], ...] = ((largest, 127), (heaviest_pair, 127), (largest, 63))
 
 def product(x: Any, packed: Any) -> Any:
     "x @ weights.T, for numbers between -1 and 1"
     return torch_module().ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(x, 1 / STEPS, ZERO, packed)
 
 def packed_int8(
-    weight: Any,    # (outputs, inputs) float32
-    steps: int,     # One of `WEIGHT_STEPS`
-) -> Any:
-    "Weights as eight-bit numbers with a scale for each output, in the layout of torch's product"
+    weight: Any,            # (outputs, inputs) float32
+    finest: int,            # Number of a line of `WEIGHT_STEPS`
+    before: Any = None,     # Scales with which the weights have been rounded already, (outputs,)
+) -> tuple[Any, Any]:
+    "Weights as eight-bit numbers with a scale for each output, in the layout of torch's product; and the sums of their rows"
     torch = torch_module()
-    scales = (weight.abs().amax(1) / steps).clamp_min(torch.finfo(torch.float32).tiny).double()
+    load, steps = WEIGHT_STEPS[finest]
+    scales = (load(weight) / steps).clamp_min(torch.finfo(torch.float32).tiny).double()
+    if before is not None:      # kept, unless another machine's steps were too fine for this one
+        scales = torch.where(load((weight / before[:, None]).round()) <= steps + 1, before, scales)
     zeros = torch.zeros(len(scales), dtype=torch.long)
     with warnings.catch_warnings():
         # Torch means to replace this type of tensor; where it is gone, `exact_steps` finds out
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor")
         rounded = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-    return torch.ops.quantized.linear_prepack(rounded, None)
+    return torch.ops.quantized.linear_prepack(rounded, None), rounded.dequantize().sum(1)
+
+def unpacked(packed: Any) -> Any:
+    "The numbers of packed weights with their scales, a quantised tensor"
+    return torch_module().ops.quantized.linear_unpack(packed)[0]
 
 def exact_steps() -> int:
-    "The finest of `WEIGHT_STEPS` with which large numbers do not overflow; `RuntimeError` where torch lacks the product"
+    "The number of the finest line of `WEIGHT_STEPS` with which nothing overflows; `RuntimeError` where torch lacks the product"
     torch = torch_module()
-    weights, ones = torch.ones(32, 64), torch.ones(8, 64)
-    fitting = (n for n in WEIGHT_STEPS if (product(ones, packed_int8(weights, n)) - 64).abs().max() < 0.01)
+    some, ones = torch.arange(16 * 32).mul(37).remainder(128).view(16, 32) / 127, torch.ones(8, 64)
+    pairs = torch.stack([some, 1 - some], 2).flatten(1)     # each adds up to 1; any others would not
+    made = (packed_int8(torch.cat([ones, pairs, -pairs]), n) for n in range(len(WEIGHT_STEPS)))
+    fitting = (n for n, (packed, sums) in enumerate(made) if (product(ones, packed) - sums).abs().max() < 0.01)
     found = next(fitting, None)
     if found is None: raise RuntimeError("eight-bit products overflow")
     return found
@@ -79,15 +101,16 @@ def unrounded() -> Iterator[None]:
 class Int8Linear:
     "The forward pass of a linear layer in eight bits; replaces the layer's own `forward`"
 
-    def __init__(self, weight: Any, bias: Any):
+    def __init__(self, weight: Any, bias: Any, scales: Any = None):     # scales: of weights that were rounded before
         self.weight, self.bias, self.packed = weight.detach(), None if bias is None else bias.detach(), None
+        self.scales = scales
 
     def settle(self) -> None:
         "Round the weights"
         weight = self.weight
         if weight is None: return       # another thread has done it
-        self.packed = in_helper(packed_int8, weight, steps_here())
-        self.weight = None
+        packed, self.sums = in_helper(packed_int8, weight, steps_here(), self.scales)
+        self.packed, self.weight = packed, None
 
     def __call__(self, x: Any) -> Any:
         torch = torch_module()
@@ -95,17 +118,16 @@ class Int8Linear:
             weight = self.weight
             if UNROUNDED.get() and weight is not None: return torch.nn.functional.linear(x, weight, self.bias)
             self.settle()
-        largest = x.abs().amax(-1, keepdim=True).clamp_min_(1e-30)      # of each token
-        found = product(x / largest, self.packed)
-        return found.mul_(largest) if self.bias is None else torch.addcmul(self.bias, found, largest)
+        top, low = x.amax(-1, keepdim=True), x.amin(-1, keepdim=True)       # of each token
+        middle, reach = (top + low) / 2, ((top - low) / 2).clamp_min_(1e-30)
+        moved = middle * self.sums if self.bias is None else torch.addcmul(self.bias, middle, self.sums)
+        return moved.addcmul_(product((x - middle).div_(reach), self.packed), reach)
 
     # Pickled as float weights: the packed layout is specific to this machine
-    def __reduce__(self) -> Any: return Int8Linear, (self.plain(), self.bias)
-
-    def plain(self) -> Any:
-        "The weights as floats, rounded if the layer is"
-        if self.weight is not None: return self.weight
-        return torch_module().ops.quantized.linear_unpack(self.packed)[0].dequantize()
+    def __reduce__(self) -> Any:
+        if self.weight is not None: return Int8Linear, (self.weight, self.bias, self.scales)
+        rounded = unpacked(self.packed)
+        return Int8Linear, (rounded.dequantize(), self.bias, rounded.q_per_channel_scales())
 
 # %% ../../nbs/engine/28_int8.ipynb #057c2cc0
 TIMED = (256, 768, 768)     # Tokens, inputs, outputs of the product that is timed

@@ -12,14 +12,14 @@ from pathlib import Path
 from time import process_time
 
 from rerankers import InputError, MissingDependency, ModelLoadError, Reranker
-from rerankers.engine.precision import SENTENCES, slow_products
+from rerankers.engine.precision import SENTENCES, ways
 from rerankers.evaluation import read_beir
 from rerankers.evaluation.beir import measure, rerank
 from rerankers.evaluation.first_stage import with_candidates
+from rerankers.reranker import options_of
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-WAYS = {"exact": {}, "int8 in torch": {"dtype": "int8"}, "bfloat16 in torch": {"dtype": "bfloat16"},
-        "float32 in OpenVINO": {"backend": "openvino"}, "int8 in OpenVINO": {"backend": "openvino", "dtype": "int8"}}
+HOW = {"model_type": "cross-encoder", "activation": "identity", "device": "cpu"}
 MAX_POINTS = 0.5
 
 
@@ -31,14 +31,12 @@ def lists():
 
 
 def opened(model):
-    "Name -> ranker, of the ways that this machine has"
-    found = {}
-    for name, options in WAYS.items():
-        if options.keys() == {"dtype"} and (why := slow_products(options["dtype"])):
-            print(f"{name}: {why}")
-            continue
-        try: found[name] = Reranker(model, model_type="cross-encoder", activation="identity", device="cpu", **options)
-        except (MissingDependency, ModelLoadError, InputError) as error: print(f"{name}: {error}")
+    "Name -> ranker, of the ways that fast mode tries on this machine"
+    found = {"exact": Reranker(model, **HOW)}
+    for way in ways(found["exact"], model, options_of(type(found["exact"]))):
+        try: found |= {} if way.obstacle else {way.name: Reranker(model, **HOW | way.options)}
+        except (MissingDependency, ModelLoadError, InputError) as error: print(f"{way.name}: {error}")
+        if way.obstacle: print(f"{way.name}: {way.obstacle}")
     return found
 
 
@@ -93,7 +91,7 @@ def main():
             changes[name], points[name] = max(changes.get(name, 0.0), *gaps), max(points.get(name, 0.0), abs(ndcg - exact[data][0]))
             cells.append(f"{data} {ndcg:.2f} ({ndcg - exact[data][0]:+.2f}), change {max(gaps):.2g} / {sum(gaps) / len(gaps):.2g}")
         print(f"{name}: {'; '.join(cells)}")
-    report = Reranker(args.model, model_type="cross-encoder", activation="identity", device="cpu", precision="fast").precision_report
+    report = Reranker(args.model, **HOW, precision="fast").precision_report
     print(report)
     if sets: assert changes[report.picked] <= report.bound and points[report.picked] <= MAX_POINTS, (changes, points)
 

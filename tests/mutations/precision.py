@@ -6,7 +6,9 @@ INT8, PRECISION, KEPT, OPENVINO, REGISTRY, PYPI = (
 TESTS = "tests/test_precision.py"
 
 MUTATIONS = [
-    Mutation(INT8, "x.abs().amax(-1, keepdim=True)", "x.abs().amax()", TESTS + " -k 'neighbours or rounded'", "one scale for a whole batch"),
+    Mutation(INT8, "((top - low) / 2).clamp_min_(1e-30)", "((top - low) / 2).amax().clamp_min_(1e-30)", TESTS + " -k 'neighbours or rounded'", "one scale for a whole batch"),
+    Mutation(INT8, "self.bias, middle, self.sums)", "self.bias, middle, 0 * self.sums)", TESTS + " -k rounded", "what the middle took away stays away"),
+    Mutation(INT8, "(heaviest_pair, 127)", "(largest, 127)", TESTS + " -k overflows", "weights add up to more than sixteen bits hold"),
     Mutation(INT8, "if name not in SLOW or name in SAID: return", "if name not in SLOW: return", TESTS + " -k slow_format", "said for each model"),
     Mutation(PRECISION, "if trial.speed >= FASTER else", "if True else", TESTS + " -k not_faster", "picked without being faster"),
     Mutation(PRECISION, "<= HEADROOM * bound:", "<= 9e9 * bound:", TESTS + " -k measured_or_refused", "any change of scores is accepted"),
