@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from rerankers import Reranker
-from rerankers.evaluation.benchmark import invented_words, random_checkpoint
+from rerankers.evaluation.benchmark import Case, invented_words, random_checkpoint, texts_of
 from rerankers.evaluation.peers import peak_memory
 
 WORDS = invented_words(2_000, seed=1)
@@ -46,11 +46,11 @@ def in_own_process(count: int, documents: int) -> tuple[float, int]:
     return memory / 2**20, first
 
 
-def pooled_speed(rounds: int, count: int, documents: int) -> float:
+def pooled_speed(rounds: int, case: Case, count: int = 20) -> float:
     "How many times as fast as a loop a stream is, in processor time"
     with tempfile.TemporaryDirectory() as folder:
         ranker = Reranker(random_checkpoint("minilm-l6", folder), device="cpu")
-    asked, ratios = list(queries(count, documents)), []
+    asked, ratios = [tuple(texts_of(case, WORDS, seed).values()) for seed in range(count)], list[float]()
     def spent(work) -> float:
         start = time.process_time()
         work()
@@ -72,7 +72,10 @@ def main() -> None:
     (few, first), (many, _) = (in_own_process(count, args.documents) for count in (args.few, args.many))
     print(f"{args.few:,} queries × {args.documents} documents: {few:,.0f} MiB; {args.many:,}: {many:,.0f} MiB, {many - few:+,.0f} MiB")
     print(f"queries read before the first result: {first}")
-    for documents in (2, 5, 10): print(f"lists of {documents}: a stream is {pooled_speed(args.rounds, 30, documents):.2f}× as fast as a loop")
+    for least, most in ((17, 25), (40, 46)):
+        for documents in (2, 5, 10):
+            times = pooled_speed(args.rounds, Case(documents, least, most))
+            print(f"lists of {documents}, pairs of {least} to {most} tokens: a stream is {times:.2f}× as fast as a loop")
 
 
 if __name__ == "__main__": main()
