@@ -13,6 +13,7 @@ from rerankers.evaluation.benchmark import CASES, Speed, Timing, benchmark, text
 
 # Packages as the peers' own environment has them, as far as a worker uses them
 OLD = """
+__version__ = "0.10.0"
 class Result:
     def __init__(self, i, score): self.score, self.document = score, type("D", (), {"doc_id": i})
 class Reranker:
@@ -69,6 +70,7 @@ def test_a_ranker_without_a_model_has_no_tokens(found):
 def test_the_table_is_json(found):
     told = json.loads(json.dumps(found.to_dict()))
     assert told["cases"]["three"]["÷ rerankers"] == found.rows()["three"]["÷ rerankers"] and "scores" not in json.dumps(told["turns"])
+    assert repr(Speed.of(told)) == repr(found) and json.loads(json.dumps(Speed.of(told).to_dict())) == told
 
 
 def test_a_speed_up_is_the_median_of_ratios_and_not_a_ratio_of_medians():
@@ -84,6 +86,25 @@ def test_our_own_package_is_no_peer(tmp_path):
     python = interpreter(tmp_path, Path(rerankers.__file__).parents[1])
     with pytest.raises(InputError, match="the same package"):
         benchmark("bm25", peer_python=[f"rerankers={python}"], texts=TEXTS, options=BM25)
+
+
+def test_the_version_is_that_of_the_code_that_runs(found):
+    "An interpreter may have another version installed than the one that PYTHONPATH leads to, or none"
+    assert found.versions == {"ours": rerankers.__version__, "rerankers": "0.10.0"}
+
+
+def test_workers_keep_the_path_of_their_parent(tmp_path, monkeypatch, peer):
+    "What somebody else needs from PYTHONPATH stays on it; a peer alone is not shown our package, whose name it has"
+    home, extra, said = Path(rerankers.__file__).parents[1], tmp_path / "extra", tmp_path / "said"
+    extra.mkdir()
+    (extra / "sitecustomize.py").write_text(f"import os\nopen({str(said)!r}, 'a').write(os.environ['PYTHONPATH'] + '\\n')\n")
+    monkeypatch.chdir(tmp_path)     # workers start elsewhere, and a relative path leads to the same folder
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["extra", str(home), ""]))
+    Path("python").write_text(Path(peer).read_text().replace('" exec', ':$PYTHONPATH" exec'))
+    Path("python").chmod(0o755)
+    benchmark("bm25", peer_python=[f"rerankers={tmp_path / 'python'}"], texts=TEXTS, rounds=1, cold=0, options=BM25)
+    ours, old = sorted({line.removeprefix(f"{Path(peer).parent}:") for line in said.read_text().splitlines()}, key=len, reverse=True)
+    assert (ours, old) == (f"{home}{os.pathsep}{extra}", str(extra))
 
 
 def test_what_ours_cannot_load_is_an_error():

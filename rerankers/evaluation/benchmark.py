@@ -24,10 +24,11 @@ from .costs import machine
 from .report import COLOURS, figure
 
 # %% auto #0
-__all__ = ['CASES', 'QUERY', 'SHAPES', 'PIECES', 'VOCABULARY', 'START', 'PEERS', 'BRIEF', 'MORE', 'Case', 'chosen_cases',
-           'own_words', 'invented_words', 'texts_of', 'random_tokenizer', 'random_checkpoint', 'Worker', 'started',
-           'named', 'cold_start', 'check_distinct', 'Timing', 'gap', 'Speed', 'shown_number', 'grid', 'speed_plot',
-           'pythons_of', 'written_job', 'how', 'opened', 'kept', 'take_turn', 'measure', 'benchmark']
+__all__ = ['CASES', 'QUERY', 'SHAPES', 'PIECES', 'VOCABULARY', 'HOME', 'START', 'KEPT', 'PEERS', 'BRIEF', 'MORE', 'Case',
+           'chosen_cases', 'own_words', 'invented_words', 'texts_of', 'random_tokenizer', 'random_checkpoint', 'Worker',
+           'search_path', 'started', 'named', 'cold_start', 'check_distinct', 'Timing', 'gap', 'Speed', 'shown_number',
+           'grid', 'speed_plot', 'pythons_of', 'written_job', 'how', 'opened', 'kept', 'take_turn', 'measure',
+           'benchmark']
 
 # %% ../../nbs/evaluation/benchmark.ipynb #870b1383
 @dataclass(frozen=True)
@@ -162,6 +163,16 @@ class Worker:
         self.memory = found.get("memory") or self.memory
         return found
 
+HOME = Path(peers.__file__).resolve().parents[2]   # Where this library is
+
+def search_path(
+    name: str,      # Of `SYSTEMS`
+    given: str,     # Our own PYTHONPATH
+) -> str:           # A worker's
+    "Folders that a worker's modules are looked for in first: ours begins with this library, a peer leaves it out, since one has its name"
+    folders = [folder for entry in given.split(os.pathsep) if entry and (folder := Path(entry).resolve()) != HOME]
+    return os.pathsep.join(map(str, [*([HOME] if name == "ours" else []), *folders]))
+
 START = "import sys; sys.path.insert(0, sys.argv[2]); from peers_worker import work; work(sys.argv[1], sys.argv[2], sys.argv[3] == 'cold')"
 
 def started(
@@ -174,12 +185,11 @@ def started(
 ) -> Worker:
     "A process that has begun to load"
     counted = {v: str(threads) for v in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
-    # PYTHONPATH may lead to our own package, which has a peer's name
-    home = {"PYTHONPATH": str(Path(peers.__file__).parents[2])} if name == "ours" else {"PYTHONPATH": ""}
+    path = {"PYTHONPATH": search_path(name, os.environ.get("PYTHONPATH", ""))}
     log = folder / f"{name}.log"
     errors = stack.enter_context(log.open("w", encoding="utf-8"))
     process = subprocess.Popen(
-        [python, "-c", START, name, str(folder), "cold" if cold else "warm"], cwd=folder, env={**os.environ, **counted, **home},
+        [python, "-c", START, name, str(folder), "cold" if cold else "warm"], cwd=folder, env={**os.environ, **counted, **path},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8")
     stack.enter_context(process)    # closes the pipes and waits
     stack.callback(process.kill)    # before that, since it may still be loading
@@ -222,6 +232,8 @@ def gap(some: Sequence[float], others: Sequence[float]) -> float:
     "The largest difference of two systems' scores, where they are as many"
     return max((abs(a - b) for a, b in zip(some, others, strict=True)), default=0.0)
 
+KEPT = ("model", "machine", "threads", "versions", "clock", "looks", "memory", "cold", "notes")     # As they are, in JSON
+
 @dataclass
 class Speed:
     "What a benchmark found; shown as its table"
@@ -236,6 +248,7 @@ class Speed:
     memory: dict[str, int | None] = field(default_factory=dict)             # System -> most bytes
     cold: dict[str, list[dict[str, float]]] = field(default_factory=dict)   # System -> seconds to a first score
     notes: list[str] = field(default_factory=list)
+    gaps: dict[str, float | None] = field(default_factory=dict)     # Case -> how far a peer's scores are from ours, where kept without them
 
     def seconds(self, case: str, system: str = "ours") -> list[float]:
         "Of each turn, by the chosen clock"
@@ -256,9 +269,15 @@ class Speed:
         if not look.get("weights") or not self.limits: return None
         return 2 * look["weights"] * look["tokens"] / median(self.seconds(case)) / median(self.limits)
 
+    def differ(self, case: str) -> float | None:
+        "The largest difference between our scores and a peer's"
+        some = self.timings[case]
+        if case in self.gaps: return self.gaps[case]
+        return max((gap(some["ours"].scores, some[name].scores) for name in self.others), default=None)
+
     def row(self, case: str) -> dict[str, Any]:
         "One line of the table"
-        look, mine = self.looks.get(case, {}), self.timings[case]["ours"]
+        look = self.looks.get(case, {})
         seconds, share = median(self.seconds(case)), self.of_limit(case)
         return {
             "ours, ms": round(1000 * seconds, 1),
@@ -267,7 +286,7 @@ class Speed:
             "tokens a second": round(look["tokens"] / seconds) if look else None,
             "padding": round(1 - look["tokens"] / look["slots"], 3) if look else None,
             "of limit": None if share is None else round(share, 2),
-            "scores differ": max((gap(mine.scores, self.timings[case][name].scores) for name in self.others), default=None),
+            "scores differ": self.differ(case),
         }
 
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -286,8 +305,15 @@ class Speed:
         "Everything but the scores, for JSON"
         turns = {case: {name: {"wall": t.wall, "cpu": t.cpu} for name, t in some.items()} for case, some in self.timings.items()}
         limit = median(self.limits) if self.limits else None
-        return {"model": self.model, "machine": self.machine, "threads": self.threads, "clock": self.clock, "limit": limit,
-                "cases": self.rows(), "processes": self.processes(), "turns": turns, "notes": self.notes}
+        plain = {name: getattr(self, name) for name in KEPT}
+        return {**plain, "limit": limit, "cases": self.rows(), "processes": self.processes(), "turns": turns}
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Speed:
+        "From what `to_dict` gave, perhaps on another machine"
+        turns = {case: {name: Timing(t["wall"], t["cpu"]) for name, t in some.items()} for case, some in told["turns"].items()}
+        return cls(**{name: told[name] for name in KEPT}, timings=turns, limits=[told["limit"]] if told["limit"] else [],
+                   gaps={case: row["scores differ"] for case, row in told["cases"].items()})
 
     def __repr__(self) -> str:
         limit = f"; one matrix product runs at {median(self.limits) / 1e9:,.0f} GFLOP/s" if self.limits else ""

@@ -15,7 +15,7 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['Rank', 'SYSTEMS', 'SIDE', 'CLOCKS', 'in_order', 'load_ours', 'load_old', 'load_sentence_transformers', 'Watched',
-           'seen', 'multiplied', 'product_rate', 'peak_memory', 'version_of', 'timed', 'answer', 'work']
+           'seen', 'multiplied', 'product_rate', 'peak_memory', 'module_of', 'version_of', 'timed', 'answer', 'work']
 
 # %% ../../nbs/evaluation/peers.ipynb #0fab137a
 Rank = Callable[[str, "list[str]"], "list[float]"]      # Query, documents -> scores in the order of the documents
@@ -131,9 +131,15 @@ def peak_memory() -> int | None:
     return most if sys.platform == "darwin" else 1024 * most
 
 # %% ../../nbs/evaluation/peers.ipynb #6734c9d2
+def module_of(distribution: str) -> Any:
+    "The module of a distribution, as it is found here"
+    return import_module(distribution.replace("-", "_"))
+
 def version_of(distribution: str) -> str:
-    "An installed version, or '?' for a bare source tree"
+    "The version of the code that runs, which need not be the installed one; '?' if nothing tells it"
     from importlib.metadata import PackageNotFoundError, version
+    told = getattr(module_of(distribution), "__version__", None)
+    if isinstance(told, str): return told
     try: return version(distribution)
     except PackageNotFoundError: return "?"
 
@@ -166,7 +172,7 @@ def work(
         first = next(iter(job["cases"].values()))
         load(job)[0](first["query"], first["docs"][:1])
         return say({"cpu": time.process_time()})
-    say({"version": version_of(distribution), "module": import_module(distribution.replace("-", "_")).__file__})
+    say({"version": version_of(distribution), "module": module_of(distribution).__file__})
     rank, ranker = load(job)
     say({"loaded": True})
     for line in sys.stdin: say(answer(json.loads(line), rank, ranker, job))
