@@ -188,18 +188,23 @@ def chat(content: Any, *, tokens: tuple[int, int] = (10, 5), **more: Any) -> dic
 
 
 class Model:
-    """OpenAI's two paths over plain transformers: `Scripted(Model(model, tokenizer))`. Greedy, one request at a time; it keeps what it counted"""
+    """OpenAI's two paths over plain transformers: `Scripted(Model(model, tokenizer))`. Greedy, one request at a time; it keeps what it counted. What it has
+    written it need not compute again: `said` is a dictionary that several may share"""
     slow = True     # answers in a thread, so that connections go on
 
-    def __init__(self, model: Any, tokenizer: Any):
+    def __init__(self, model: Any, tokenizer: Any, said: dict[str, Any] | None = None):
         self.model, self.tokenizer, self.lock, self.counted = model, tokenizer, threading.Lock(), list[tuple[int, int]]()
+        self.said = {} if said is None else said
 
     def __call__(self, seen: Seen) -> Say:
         body, is_chat = seen.json, seen.path == "/v1/chat/completions"
         if not is_chat and seen.path != "/v1/completions": return Say({"error": {"message": f"no {seen.path} here"}}, status=404)
         if body.get("temperature", 0) != 0: return Say({"error": {"message": "greedy only"}}, status=400)
         prompt = self._formatted(body["messages"]) if is_chat else body["prompt"]
-        with self.lock: text, finish, listed, tokens = self._written(prompt, body, special=not is_chat)
+        asked = repr([prompt, is_chat, *(body.get(option) for option in ("max_tokens", "stop", "logprobs", "top_logprobs"))])
+        with self.lock:
+            if asked not in self.said: self.said[asked] = self._written(prompt, body, special=not is_chat)
+            text, finish, listed, tokens = self.said[asked]
         self.counted.append(tokens)
         return Say(chat(text, tokens=tokens, finish_reason=finish, logprobs=listed if is_chat and body.get("logprobs") else None) if is_chat else
                    {"choices": [{"index": 0, "text": text, "finish_reason": finish, "logprobs": self._flat(listed)}],

@@ -328,8 +328,11 @@ def test_a_device_is_given_the_next_batch_before_the_last_is_fetched():
 
 
 def test_compiled_layers_give_the_same_numbers():
-    runtime, wanted = runtime_of(*FAMILIES["modernbert"]), numbers(runtime_of(*FAMILIES["modernbert"], flat=False), texts())
-    assert runtime.flat and compile_layers(runtime.model) == 3
+    "Of both kinds, one that sees all and one that sees near tokens; a compiler takes seconds for each layer"
+    family, ending, more = FAMILIES["modernbert"]
+    two = (family, ending, more | {"num_hidden_layers": 2})
+    runtime, wanted = runtime_of(*two), numbers(runtime_of(*two, flat=False), texts())
+    assert runtime.flat and compile_layers(runtime.model) == 2
     try: found = numbers(runtime, texts())
     except torch._dynamo.exc.BackendCompilerFailed as error: pytest.skip(f"no compiler here: {error}".splitlines()[0])
     check_equal(found, wanted)

