@@ -1,4 +1,4 @@
-"""Combinations with services among their parts, over real HTTP on loopback: the contract, a thousand calls with faults, threads, ways to leave, deadlines.
+"""Combinations with services among their parts, over real HTTP on loopback: the contract, hundreds of calls with faults, threads, ways to leave, deadlines.
 
 Every service of this file is one server's; the path says which one is asked. What happens to a request follows from the service and the query.
 """
@@ -347,9 +347,9 @@ def asked_of(ranker, kind, queries, docs):
 async def awaited(work): return await work
 
 
-def test_a_thousand_calls_with_nine_kinds_of_faults():
+def test_five_hundred_calls_with_nine_kinds_of_faults():
     "Nothing is lost, nothing foreign is raised, every status is what the server did, and an open breaker sends nothing"
-    plan, fates = soak_plan(1_000, random.Random(13))
+    plan, fates = soak_plan(500, random.Random(13))
     docs, now, model, outcomes = DOCS[:5], [0.0], Model(failures=2, rest=5), Counter()
     def fate(service, query): return None if fates[query][service] is None else NINE[fates[query][service]][0]
     with services(fate, leap=leap) as (server, hosted):
@@ -365,7 +365,7 @@ def test_a_thousand_calls_with_nine_kinds_of_faults():
                 assert order(results) == expected and results.has_scores == (who is not None)
                 assert {s for s in NAMES if asked[s, query]} == {service for service, why in said if why != LEFT}
                 outcomes.update([who, *(why for _, why in said)])
-    assert set(outcomes) == {"one", "two", None, LEFT, *NINE} and min(outcomes.values()) > 10
+    assert set(outcomes) == {"one", "two", None, LEFT, *NINE} and min(outcomes.values()) > 5
 
 
 # ---------- deadlines: what begins after one is counted, on a clock that the work itself moves
