@@ -34,10 +34,12 @@ AZURE = "https://mine.services.ai.azure.com"
 load_backends()
 
 
-@pytest.fixture(autouse=True)
-def no_keys(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def no_keys():
     "Whatever keys the machine has are not there"
-    for name in {n for row in PROVIDERS.values() for n in row.keys}: monkeypatch.delenv(name, raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in {n for row in PROVIDERS.values() for n in row.keys}: patch.delenv(name, raising=False)
+        yield
 
 
 class Scripted(httpx.AsyncBaseTransport):

@@ -28,13 +28,14 @@ QUERY, DOCS = "which number?", [f"number {i}" for i in range(25)]
 KINDS = ["ranker", "chat"]
 
 
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def bare_environment():
     "No keys, proxies or certificates of this machine"
-    for name in {n for row in SERVICES.values() for n in (*row.keys, *row.key_files, row.base_variable) if n}: monkeypatch.delenv(name, raising=False)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        for variable in (name, name.upper()): monkeypatch.delenv(variable, raising=False)
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"): monkeypatch.delenv(name, raising=False)
+    keys = {n for row in SERVICES.values() for n in (*row.keys, *row.key_files, row.base_variable) if n}
+    proxies = [variable for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy") for variable in (name, name.upper())]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (*keys, *proxies, "SSL_CERT_FILE", "SSL_CERT_DIR"): patch.delenv(name, raising=False)
+        yield
 
 
 def make(kind, url, **options):
