@@ -250,6 +250,7 @@ def worth_it(
     options: WebOptions,    # Number of retries, longest wait
 ) -> bool:
     "Is another attempt worth it?"
+    if isinstance(error, AuthenticationError): return False    # no second attempt brings a key
     patient = attempt < options.retries and (error.retry_after or 0) <= options.longest_wait
     return patient and error.status in PASSING and not (out_of_credit(error) or settled(error))
 
