@@ -106,6 +106,7 @@ def run_script(code, args, env):
     os.setpgid(0, 0)
     os.environ.clear()
     os.environ.update(env)
+    tempfile.tempdir = None     # what it was found to be
     sys.path[:0] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv, sys.modules["__main__"] = ["-c", *args], ModuleType("__main__")
     exec(compile(code, "<script>", "exec"), vars(sys.modules["__main__"]))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import every_kind
+from nb_plugin import NURSERY
 from rerankers.progress import progress_bar, somebody_watches
 from rerankers.errors import SILENCE, TELEMETRY_OFF, need
 from rerankers.llm.litellm import BUNDLED
@@ -134,10 +135,19 @@ def test_loading_and_ranking_print_nothing(here):
     assert said["loaded"] > 8 and said["refused"] > 8 and "UNEXPECTED" in said["log"]
 
 
+WORDS = """
+from transformers.utils import logging
+logging.set_verbosity_info()
+from rerankers import Reranker
+from rerankers.tiny_models import tiny_checkpoint
+Reranker(tiny_checkpoint(), model_type="biencoder", device="cpu")
+"""
+
+
 def test_whoever_wants_transformers_words_has_them(tmp_path):
     for module in ("torch", "transformers"): pytest.importorskip(module)
-    done = driven(tmp_path, "loading", ["biencoder"], TRANSFORMERS_VERBOSITY="info")
-    assert done.returncode == 0 and "UNEXPECTED" in done.stderr
+    status, _, said = NURSERY.script(WORDS, env=os.environ | {"PYTHONPATH": str(TESTS.parent), "TMPDIR": str(tmp_path)})
+    assert status == 0 and "UNEXPECTED" in said
 
 
 def test_a_file_of_the_users_has_them_too(tmp_path):
