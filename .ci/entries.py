@@ -7,7 +7,7 @@ import inspect
 import io
 import textwrap
 import tokenize
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from types import FunctionType
 
@@ -36,9 +36,29 @@ def above(line, found):
     while found.get(first - 1, ("", False))[1]: first -= 1
     return " ".join(found[n][0] for n in range(first, line))
 
+@cache
+def classes(module):
+    "Qualified name -> the source of each class of a module, which `inspect` would parse anew for each"
+    source = inspect.getsource(import_module(module))
+    lines = source.splitlines(keepends=True)
+    def within(node, prefix):
+        for child in ast.iter_child_nodes(node):
+            named = isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            name = f"{prefix}{child.name}" if named else ""
+            if isinstance(child, ast.ClassDef):
+                first = min([child.lineno, *(d.lineno for d in child.decorator_list)])
+                yield name, "".join(lines[first - 1:child.end_lineno])
+            yield from within(child, prefix if not named else f"{name}." if isinstance(child, ast.ClassDef) else f"{name}.<locals>.")
+    return dict(within(ast.parse(source), ""))
+
+def source_of(obj):
+    "The source of a function or class"
+    return classes(obj.__module__)[obj.__qualname__] if inspect.isclass(obj) else inspect.getsource(obj)
+
+@cache
 def written_comments(obj):
     "Name -> comment in the source of one function or class; several names on a line have none"
-    source = textwrap.dedent(inspect.getsource(obj))
+    source = textwrap.dedent(source_of(obj))
     found, lines = comment_lines(source), places(ast.parse(source).body[0])
     alone = {name: line for name, line in lines.items() if list(lines.values()).count(line) == 1}
     return {name: found[line][0] if line in found else above(line, found) for name, line in alone.items()}
