@@ -160,7 +160,7 @@ class Probe(NamedTuple):
     "One request"
     query: str
     texts: tuple[str, ...]
-    count: int | None = None    # Results that are wanted
+    top: int | None = None      # Results that are wanted
 
 PROBES: dict[str, Probe] = {
     "together": Probe(QUERY, TEXTS),
