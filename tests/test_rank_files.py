@@ -215,6 +215,17 @@ def test_parquet_keeps_types_and_says_what_failed(tmp_path):
     assert lean.column_names == ["n", "question", "when", "results", "status", "error"]
     rank_file(tmp_path / "asked", tmp_path / "ranked.jsonl", Long())
     assert [row["n"] for row in read(tmp_path / "ranked.jsonl")] == list(range(10))
+    pq.write_table(table[8:].append_column("more", pa.array(["a", "b"])).drop_columns("when"), tmp_path / "asked/b.parquet")
+    rank_file(tmp_path / "asked", tmp_path / "both.parquet", Long(), window=5)
+    both = pq.read_table(tmp_path / "both.parquet")
+    assert both["more"].to_pylist() == [None] * 7 + ["a", "b"] and both["when"].null_count == 2
+    pq.write_table(table[:0], tmp_path / "none.parquet")
+    assert rank_file(tmp_path / "none.parquet", tmp_path / "empty.parquet", Long()).rows == 0
+    assert pq.read_table(tmp_path / "empty.parquet").column_names == found.column_names
+    for n, (doc, ident) in enumerate((({"payload": {"id": "h", "text": "a"}}, "h"), ({"text": "a"}, 0), ("a", 0), ({"text": "a", "docno": "h"}, "h"))):
+        pq.write_table(pa.table({"query": ["who wrote Hamlet"], "docs": [[doc]]}), tmp_path / f"ids{n}.parquet")
+        ids = pq.read_table(*rank_file(tmp_path / f"ids{n}.parquet", tmp_path / f"ids{n}", Long()).files)["results"].to_pylist()
+        assert [r["doc_id"] for r in ids[0]] == [ident]
     write(tmp_path / "asked.jsonl", rows(2))
     with pytest.raises(InputError, match="Parquet is written from Parquet"): rank_file(tmp_path / "asked.jsonl", tmp_path / "no.parquet", Long())
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..calls import while_wanted
 from ..combine.parts import Part, as_ranker, name_of
-from ..documents import ID_KEYS, is_label, listed
+from ..documents import ID_KEYS, TEXT_KEYS, first_key, is_label, listed
 from ..errors import (ForkedError, InputError, ModelLoadError, RerankersError, Stopped)
 from ..evaluation.costs import HOPELESS
 from ..evaluation.data import Builder, read_queries
@@ -35,9 +35,9 @@ except ImportError: fcntl = None    # type: ignore[assignment]  # Windows: nobod
 # %% auto #0
 __all__ = ['SHARD_SIZE', 'MOST_FAILURES', 'Records', 'HOPELESS_HERE', 'RESULT', 'WRITERS', 'whole', 'json_bytes', 'described',
            'shipped', 'Job', 'locked', 'begin', 'check_own', 'prepare', 'Journal', 'output_row', 'write_lines',
-           'trec_row', 'write_trec', 'id_type', 'result_fields', 'with_results', 'write_parquet', 'RowRanker',
-           'record_of', 'Worker', 'reader_of', 'Written', 'join_parquet', 'join_bytes', 'end', 'joined', 'drop',
-           'output_format', 'plan', 'check_rows', 'numbers_of', 'rank_file', 'TableRanker']
+           'trec_row', 'write_trec', 'id_type', 'result_fields', 'with_ids', 'with_results', 'write_parquet',
+           'RowRanker', 'record_of', 'Worker', 'reader_of', 'Written', 'join_parquet', 'join_bytes', 'end', 'joined',
+           'drop', 'output_format', 'plan', 'check_rows', 'numbers_of', 'rank_file', 'TableRanker']
 
 # %% ../../nbs/serve/files.ipynb #7e128e41
 SHARD_SIZE = 500        # Rows of a shard
@@ -218,18 +218,25 @@ def id_type(schema: Any, roles: Mapping[str, str]) -> Any:
     if "doc_ids" in roles: found = schema.field(roles["doc_ids"]).type.value_type
     else:
         item: Any = getattr(schema.field(roles["docs"]).type, "value_type", None) if "docs" in roles else None
-        names = [f.name for f in item] if item is not None and pa.types.is_struct(item) else []
-        found = next((item.field(name).type for name in ID_KEYS if name in names), pa.int64())
+        if item is None or not pa.types.is_struct(item): return pa.int64()
+        names = [f.name for f in item]
+        plain = pa.int64() if first_key(dict.fromkeys(names), TEXT_KEYS) else pa.string()   # inside of a record there may be ids
+        found = next((item.field(name).type for name in ID_KEYS if name in names), plain)
     return found if pa.types.is_integer(found) else pa.string()
 
 def result_fields(schema: Any, columns: Mapping[str, str]) -> tuple[Any, list[str]]:
     "Our columns of Parquet, and the caller's that hold documents"
     pa = arrow("pyarrow")
-    def is_list(kind: Any) -> bool: return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    def is_list(kind: Any) -> bool: return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     roles = roles_in({f.name: [] if is_list(f.type) else None for f in schema}, columns)
     result = pa.struct([("rank", pa.int32()), ("score", pa.float64()), ("doc_id", id_type(schema, roles)), ("note", pa.string())])
     ours = pa.schema([("results", pa.list_(result)), ("status", pa.string()), ("error", pa.string())])
     return ours, [roles[role] for role in ("docs", "doc_ids", "titles", "metadata") if role in roles]
+
+def with_ids(record: dict[str, Any], ident: Callable[[Any], Any]) -> dict[str, Any]:
+    "The record with ids of the column's type; an error where one does not fit"
+    try: return {**record, "results": [{**r, "doc_id": ident(r["doc_id"])} for r in record["results"]]}
+    except (TypeError, ValueError) as error: return {"results": [], "error": f"an id does not fit into its column of Parquet: {error}"}
 
 def with_results(table: Any, records: list[dict[str, Any]], columns: Mapping[str, str], texts: bool = True) -> Any:
     "A table or batch of Arrow with our columns; the caller's keep their types"
@@ -238,8 +245,8 @@ def with_results(table: Any, records: list[dict[str, Any]], columns: Mapping[str
     gone = {*ours.names, *(() if texts else documents)}
     kept = {name: table.column(name) for name in table.schema.names if name not in gone}
     ident: Any = str if pa.types.is_string(ours.field("results").type.value_type.field("doc_id").type) else int
-    results = [[{**r, "doc_id": ident(r["doc_id"])} for r in record["results"]] for record in records]
-    said = {"results": results, "status": [r.get("status", "complete") if r["error"] is None else None for r in records],
+    records = [with_ids(record, ident) for record in records]
+    said = {"results": [record["results"] for record in records], "status": [r.get("status", "complete") if r["error"] is None else None for r in records],
             "error": [record["error"] for record in records]}
     return pa.table({**kept, **{f.name: pa.array(said[f.name], f.type) for f in ours}})
 
@@ -317,7 +324,7 @@ class Worker:
         self.job, self.retry, self.reader = job, retry, reader_of(job)
         self.rank = RowRanker(ranker, job.options, job.most_failures)
 
-    def rows(self, shard: Shard) -> Iterator[Row]: return self.reader.read(self.job.source, shard)
+    def rows(self, shard: Shard, bare: bool = False) -> Iterator[Row]: return self.reader.read(self.job.source, shard, bare)
 
     def work(
         self,
@@ -365,7 +372,8 @@ class Worker:
         failed = [{"row": shard.first + i, "error": r["error"]} for i, r in enumerate(journal) if r["error"] is not None]
         if failed: whole(self.job.errors(number), lambda path: path.write_bytes(b"".join(map(json_bytes, failed))))
         else: self.job.errors(number).unlink(missing_ok=True)
-        whole(self.job.shard(number), lambda path: WRITERS[self.job.output](self.rows(shard), iter(journal), self.job, path, shard))
+        rows = self.rows(shard, bare=self.job.output != "trec")
+        whole(self.job.shard(number), lambda path: WRITERS[self.job.output](rows, iter(journal), self.job, path, shard))
 
 WRITERS: dict[str, Callable[[Iterator[Row], Records, Job, Path, Shard], None]] = {
     "jsonl": lambda rows, records, job, path, shard: write_lines(rows, records, job, path),
@@ -393,16 +401,19 @@ class Written:
         rest = f", {self.rows - self.done:,} to do" if self.rows > self.done else ""
         return f"{self.done:,} rows{f', {self.failed:,} of them with an error' if self.failed else ''}{rest}"
 
-def join_parquet(parts: list[Path], path: Path) -> None:
-    "One file of Parquet from several"
+def join_parquet(job: Job, parts: list[Path], path: Path) -> None:
+    "One file of Parquet from several; a column that some lack is empty there"
     pa, pq = arrow("pyarrow"), arrow("pyarrow.parquet")
-    schema = pa.unify_schemas([pq.read_schema(part) for part in parts])
+    def empty(name: str) -> Any: return pq.read_schema(Path(job.source.root, name)).empty_table()
+    schemas = [pq.read_schema(part) for part in parts] or [with_results(empty(n), [], job.columns, job.texts).schema for n in job.source.files]
+    schema = pa.unify_schemas(schemas, promote_options="permissive")
     with pq.ParquetWriter(path, schema) as writer:
         for part in parts:
             with pq.ParquetFile(part) as file:
-                for group in range(file.num_row_groups): writer.write_table(file.read_row_group(group).cast(schema))
+                groups = map(file.read_row_group, range(file.num_row_groups))
+                for group in groups: writer.write_table(pa.concat_tables([schema.empty_table(), group], promote_options="permissive"))
 
-def join_bytes(parts: list[Path], path: Path) -> None:
+def join_bytes(job: Job, parts: list[Path], path: Path) -> None:
     "One file of lines from several"
     with path.open("wb") as whole_file:
         for part in parts:
@@ -424,8 +435,8 @@ def joined(job: Job) -> Written:
     files, rows = [job.shard(n) for n in numbers], sum(shard.rows for shard in job.shards)
     if job.target is not None and len(numbers) == len(job.shards):
         target = Path(job.target)
-        join = join_parquet if job.output == "parquet" and files else join_bytes
-        whole(target, lambda path: join(files, path))
+        join = join_parquet if job.output == "parquet" else join_bytes
+        whole(target, lambda path: join(job, files, path))
         files = [target]
         if not failed: drop(Path(job.folder))
     return Written(rows, sum(job.shards[n].rows for n in numbers), failed, files)

@@ -307,13 +307,14 @@ class Reader:
         number: int,                # In the source
         given: Given,               # What the file says
         error: str | None = None,   # Why it could not be read
+        bare: bool = False,         # Without its documents, which take most of the time?
     ) -> Row:
         "A row; what is wrong with it stands in `error`"
         row = Row(number, given, error=error)
         if error is not None: return row
         try:
             row.roles = roles_in(given, self.columns)
-            row.query, row.docs = self.query(row), self.documents(row)
+            row.query, row.docs = self.query(row), [] if bare else self.documents(row)
         except (RerankersError, TypeError, ValueError, KeyError, AttributeError) as problem: row.error = f"{problem}"
         return row
 
@@ -333,7 +334,7 @@ class Reader:
             raise InputError(what)
         return to_documents([self.corpus[ident] for ident in row.given[row.roles["doc_ids"]]], None, None, self.rank_fields)
 
-    def read(self, source: Source, shard: Shard) -> Iterator[Row]:
-        "The rows of a shard"
+    def read(self, source: Source, shard: Shard, bare: bool = False) -> Iterator[Row]:
+        "The rows of a shard, perhaps without documents"
         found = FORMATS[source.form].rows(Path(source.root, shard.file), shard.start, shard.rows)
-        return (self.row(shard.first + i, *one) for i, one in enumerate(found))
+        return (self.row(shard.first + i, *one, bare) for i, one in enumerate(found))
