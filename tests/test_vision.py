@@ -150,30 +150,6 @@ def test_stored_pages_are_not_looked_at_again(kit, tmp_path):
     assert [d.pictures for d in stored] == [d.pictures for d in docs]
 
 
-def test_no_page_is_kept_longer_than_its_batch(monkeypatch):
-    "Of 60 pages: what the tower made of one batch of them, and the pixels of one"
-    import gc
-    import weakref
-    from rerankers.engine import images, seeing
-    from rerankers.tiny_models import tiny_colqwen
-
-    def watched(make, most, refs):
-        def made(*args, **kwargs):
-            found = make(*args, **kwargs)
-            refs.append(weakref.ref(found))
-            most.append(sum(ref() is not None for ref in refs))
-            return found
-        return made
-    features, pixels = [], []
-    monkeypatch.setattr(seeing, "Features", watched(seeing.Features, features, []))
-    monkeypatch.setattr(images, "rgb", watched(images.rgb, pixels, []))
-    pages = [Document(image=pillow.new("RGB", (60 + i, 90), (i, i, i))) for i in range(60)]
-    gc.disable()        # what lives must not depend on when the collector comes
-    try: Reranker(tiny_colqwen(), **FP32).rank("which page?", pages, batch_size=4)
-    finally: gc.enable()
-    assert len(features) == len(pixels) == 60 and max(features) <= 4 and max(pixels) <= 2
-
-
 @pytest.mark.parametrize("kit", [kit for kit in SEEING if kit != "colqwen2_hf"])
 def test_special_tokens_in_a_text_are_characters(kit):
     "They neither break the count of pictures nor end a turn, and a plain text is read as before"
@@ -188,25 +164,11 @@ def test_special_tokens_in_a_text_are_characters(kit):
 
 def test_an_adapter_of_colqwen(tmp_path):
     "In the engine's names, as most of the authors' models are: the product of its matrices is added to the weights that carry the name"
-    import shutil
-    torch = pytest.importorskip("torch")
     pytest.importorskip("peft")
-    from safetensors.torch import load_file, save_file
-    base, adapter, whole = PARITY / "colqwen2_engine" / "model", tmp_path / "adapter", tmp_path / "whole"
-    shutil.copytree(base, whole)
-    weights, changes, torch_seed = load_file(base / "model.safetensors"), {}, torch.Generator().manual_seed(4)
-    names = [name for name in weights if name.endswith(("custom_text_proj.weight", "self_attn.q_proj.weight", "attn.proj.weight"))]
-    assert len(names) >= 3
-    for name in names:
-        outputs, inputs = weights[name].shape
-        down, up = (torch.randn(shape, generator=torch_seed) * 0.3 for shape in ((2, inputs), (outputs, 2)))
-        changes |= {f"base_model.model.{name.removesuffix('.weight')}.lora_{which}.weight": matrix for which, matrix in (("A", down), ("B", up))}
-        weights[name] = weights[name] + 6 / 2 * up @ down
-    save_file(weights, whole / "model.safetensors", metadata={"format": "pt"})
-    adapter.mkdir()
-    save_file(changes, adapter / "adapter_model.safetensors")
-    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "base_model_name_or_path": str(base), "task_type": "FEATURE_EXTRACTION"}
-    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    import seeing_models
+    from safetensors.torch import save_file
+    base = PARITY / "colqwen2_engine" / "model"
+    adapter, whole, (down, up) = seeing_models.adapter_of(base, tmp_path)
     query, docs = asked("colqwen2_engine", cases("colqwen2_engine")[0])
     adapted, merged, plain = (by_position(Reranker(str(folder), model_type="colvision", **FP32).rank(query, docs)) for folder in (adapter, whole, base))
     assert distance(adapted, merged) <= 1 < distance(adapted, plain)

@@ -284,7 +284,6 @@ class PaliPages(PlainPages):
         return [self.bos, self.query_prefix + text, *[self.filling] * FILLING, *ending]
 
     def token_inputs(self, ids: list[list[int]]) -> dict[str, list[list[int]]]:
-        if not self.own: return super().token_inputs(ids)
         return {"input_ids": ids, "token_type_ids": [[0] * len(row) for row in ids]}
 
     def step(self, call: Call, max_tokens: int | None) -> int:

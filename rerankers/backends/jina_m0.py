@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcore.meta import delegates
+from .qwen3_vl import one_side
 from ..claims import Claims
-from ..documents import pictures_in
 from ..engine.activations import Activation, identity, pick_activation
 from ..engine.hub import LoadOptions, checkpoint_folder
-from ..engine.picture_prompts import Mark, Part, Prompted
+from ..engine.picture_prompts import Part, Prompted, cut_to
 from ..engine.seeing_rankers import SeeingRanker
 from ..errors import InputError, ModelLoadError
 from ..pictures import on_white
@@ -22,8 +22,7 @@ from ..rankers import Pair, check_positive
 if TYPE_CHECKING: import numpy as np
 
 # %% auto #0
-__all__ = ['NAMES', 'HEAD', 'SPARE', 'SCORE_TOKEN', 'SHIFT', 'saved_tensors', 'ScoreHead', 'as_it_is', 'seen_side', 'ended',
-           'JinaM0Ranker']
+__all__ = ['NAMES', 'HEAD', 'SPARE', 'SCORE_TOKEN', 'SHIFT', 'saved_tensors', 'ScoreHead', 'as_it_is', 'ended', 'JinaM0Ranker']
 
 # %% ../../nbs/backends/jina_m0.ipynb #6cadec80
 NAMES = {r"^model\.(?!language_model|visual)": "language_model.", r"^model\.(?=language_model|visual)": ""}
@@ -65,22 +64,14 @@ SPARE = 512         # tokens that are left for the query
 SCORE_TOKEN = 100   # the token at the end, where the score is read
 SHIFT = 2.65
 
-def seen_side(shown: str) -> list[Part]:
-    "A query or a document: its pictures, then its text"
-    found: list[Part] = []
-    for picture in pictures_in(shown): found += [Mark("<|vision_start|>"), picture, Mark("<|vision_end|>")]
-    return [*found, str(shown)]
-
 def ended(
     prompt: Prompted,       # Whole
     most: int | None,       # Tokens at most, with the last one
     image_id: int,          # The token of pictures
 ) -> Prompted:
     "The prompt cut to fit, with the token that the head reads; raises `InputError` if a picture would be cut"
-    ids = prompt.ids if most is None else prompt.ids[:most - 1]
-    if ids.count(image_id) < prompt.ids.count(image_id):
-        raise InputError(f"max_length={most}: a picture takes more tokens than that; raise it, or lower max_pixels")
-    return replace(prompt, ids=[*ids, SCORE_TOKEN], cut=prompt.cut or len(ids) < len(prompt.ids))
+    found = prompt if most is None else cut_to(prompt, prompt.ids[:most - 1], most, image_id)
+    return replace(found, ids=[*found.ids, SCORE_TOKEN])
 
 # %% ../../nbs/backends/jina_m0.ipynb #376907ff
 class JinaM0Ranker(SeeingRanker):
@@ -141,8 +132,8 @@ class JinaM0Ranker(SeeingRanker):
         shown = self.shortened(list(dict.fromkeys(str(document) for _, document in pairs)))
         parts: list[list[Part]] = []
         for query, document in pairs:
-            *pictures, text = seen_side(document)
-            parts.append(["**Document**:\n", *pictures, shown[str(text)][0], "\n**Query**:\n", *seen_side(query)])
+            *pictures, text = one_side(document)
+            parts.append(["**Document**:\n", *pictures, shown[str(text)][0], "\n**Query**:\n", *one_side(query)])
         return [ended(replace(prompt, cut=shown[str(document)][1]), self.max_length, self.prompts.image_id)
                 for prompt, (_, document) in zip(self.prompts(parts), pairs)]
 

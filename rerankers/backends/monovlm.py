@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastcore.meta import delegates
 from ..claims import Claims
-from ..documents import pictures_in
 from ..engine.activations import Activation, pick_activation
 from ..engine.hub import LoadOptions
 from ..engine.prompts import fill
-from ..engine.picture_prompts import Part, Prompted, in_chat
+from ..engine.picture_prompts import Part, Prompted, seen_side
 from ..engine.seeing_rankers import SeeingRanker
 from ..errors import InputError
 from ..rankers import Pair, check_positive
@@ -33,7 +32,8 @@ class MonoVLMRanker(SeeingRanker):
     claims   = Claims(
         architectures=("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration",
                        "Qwen3_5ForConditionalGeneration", "Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration",
-                       "Gemma3ForConditionalGeneration"),
+                       "Gemma3ForConditionalGeneration", "LlavaForConditionalGeneration",
+                       "PaliGemmaForConditionalGeneration"),
         models=tuple((name, "*ForConditionalGeneration") for name in ("*monoqwen*", "*monovlm*")),
         names=("*monoqwen*", "*monovlm*"))
     requires = {"vision": ("torch", "transformers", "PIL", "numpy")}
@@ -62,19 +62,17 @@ class MonoVLMRanker(SeeingRanker):
         opened = open_seeing(model, LoadOptions(**kwargs), read_end, ask=call_last, image_backend=image_backend,
                              bounds=bounds, prepare=keeping((true_token, false_token), model))
         self.model, self.image_backend = model, image_backend
-        self.runtime, self.prompts, self.tokenizer = opened.runtime, opened.prompts, opened.tokenizer
-        self.image_mark, self.shown = opened.image_mark, opened.shown
+        self.runtime, self.prompts, self.asked = opened.runtime, opened.prompts, opened.asked
         self.batch_size, self.max_tokens = (check_positive("batch_size", batch_size),
                                             check_positive("max_tokens", max_tokens))
 
     def encode(self, pairs: Sequence[Pair]) -> list[Prompted]:
-        "The document, then the question, in the model's chat format"
-        return self.prompts([self.shown(in_chat(self.tokenizer, self.message(*pair), self.image_mark)) for pair in pairs])
+        "The document, then the question, in the model's own format"
+        return self.prompts([self.asked(self.message(*pair)) for pair in pairs])
 
     def message(self, query: str, shown: str) -> list[Part]:
         "What the user says: pictures, text, question"
-        pictures = pictures_in(shown)
-        return [*pictures, *([] if pictures and not shown else [str(shown)]), fill(self.prompt, query=query)]
+        return [*seen_side(shown), fill(self.prompt, query=query)]
 
     def read(self, rows: np.ndarray) -> list[float]:
         "(pairs, 2) -> (pairs,)"

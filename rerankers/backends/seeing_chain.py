@@ -5,7 +5,7 @@
 # %% ../../nbs/backends/seeing_chain.ipynb #9f0f5342
 from __future__ import annotations
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +13,17 @@ from fastcore.meta import delegates
 from .cross_encoder import configured_activation
 from .monovlm import keeping
 from ..claims import Claims, read_modules
-from ..documents import pictures_in
 from ..engine.activations import Activation, pick_activation
 from ..engine.hub import LoadOptions, checkpoint_folder
-from ..engine.picture_prompts import Part, Prompted, in_turns
+from ..engine.picture_prompts import Part, Prompted, cut_to, in_turns, seen_side
 from ..engine.seeing_rankers import SeeingRanker
 from ..engine.settings import check_keys, default_prompt, part_of, said_in
-from ..errors import InputError, ModelLoadError
+from ..errors import ModelLoadError
 from ..rankers import Pair, check_positive
 if TYPE_CHECKING: import numpy as np
 
 # %% auto #0
-__all__ = ['KNOWN', 'PARTS', 'FILLERS', 'Said', 'answers_in', 'said_by', 'one_side', 'fitted', 'SeeingCrossEncoder']
+__all__ = ['KNOWN', 'PARTS', 'FILLERS', 'Said', 'answers_in', 'said_by', 'fitted', 'SeeingCrossEncoder']
 
 # %% ../../nbs/backends/seeing_chain.ipynb #eb09001f
 KNOWN = ("transformer_task", "modality_config", "module_output_name", "processing_kwargs", "unpad_inputs")
@@ -69,11 +68,6 @@ def said_by(folder: Path) -> Said:
 # %% ../../nbs/backends/seeing_chain.ipynb #d480e7d4
 FILLERS = ("0", "1 2 3 4")      # texts that share no token at their ends
 
-def one_side(shown: str) -> list[Part]:
-    "A query or a document: its pictures, then its text"
-    pictures = pictures_in(shown)
-    return [*pictures, *([] if pictures and not shown else [str(shown)])]
-
 def fitted(
     prompt: Prompted,   # Whole
     end: list[int],     # The tokens at the template's end, which stay
@@ -82,10 +76,7 @@ def fitted(
 ) -> Prompted:
     "The prompt cut to fit; raises `InputError` if a picture would be cut"
     if most is None or len(prompt.ids) <= most: return prompt
-    ids = [*prompt.ids[:max(most - len(end), 0)], *end]
-    if ids.count(image_id) < prompt.ids.count(image_id):
-        raise InputError(f"max_length={most}: a picture takes more tokens than that; raise it, or lower max_pixels")
-    return replace(prompt, ids=ids, cut=True)
+    return cut_to(prompt, [*prompt.ids[:max(most - len(end), 0)], *end], most, image_id)
 
 class SeeingCrossEncoder(SeeingRanker):
     "A cross-encoder of sentence-transformers on a model that sees: texts and pictures on both sides (sbert.net)"
@@ -134,7 +125,7 @@ class SeeingCrossEncoder(SeeingRanker):
 
     def parts(self, query: str, shown: str) -> list[Part]:
         "The whole prompt"
-        turns = [("query", one_side(query)), ("document", one_side(shown))]
+        turns = [("query", seen_side(query)), ("document", seen_side(shown))]
         system: list[tuple[str, list[Part]]] = [("system", [self.prompt])] if self.prompt else []
         return self.opened.shown(in_turns(self.opened.tokenizer, [*system, *turns], self.opened.image_mark, **self.chat))
 

@@ -16,7 +16,8 @@ from .combined import Ask, Combination
 from .fusion import min_max, values_of
 from .parts import Part, PartsRanker, as_ranker, named_parts
 from ..errors import InputError
-from ..rankers import COMPLETE, BaseRanker, Ranking, Task, check_query, is_collection
+from ..documents import check_query
+from ..rankers import COMPLETE, BaseRanker, Ranking, Task, is_collection
 from ..text import readable
 
 # %% auto #0

@@ -6,14 +6,16 @@
 from __future__ import annotations
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import ModelLoadError
+from ..documents import pictures_in
+from ..errors import InputError, ModelLoadError
 from ..pictures import Picture
 
 # %% auto #0
-__all__ = ['Part', 'PLACE', 'PLACES', 'Mark', 'Prompted', 'marks_of', 'divided', 'joined_texts', 'in_chat', 'in_turns']
+__all__ = ['Part', 'PLACE', 'PLACES', 'Mark', 'Prompted', 'marks_of', 'divided', 'joined_texts', 'seen_side', 'cut_to', 'in_chat',
+           'in_turns']
 
 # %% ../../nbs/engine/24_picture_prompts.ipynb #c507b5bc
 @dataclass(frozen=True)
@@ -53,6 +55,24 @@ def joined_texts(parts: Sequence[Part]) -> list[Part]:
         if isinstance(part, str) and found and isinstance(found[-1], str): found[-1] += str(part)
         elif part != "": found.append(str(part) if isinstance(part, str) else part)
     return found
+
+def seen_side(
+    shown: str,     # A query or a document, perhaps with pictures
+) -> list[Part]:
+    "Its pictures, then its text; an empty text beside a picture is left out"
+    pictures = pictures_in(shown)
+    return [*pictures, *([] if pictures and not shown else [str(shown)])]
+
+def cut_to(
+    prompt: Prompted,   # Whole
+    ids: list[int],     # The tokens that are left of it
+    most: int | None,   # Tokens at most, for the error
+    image_id: int,      # The token of pictures
+) -> Prompted:
+    "The prompt with fewer tokens; raises `InputError` if a picture would be cut"
+    if ids.count(image_id) < prompt.ids.count(image_id):
+        raise InputError(f"max_length={most}: a picture takes more tokens than that; raise it, or lower max_pixels")
+    return replace(prompt, ids=ids, cut=prompt.cut or len(ids) < len(prompt.ids))
 
 # %% ../../nbs/engine/24_picture_prompts.ipynb #18c16915
 PLACE = "\ue000{}\ue001"      # characters that no template has

@@ -31,14 +31,15 @@ from .tokens import vectors_of
 from ..errors import InputError, ModelLoadError, RerankersError, logger, need
 
 # %% auto #0
-__all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'SEARCHED', 'TRIED', 'GAIN', 'TEXT', 'UNUSED', 'pick_device',
-           'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear', 'can_pack', 'packing_pays', 'usual_layer',
-           'wants_packing', 'convert_linears', 'pack_linears', 'suit_cpu', 'compile_layers', 'transformers_module',
-           'Aside', 'put_aside', 'quiet_loading', 'load_errors', 'load_config', 'changed_config', 'check_gguf',
-           'check_architecture', 'open_tokenizer', 'load_tokenizer', 'read_weights', 'load_model', 'adapter_settings',
-           'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights', 'best_budget', 'call', 'delivered',
-           'TorchRuntime', 'read_logits', 'looks_up', 'text_config', 'marker', 'read_as_zero', 'mark_padding',
-           'call_marked', 'call_by_ends', 'padding_side', 'load_classifier']
+__all__ = ['PACKED_FROM', 'ASIDE', 'NO_HEADS', 'BUDGETS', 'SEARCHED', 'TRIED', 'GAIN', 'TEXT', 'CAPTURES', 'UNUSED',
+           'pick_device', 'half_dtype', 'named_dtype', 'pick_dtype', 'PackedLinear', 'can_pack', 'packing_pays',
+           'usual_layer', 'wants_packing', 'convert_linears', 'pack_linears', 'suit_cpu', 'compile_layers',
+           'transformers_module', 'Aside', 'put_aside', 'quiet_loading', 'load_errors', 'load_config', 'changed_config',
+           'check_gguf', 'check_architecture', 'open_tokenizer', 'load_tokenizer', 'read_weights', 'load_model',
+           'adapter_settings', 'beneath', 'adapter_weights', 'head_rows', 'merged', 'check_weights', 'best_budget',
+           'call', 'delivered', 'TorchRuntime', 'without_captures', 'unhooked', 'read_logits', 'looks_up',
+           'text_config', 'marker', 'read_as_zero', 'mark_padding', 'call_marked', 'call_by_ends', 'padding_side',
+           'load_classifier']
 
 # %% ../../nbs/engine/09_pytorch.ipynb #bc282789
 def pick_device(
@@ -460,6 +461,9 @@ class TorchRuntime:
         self._limit: int | None = None      # Token slots that the memory was enough for
         self._found: int | None = None      # Token slots that `settle` found to suit
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "model": without_captures(self.model)}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self.flat: register()       # Its model asks transformers for an attention of ours
@@ -553,6 +557,23 @@ class TorchRuntime:
         with torch_module().inference_mode(), unrounded(): return flatten(self.model, self._numbers, reading)
 
 # %% ../../nbs/engine/09_pytorch.ipynb #6504e85b
+CAPTURES = "_output_capturing_hooks_installed"      # transformers' mark of a model with hooks for the states of its layers
+
+def without_captures(model: Any) -> Any:
+    "The model, or a shallow copy without those hooks: they cannot be pickled, and come back when they are needed"
+    parts = model.modules() if hasattr(model, "modules") else ()
+    return unhooked(model, {}) if any(vars(part).get(CAPTURES) for part in parts) else model
+
+def unhooked(part: Any, made: dict[int, Any]) -> Any:
+    "A copy of a module and of those in it, with the same weights; `made` has the copies by the id of what was copied"
+    if part is None or id(part) in made: return None if part is None else made[id(part)]
+    twin = made[id(part)] = copy(part)
+    hooks = {i: hook for i, hook in part._forward_hooks.items() if getattr(hook, "__name__", "") != "output_capturing_hook"}
+    twin._forward_hooks = type(part._forward_hooks)(hooks)
+    twin._modules = {name: unhooked(inner, made) for name, inner in part._modules.items()}
+    vars(twin).pop(CAPTURES, None)
+    return twin
+
 def read_logits(output: Any, inputs: dict[str, Any]) -> Any:
     "The logits of a sequence classifier"
     return output.logits   # (items, labels)

@@ -6,23 +6,25 @@
 from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..claims import read_json
 from .hub import LoadOptions, checkpoint_folder
 from .images import load_image_processor
-from .picture_prompts import Mark, Part
+from .picture_prompts import Mark, Part, in_chat
 from .pytorch import (beneath, check_architecture, load_config, load_model, load_tokenizer,
                                       torch_module)
 from .seeing import (Features, GridReader, PlacedReader, PromptReader, SeeingRuntime,
                                      pixel_bounds)
-from ..errors import InputError
+from ..errors import InputError, ModelLoadError
 from ..pictures import AlphaRule, Picture, measured, on_white
 
 # %% auto #0
-__all__ = ['FAKE', 'WHOLE', 'QWEN', 'TILED', 'SIGHTS', 'tiles_text', 'tile_tokens', 'TiledReader', 'FixedReader', 'LinedRuntime',
-           'GemmaRuntime', 'grid_reader', 'tiled_reader', 'fixed_reader', 'Sight', 'Opened', 'check_bounds',
-           'with_template', 'open_seeing']
+__all__ = ['FAKE', 'WHOLE', 'Reading', 'LEADING', 'QWEN', 'TILED', 'SIGHTS', 'tiles_text', 'tile_tokens', 'TiledReader',
+           'FixedReader', 'LinedRuntime', 'BlockRuntime', 'GemmaRuntime', 'PaliRuntime', 'grid_reader', 'tiled_reader',
+           'fixed_reader', 'gemma_tokens', 'patches', 'llava_tokens', 'without_turns', 'Sight', 'Opened',
+           'check_bounds', 'with_template', 'open_seeing']
 
 # %% ../../nbs/engine/27_sights.ipynb #a1002aef
 FAKE, WHOLE = "<fake_token_around_image>", "<global-img>"
@@ -83,19 +85,31 @@ class LinedRuntime(SeeingRuntime):
         "Where the tokens are; padding is on the left and is not counted"
         return {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
 
-class GemmaRuntime(LinedRuntime):
-    "Gemma 3, in which the tokens of a picture see one another"
+class BlockRuntime(LinedRuntime):
+    "A model that is handed all pictures of a batch in one block"
 
     def looking(self, features: Sequence[Features]) -> dict[str, Any]:
         if not features: return {}
         vectors = torch_module().cat([f.vectors for f in features])[None]       # (1, tokens of all pictures, dim)
         return {"pixel_values": features[0].kind(pooler_output=vectors)}
 
+class GemmaRuntime(BlockRuntime):
+    "Gemma 3, in which the tokens of a picture see one another"
+
     def placing(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         kinds = (inputs["input_ids"] == self.image_id).int()        # 1 where a picture is
         return {**super().placing(inputs), "token_type_ids": kinds}
 
+class PaliRuntime(BlockRuntime):
+    "PaliGemma, which counts tokens from one, and in which all tokens of a prompt see one another"
+
+    def placing(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        places = inputs["attention_mask"].cumsum(-1).clamp(min=1)
+        return {"position_ids": places, "token_type_ids": inputs["input_ids"].new_zeros(places.shape)}
+
 # %% ../../nbs/engine/27_sights.ipynb #59d7c100
+Reading = Callable[[Any, Any, Any, AlphaRule], PlacedReader]    # processor, tokenizer, configuration, alpha -> reader
+
 def grid_reader(processor: Any, tokenizer: Any, config: Any, alpha: AlphaRule) -> PlacedReader:
     "As many tokens as a picture's size asks for"
     return GridReader(processor, alpha)
@@ -106,27 +120,58 @@ def tiled_reader(processor: Any, tokenizer: Any, config: Any, alpha: AlphaRule) 
     found.tokenizer, found.tile = tokenizer, tokenizer.convert_ids_to_tokens(config.image_token_id) * tile_tokens(config)
     return found
 
-def fixed_reader(processor: Any, tokenizer: Any, config: Any, alpha: AlphaRule) -> PlacedReader:
+def fixed_reader(
+    tokens: Callable[[Any], int],   # Configuration -> tokens of a picture
+    processor: Any, tokenizer: Any, config: Any, alpha: AlphaRule,
+) -> PlacedReader:
     "Equally many tokens for each picture"
     found = FixedReader(processor, alpha)
-    found.size = config.mm_tokens_per_image
+    found.size = tokens(config)
     return found
+
+def gemma_tokens(config: Any) -> int:
+    "What Gemma 3 pools its patches into"
+    return int(config.mm_tokens_per_image)
+
+def patches(config: Any) -> int:
+    "A token for each patch of the tower's square"
+    return int((config.vision_config.image_size // config.vision_config.patch_size) ** 2)
+
+LEADING = {"clip_vision_model": 1, "siglip_vision_model": 0}    # tower -> vectors before those of the patches
+
+def llava_tokens(config: Any) -> int:
+    "The vectors of LLaVA's tower, the first of which may be left out; raises `ModelLoadError` for another tower"
+    kind = config.vision_config.model_type
+    if kind not in LEADING:
+        raise ModelLoadError(f"LLaVA with a tower of the kind {kind!r} is not run here, only with {' or '.join(LEADING)}")
+    return patches(config) + LEADING[kind] - (config.vision_feature_select_strategy == "default")
+
+def without_turns(tokenizer: Any, content: Sequence[Part]) -> list[Part]:
+    "As PaliGemma was trained: pictures, the token that begins a text, the text, a line break"
+    pictures, texts = ([part for part in content if isinstance(part, kind)] for kind in (Picture, str))
+    return [*pictures, Mark(tokenizer.bos_token), *texts, "\n"]
 
 @dataclass(frozen=True)
 class Sight:
     "How a family of models is shown pictures"
-    reader: Callable[[Any, Any, Any, AlphaRule], PlacedReader]   # Processor, tokenizer, configuration, alpha -> reader
+    reader: Reading
     runtime: type[SeeingRuntime] = LinedRuntime
     bounded: bool = False           # Does a picture's size decide about its tokens, within bounds?
     ends: tuple[str, ...] = ()      # Entries of config.json with the tokens before and behind a picture
     gap: str = ""                   # Text between those and what is around them
+    # (tokenizer, message) -> the whole prompt, for a family that has no chat template
+    written: Callable[[Any, Sequence[Part]], list[Part]] | None = None
 
 QWEN, TILED = Sight(grid_reader, SeeingRuntime, True), Sight(tiled_reader)
 SIGHTS: dict[str, Sight] = {    # architecture -> its family
     "Qwen2VLForConditionalGeneration": QWEN, "Qwen2_5_VLForConditionalGeneration": QWEN,
     "Qwen3VLForConditionalGeneration": QWEN, "Qwen3_5ForConditionalGeneration": QWEN,
     "Idefics3ForConditionalGeneration": TILED, "SmolVLMForConditionalGeneration": TILED,
-    "Gemma3ForConditionalGeneration": Sight(fixed_reader, GemmaRuntime, ends=("boi_token_index", "eoi_token_index"), gap="\n\n")}
+    "Gemma3ForConditionalGeneration": Sight(
+        partial(fixed_reader, gemma_tokens), GemmaRuntime,
+        ends=("boi_token_index", "eoi_token_index"), gap="\n\n"),
+    "LlavaForConditionalGeneration": Sight(partial(fixed_reader, llava_tokens)),
+    "PaliGemmaForConditionalGeneration": Sight(partial(fixed_reader, patches), PaliRuntime, written=without_turns)}
 
 # %% ../../nbs/engine/27_sights.ipynb #868437e7
 @dataclass(frozen=True)
@@ -151,6 +196,11 @@ class Opened:
         gap = self.sight.gap
         around: list[list[Part]] = [[gap, ends[0], p, ends[1], gap] if isinstance(p, Picture) else [p] for p in parts]
         return [part for group in around for part in group]
+
+    def asked(self, content: Sequence[Part]) -> list[Part]:
+        "A user's message in the model's own format, ready for its answer; may raise `ModelLoadError`"
+        if self.sight.written is not None: return self.sight.written(self.tokenizer, content)
+        return self.shown(in_chat(self.tokenizer, content, self.image_mark))
 
 def check_bounds(source: str, sight: Sight, processor: Any, bounds: tuple[int | None, int | None]) -> None:
     "Set the bounds of a picture's pixels; raises `InputError` for a family that has none"
@@ -183,9 +233,9 @@ def open_seeing(
     tokenizer, processor = (with_template(load_tokenizer(source, options), source, options),
                             load_image_processor(source, options, image_backend))
     check_bounds(source, SIGHTS[built], processor, bounds)
+    images = SIGHTS[built].reader(processor, tokenizer, config, alpha)
     model = load_model(source, "AutoModelForImageTextToText", options, config=config,
                        prepare=None if prepare is None else lambda m: prepare(tokenizer, m))
-    images = SIGHTS[built].reader(processor, tokenizer, config, alpha)
     prompts = PromptReader(tokenizer, images, config.image_token_id)
     prompts.bound(model)
     runtime = SIGHTS[built].runtime(model, read, config.image_token_id, ask=ask)
