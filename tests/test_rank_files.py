@@ -42,7 +42,7 @@ def read(*paths): return [json.loads(line) for path in paths for line in Path(pa
 
 
 def killed_at(n, folder, work):
-    "Was the process, which ends at the n-th thing that it does in the folder, killed before its work was over?"
+    "Was the process, which ends at the n-th thing that it does in the folder, where its source is too, killed before its work was over?"
     left = [n]
     def tick(*_):
         left[0] -= 1
@@ -68,7 +68,7 @@ def test_a_process_may_be_killed_at_any_moment(tmp_path):
     for n in range(1, 200):
         folder = tmp_path / f"killed at {n}"
         folder.mkdir()
-        if not killed_at(n, folder, lambda tick, folder=folder: job(folder / "ranked.jsonl", tick)): break
+        if not killed_at(n, tmp_path, lambda tick, folder=folder: job(folder / "ranked.jsonl", tick)): break
         try: job(folder / "ranked.jsonl")
         except InputError as error: assert "is there already" in str(error)     # nothing was left to do but to clear away
         assert (folder / "ranked.jsonl").read_bytes() == wanted.read_bytes(), n
@@ -78,9 +78,10 @@ def test_a_process_may_be_killed_at_any_moment(tmp_path):
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(1, 6), st.integers(0, 600), st.binary(max_size=12))
+@given(st.integers(1, 6), st.integers(-3, 600), st.binary(max_size=12))
 @example(3, 599, b"\0\0\0\0")
 @example(3, 0, b"\n")
+@example(3, -1, b"")     # the end of a line is missing, and no more
 def test_a_journal_may_end_anywhere(tmp_path_factory, calls, cut, tail):
     folder = tmp_path_factory.mktemp("cut")
     write(folder / "asked.jsonl", rows(8))
@@ -94,7 +95,7 @@ def test_a_journal_may_end_anywhere(tmp_path_factory, calls, cut, tail):
     except KeyboardInterrupt: pass
     for journal in (folder / "found").glob("*.journal"):
         with journal.open("rb+") as file:
-            file.truncate(min(cut, journal.stat().st_size))
+            file.truncate(min(cut, journal.stat().st_size) if cut >= 0 else max(journal.stat().st_size + cut, 0))
             file.seek(0, 2)
             file.write(tail)
     job("found")
@@ -177,6 +178,9 @@ def test_a_job_stops_when_nothing_works_any_more_and_goes_on_later(tmp_path):
     report = job(Long(asked.extend))
     assert (report.done, report.failed) == (20, 0) and not set(asked) & {f"who wrote number {i}" for i in range(sum(calls[:4]) - 3)}
     assert [row["qid"] for row in read(tmp_path / "ranked.jsonl")] == [f"q{i}" for i in range(20)]
+    def now_and_then(queries):
+        if any(query.endswith((" 3", " 13")) for query in queries): raise OSError("not that one")
+    assert rank_file(tmp_path / "asked.jsonl", tmp_path / "odd", Long(now_and_then), window=4, most_failures=2).failed == 2
 
 
 def test_several_processes_share_a_job(tmp_path):
