@@ -2,7 +2,7 @@
 from . import Mutation
 
 FILES, ROWS = "rerankers/serve/files.py", "rerankers/serve/rows.py"
-TESTS = "tests/test_rank_files.py"
+TESTS, BOOK = "tests/test_rank_files.py", "nbs/serve/rows.ipynb"
 
 MUTATIONS = [
     Mutation(FILES, "                journal.keep(start)\n", "", TESTS, "a row that a killed process left in the middle of a window is there twice"),
@@ -17,6 +17,6 @@ MUTATIONS = [
     Mutation(FILES, 'given = row.rest if record["error"] is None else row.given', "given = row.rest", TESTS, "a row that failed loses its documents"),
     Mutation(FILES, "for n in range(which - 1, len(job.shards), of)", "for n in range(len(job.shards))", TESTS, "each of several processes does all of the work"),
     Mutation(ROWS, "                first, n = first + n, 0\n", "                first, n = first, 0\n", TESTS, "errors name the wrong rows"),
-    Mutation(ROWS, "start, n = max(start - batch.num_rows, 0), n - piece.num_rows", "start, n = 0, n - piece.num_rows", TESTS, "a shard of Parquet begins at another row"),
-    Mutation(ROWS, "        if last in seen: raise", "        if last is None: raise", TESTS, "a query whose lines are scattered over a run is ranked in pieces"),
+    Mutation(ROWS, "start, n = max(start - batch.num_rows, 0), n - piece.num_rows", "start, n = 0, n - piece.num_rows", BOOK, "a shard of Parquet begins at another row"),
+    Mutation(ROWS, "        if last in seen: raise", "        if last is None: raise", BOOK, "a query whose lines are scattered over a run is ranked in pieces"),
 ]
