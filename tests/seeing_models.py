@@ -251,7 +251,7 @@ def chat_config(kind):
     token = gemma_reader().convert_tokens_to_ids
     return transformers.Gemma3Config(
         text_config=text_config(model_type="gemma3_text", vocab_size=len(gemma_reader()) + 2, query_pre_attn_scalar=8, sliding_window=32,
-                                layer_types=["full_attention", "sliding_attention"]),
+                                layer_types=["sliding_attention", "full_attention"]),
         vision_config={**SMALL_TOWER, "model_type": "siglip_vision_model", "image_size": 28, "patch_size": 7}, mm_tokens_per_image=4,
         boi_token_index=token("<start_of_image>"), eoi_token_index=token("<end_of_image>"), image_token_index=token("<image>"))
 
