@@ -295,7 +295,7 @@ def read_weights(
 ) -> Any:
     "The model as transformers reads it; raises `ModelLoadError`, also if weights are missing"
     base, below = beneath(source, options)
-    wanted.update(weights_only=True, **below.hub, **(options.model_kwargs or {}))
+    wanted |= {"weights_only": True, **below.hub, **(options.model_kwargs or {})}     # the caller's come last
     # The adapter's head may have more labels, or fewer, than the one that it replaces
     if head_rows(brought): wanted["ignore_mismatched_sizes"] = True
     try:
