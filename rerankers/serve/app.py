@@ -200,7 +200,7 @@ def as_response(
     return Response(content, status, headers, "application/json")
 
 class Service:
-    "Named rankers and the paths under which they are asked"
+    "Named rankers and the paths under which they are asked; it runs once"
 
     def __init__(
         self,
@@ -412,7 +412,8 @@ def serving(service: Service) -> Iterator[str]:
     server, line = Graceful(service), listening(service.settings.host, 0)
     thread = threading.Thread(target=server.run, args=([line],), name="rerankers-serve", daemon=True)
     thread.start()
-    server.begun.wait()
+    while not server.begun.wait(0.1):
+        if not thread.is_alive(): raise RerankersError("the server did not start: its log says why")
     try: yield server.address
     finally:
         assert server.home is not None
