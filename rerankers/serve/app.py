@@ -40,9 +40,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 # %% auto #0
-__all__ = ['EXPECTED', 'PLAIN', 'LONG_TEXT', 'Handler', 'Page', 'OPEN', 'access', 'Digest', 'digest', 'Settings', 'Exchange',
-           'as_response', 'Service', 'complain', 'timing_headers', 'log_line', 'Graceful', 'listening', 'run_service',
-           'serving', 'Plan', 'named_spec', 'named_specs', 'keys_in', 'plan_of', 'spec_of', 'built']
+__all__ = ['EXPECTED', 'PLAIN', 'PASSING', 'LONG_TEXT', 'Handler', 'Page', 'OPEN', 'access', 'Digest', 'digest', 'Settings',
+           'Exchange', 'as_response', 'Service', 'complain', 'timing_headers', 'log_line', 'Graceful', 'listening',
+           'run_service', 'serving', 'Plan', 'named_spec', 'named_specs', 'keys_in', 'plan_of', 'spec_of', 'built']
 
 # %% ../../nbs/serve/02_app.ipynb #f38736e0
 class Digest(str):
@@ -108,6 +108,7 @@ class Settings:
 
 # %% ../../nbs/serve/02_app.ipynb #5994d967
 PLAIN = Dialect("", (), None)       # of paths that rank nothing: errors as OpenAI says them
+PASSING = 1.0                       # seconds in which a body that nobody wants is taken in
 LONG_TEXT = 2**16                   # bytes; longer bodies are read in a thread, since the event loop must not stall
 
 class Exchange:
@@ -117,6 +118,7 @@ class Exchange:
         self.request, self.settings, self.began = request, settings, monotonic()
         self.row = dialect_of(request.url.path) or PLAIN
         self.seen = Seen(uuid4().hex, request.method, request.url.path)
+        self.begun = False      # has somebody begun to read the body?
 
     def stage(self, name: str, since: float) -> None:
         "Note how long a stage took"
@@ -124,7 +126,7 @@ class Exchange:
 
     async def body(self) -> bytes:
         "The request's body; raises `Refused`"
-        most = self.settings.max_body
+        most, self.begun = self.settings.max_body, True
         refused = Refused(f"the body has more than {most:,} bytes", "large")
         told = self.request.headers.get("content-length", "")
         if told.isdecimal() and int(told[:20]) > most: raise refused
@@ -139,6 +141,12 @@ class Exchange:
         except asyncio.TimeoutError:
             raise Refused(f"the body did not come within {self.settings.body_seconds:g} s", "slow") from None
         except ClientDisconnect: raise Refused("the client has left", "gone") from None
+
+    async def passed_over(self) -> None:
+        "Take in a body that is not wanted: what is answered before it was read may be lost with the connection"
+        if self.begun: return
+        try: await asyncio.wait_for(self.body(), PASSING)
+        except (asyncio.TimeoutError, Refused): pass    # too slow or too large: answered all the same
 
     async def asked(self) -> Asked:
         "What the request asks for; raises `Refused`"
@@ -237,7 +245,9 @@ class Service:
             if exchange.seen.path not in OPEN and not self.settings.lets_in(request.headers.get("authorization")):
                 raise Refused("the key is missing or wrong: send Authorization: Bearer …", "key")
             response = await handler(exchange)
-        except Exception as error: response = self.refused(exchange, error)
+        except Exception as error:
+            await exchange.passed_over()
+            response = self.refused(exchange, error)
         exchange.seen.status = response.status_code
         exchange.stage("total", exchange.began)
         response.headers["x-request-id"] = exchange.seen.id
