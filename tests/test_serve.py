@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerankers import Reranker
-from rerankers.rankers import BaseRanker, Ranking, make_tasks
+from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, make_tasks
 from rerankers.serve.app import Service, Settings, serving
 from rerankers.serve.dialects import ALL, DIALECTS, ERRORS, PATHS, dialect_of
 from rerankers.serve.queue import Lane, Limits, Observer, Work
@@ -50,6 +50,8 @@ class Broken(BM25Ranker):
     def rankings(self, tasks, call):
         if any("boom" in t.query for t in tasks): raise RuntimeError(f"a secret: {tasks[0].query}")
         if any("exit" in t.query for t in tasks): raise SystemExit(3)
+        if any("stop" in t.query for t in tasks): raise StopIteration
+        if any("few" in t.query for t in tasks): return []
         return super().rankings(tasks, call)
 
 
@@ -357,7 +359,7 @@ def test_a_full_queue_says_when_to_come_again():
 
 
 def test_one_bad_request_does_not_hurt_its_batch_and_one_broken_model_not_the_others():
-    batch = [Work([task_of(query)], 10) for query in ("boom", QUERY, "exit", QUERY)]
+    batch = [Work([task_of(query)], 10) for query in ("boom", QUERY, "exit", QUERY, "stop", "few")]
 
     async def together():
         lane, calm = Lane("broken", Broken()), Lane("calm", Reranker("bm25"))
@@ -367,7 +369,7 @@ def test_one_bad_request_does_not_hurt_its_batch_and_one_broken_model_not_the_ot
         for one in (lane, calm): one.close()
         return found, again
     found, again = asyncio.run(together())
-    assert [type(one).__name__ for one in found] == ["list", "RuntimeError", "list", "RuntimeError", "list", "list"]
+    assert [type(one).__name__ for one in found] == ["list", "RuntimeError", "list", "RuntimeError", "list", "RuntimeError", "RuntimeError", "list"]
     assert again[0].best_first()[0] == 1
     with running({"broken": Broken(), "calm": Reranker("bm25")}) as client:
         def status(query, model): return client.post("/rerank", json={"query": query, "documents": PLAYS, "model": model}).status_code
@@ -419,6 +421,28 @@ def test_a_large_request_goes_in_pieces_between_which_others_are_served(offline)
     pairs.close()
     for (query, docs), ranking in zip(asks, found):
         assert ranking.scores == pytest.approx([offline.score(query, d) for d in docs], abs=offline.score_noise)
+
+
+def test_neither_a_large_request_nor_the_small_ones_beside_it_starve():
+    heard = []
+    class Hears(PointwiseRanker):
+        def score_pairs(self, pairs, call):
+            heard.append(pairs[0][0])
+            return [1.0] * len(pairs)
+
+    async def clients():
+        lane = Lane("hears", Hears(), Limits(tokens=8, seconds=1e9))
+        def put(query, documents): return lane.put(Work(make_tasks([query], [["some words"] * documents]), 4 * documents))
+        large = [put(name, 400) for name in ("large", "other")]
+        for _ in range(30): await put("small", 1)
+        assert not any(one.done() for one in large)
+        small = [put("small", 1) for _ in range(200)]
+        await asyncio.gather(*large, *small)
+        lane.close()
+    asyncio.run(clients())
+    turns = [i for i, query in enumerate(heard) if query == "small"]
+    assert max(b - a for a, b in zip(turns, turns[1:])) <= 5        # a piece of each large one, and those that were under way
+    assert {"large", "other"} <= set(heard[turns[-20]:turns[-1]])   # which get on while small ones wait
 
 
 def test_a_server_may_stand_before_another_and_its_failures_are_told(words):

@@ -203,18 +203,24 @@ class Lane:
 
     async def in_pieces(self, work: Work, parts: list[list[tuple[int, Task]]]) -> list[Ranking]:
         "A large request's answer"
-        each = work.tokens // len(parts)
+        each, found, left = work.tokens // len(parts), list[list[Ranking]](), work.pairs
         works = [Work([task for _, task in part], each, work.instruction, work.stop) for part in parts]
-        try: found = await asyncio.gather(*map(self.enqueue, works))
+        self.pairs += left
+        try:
+            for piece in works:     # one at a time: many would fill the window, or go first all together
+                self.pairs -= piece.pairs
+                left -= piece.pairs
+                found.append(await self.enqueue(piece, further=bool(found)))
         finally:
-            work.stop.ask()     # nobody waits for the other pieces once one has failed
+            self.pairs -= left
             work.queued, work.took = works[0].queued, sum(one.took for one in works)
         return rejoined(work, parts, found)
 
-    def enqueue(self, work: Work) -> asyncio.Future[list[Ranking]]:
-        "Add to what waits"
+    def enqueue(self, work: Work, further: bool = False) -> asyncio.Future[list[Ranking]]:
+        "Add to what waits; a further piece stands among the oldest, and is overtaken once"
         work.answer = asyncio.get_running_loop().create_future()
-        self.waiting.append(work)
+        if further: work.overtaken = self.limits.patience - 1
+        self.waiting.insert(self.limits.patience if further else len(self.waiting), work)
         self.pairs += work.pairs
         if self.running < self.width: self.pump()
         else: self.observer.queued(self.name, len(self.waiting), self.pairs)
@@ -290,8 +296,9 @@ def settle(work: Work, outcome: Outcome) -> None:
     "Hand out what a request has come to; one that was cancelled has an end already"
     if work.answer.done(): return
     if not isinstance(outcome, BaseException): return work.answer.set_result(outcome)
-    # a `SystemExit` of a model would end the event loop
-    error = outcome if isinstance(outcome, Exception) else RuntimeError(type(outcome).__name__).with_traceback(outcome.__traceback__)
+    # a `SystemExit` of a model would end the event loop, and a future takes no `StopIteration`
+    fits = isinstance(outcome, Exception) and not isinstance(outcome, StopIteration)
+    error = outcome if fits else RuntimeError(type(outcome).__name__).with_traceback(outcome.__traceback__)
     work.answer.set_exception(error)
     work.answer.exception()     # read it here, since whoever has left does not
 
