@@ -566,14 +566,16 @@ def serve_command(args: Namespace) -> str:
     "Serve until the process is asked to stop"
     # a name that `need` knows: without the extra the message says what to install
     app = need("rerankers.serve.app", extra="serve", purpose="The server")
-    try: plan = app.plan_of(Path(args.config).read_text(encoding="utf-8")) if args.config else app.Plan({})
+    try: plan = app.plan_of(Path(args.config).read_text(encoding="utf-8-sig")) if args.config else app.Plan({})
     except (OSError, UnicodeDecodeError) as error: raise InputError(f"--config: {error}") from error
     named = app.named_specs(args.models or ([] if plan.models else [default_word("en")]))
     from rerankers.serve.status import watched
     given = {**watched(), **{name: value for name, value in vars(args).items() if name not in ("models", "config", "run")}}
     keys = [key for key in os.environ.get("RERANKERS_KEYS", "").split(",") if key.strip()]
     plan = app.Plan({**named, **plan.models, **named}, plan.aliases, plan.settings)
-    with written_to(app.access, logging.StreamHandler(sys.stderr)): app.run_service(app.built(plan, keys=keys, **given))
+    service = app.built(plan, keys=keys, **given)
+    with written_to(app.access, logging.StreamHandler(sys.stderr)): app.run_service(service)
+    if service.busy: os._exit(0)    # a model that hangs would keep the process; who waited for it was told
     return ""
 
 def add_serve(commands: Any) -> None:

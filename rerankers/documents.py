@@ -316,7 +316,8 @@ def written(value: Any) -> str:
 def chosen(doc: Document, record: Mapping[str, Any], fields: Sequence[str]) -> Document:
     "The document with some of its fields as its text; raises `InputError` if it has none of them"
     known = {name: value for name, value in record.items() if not missing(value)}
-    parts = [written(known[name]) for name in fields if name in known]
+    try: parts = [written(known[name]) for name in fields if name in known]
+    except RecursionError: raise InputError(f"its fields {list(fields)} are nested too deep") from None
     if not parts: raise InputError(f"it has none of the fields {list(fields)}, but {sorted(map(str, known))}")
     return replace(doc, text=" ".join(filter(None, parts)), title=None, metadata={**known, **doc.metadata})
 

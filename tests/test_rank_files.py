@@ -15,6 +15,7 @@ from rerankers.backends import api
 from rerankers.cli import main
 from rerankers.errors import AuthenticationError, InputError, RerankersError
 from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking
+from rerankers.serve.estimate import estimate_job
 from rerankers.serve.files import Job, Written, rank_file
 
 TEXTS = ["Shakespeare wrote Hamlet", "Goethe wrote Faust", "it rains in Elsinore", "Hamlet is a prince"]
@@ -162,6 +163,28 @@ def test_one_row_that_a_ranker_refuses_harms_no_other(tmp_path):
     assert again.failed == 0 and {query.rsplit(" ", 1)[1] for query in asked} == {str(i) for i in range(6, 12)}
     job("whole", spec=Long())
     for part in report.files: assert part.read_bytes() == (tmp_path / "whole" / part.name).read_bytes()
+
+
+def test_a_row_that_is_nested_too_deep_is_one_error(tmp_path):
+    (tmp_path / "asked.jsonl").write_text('{"query": "a", "docs": [{"x": "b"}]}\n{"query": "a", "docs": [{"x": ' + "[" * 900 + "]" * 900 + '}]}\n')
+    assert rank_file(tmp_path / "asked.jsonl", tmp_path / "ranked.jsonl", Long(), rank_fields=["x"]).failed == 1
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path, capsys):
+    write(tmp_path / "asked.jsonl", rows(2))
+    asked = str(tmp_path / "asked.jsonl")
+    for target, more in ((f"{asked}/ranked.jsonl", ()), (f"{tmp_path}/{'x' * 300}.jsonl", ()), (f"{tmp_path}/a.jsonl", ("--queries", f"{tmp_path}/none")),
+                         (f"{tmp_path}/b.jsonl", ("--corpus", f"{tmp_path}/none"))):
+        assert main(["rank-file", asked, target, "--model", "bm25", "-q", *more]) == 1
+        said = capsys.readouterr().err
+        assert str(tmp_path) in said and said.count("\n") == 1, said
+
+
+def test_an_estimate_of_odd_numbers_is_refused():
+    for name, values in {"queries": (None, 10**400, 1e308), "documents": (None,), "workers": (None, 1e-320), "tokens": (None, 1e308),
+                         "hourly": (-1, float("nan"), "5", None), "rate": (1e-320,), "result_bytes": (None,)}.items():
+        for value in values:
+            with pytest.raises(InputError): estimate_job(**{"queries": 10, "documents": 5, "rate": 5.0, name: value})
 
 
 def test_a_job_stops_when_nothing_works_any_more_and_goes_on_later(tmp_path):

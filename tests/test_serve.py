@@ -1,5 +1,6 @@
 "`rerankers serve`: real servers on loopback, real clients, and whatever clients do to a server"
 import asyncio
+import gzip
 import json
 import logging
 import os
@@ -20,7 +21,8 @@ from hypothesis import strategies as st
 
 from rerankers import Reranker
 from rerankers.rankers import BaseRanker, PointwiseRanker, Ranking, make_tasks
-from rerankers.serve.app import Service, Settings, serving
+from rerankers.errors import InputError
+from rerankers.serve.app import Service, Settings, built, plan_of, serving
 from rerankers.serve.dialects import ALL, DIALECTS, ERRORS, PATHS, dialect_of
 from rerankers.serve.queue import Lane, Limits, Observer, Work
 from rerankers.backends.bm25 import BM25Ranker
@@ -208,6 +210,7 @@ def test_paths_that_rank_nothing(words):
     for path in ("/health", "/ping", "/info", "/v1/models", "/openapi.json", "/weaviate/meta"): assert words.get(path).status_code == 200, path
     assert [words.get(f"/weaviate/.well-known/{name}").status_code for name in ("ready", "live")] == [204, 204]
     assert (words.get("/v1/rerank").status_code, words.post("/nowhere").status_code, words.delete("/health").status_code) == (405, 404, 405)
+    assert (words.get("/v1/rerank").headers["allow"], words.delete("/health").headers["allow"]) == ("POST", "GET")
 
 
 # ---- safety
@@ -222,6 +225,18 @@ def test_keys():
         assert client.post("/v2/rerank", json=ASK, headers={"Authorization": "one"}).status_code == 401
         assert status("/health") == 200
         assert client.get("/v1/models").status_code == 401
+        for path in ("/v1/models", "/v2/rerank"):       # old versions of Starlette join the path to what the client calls the host
+            assert client.request("POST", path, json=ASK, headers={"Host": "x/health?"}).status_code == 401, path
+    with pytest.raises(InputError, match="ASCII"): Settings(keys=["schl\u00fcssel"])
+    assert Settings(keys=iter(["one"])).lets_in("Bearer one") and not Settings(keys=iter(["one"])).lets_in(None)
+
+
+def test_a_body_that_is_compressed_or_nested_too_deep_is_the_clients_mistake(words):
+    squeezed = words.post("/v2/rerank", content=gzip.compress(json.dumps(ASK).encode()), headers={"Content-Encoding": "gzip"})
+    assert squeezed.status_code == 400 and "gzip" in squeezed.json()["message"]
+    deep = '{"query": "a", "rank_fields": ["x"], "documents": [{"x": ' + "[" * 500 + "]" * 500 + "}]}"
+    refused = words.post("/v1/rerank", content=deep)
+    assert refused.status_code == 400 and "documents[0]" in refused.json()["message"]
 
 
 def test_a_large_body_is_refused_while_it_comes(words):
@@ -470,6 +485,16 @@ def test_hosted_methods_wait_side_by_side_and_listwise_ones_are_asked_one_by_one
     assert (listwise.width, listwise.alone) == (1, True)
 
 
+def test_names_and_types_of_a_plan_are_checked():
+    bm25 = Reranker("bm25")
+    for aliases in ({"x": "nobody"}, {"b": "a"}):
+        with pytest.raises(InputError, match="alias"): Service({"a": bm25, "b": bm25}, aliases=aliases)
+    with pytest.raises(InputError, match="host"): Settings(host=5)
+    if sys.version_info < (3, 11): pytest.skip("tomllib came with Python 3.11")
+    with pytest.raises(InputError, match="models.a.spec"): plan_of("[models.a]\nspec = 5")
+    with pytest.raises(InputError, match="file of keys"): built(plan_of("keys_file = 5\n[models]\na = 'bm25'"))
+
+
 # ---- load
 
 
@@ -556,6 +581,35 @@ def test_nothing_that_was_accepted_is_lost_when_a_server_stops_under_load():
     told = Counter(json.loads(line)["status"] for line in log.splitlines() if "status" in line)
     assert told[200] == answers.count(200) >= 40 and told[503] == answers.count(503)
     assert set(told) <= {200, 503} and process.returncode == 0
+
+
+HANGS = """
+import sys, threading
+from rerankers.backends.bm25 import BM25Ranker
+from rerankers.cli import main
+rank = BM25Ranker.rankings
+def hang(self, tasks, call):
+    if any("Hamlet" in t.query for t in tasks): threading.Event().wait()
+    return rank(self, tasks, call)
+BM25Ranker.rankings = hang
+sys.exit(main(["serve", "words=bm25", "--port", "0", "--stop-seconds", "0.5"]))
+"""
+
+
+def test_a_model_that_hangs_holds_up_no_stop():
+    process = subprocess.Popen([sys.executable, "-c", HANGS], stderr=subprocess.PIPE, text=True)
+    try:
+        url, answers = json.loads(process.stderr.readline())["address"], []
+        def ask(): answers.append(httpx.post(url + "/rerank", json={"query": QUERY, "texts": PLAYS}, timeout=60))
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads: thread.start()
+        while 'rerankers_requests' not in (page := httpx.get(url + "/metrics").text) or 'queue_requests{model="words"} 1.0' not in page: pass
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+        for thread in threads: thread.join()
+    finally: process.kill()
+    assert [(a.status_code, a.json()["error_type"]) for a in answers] == [(503, "Unhealthy")] * 2
+    assert process.returncode == 0 and "stopped in the middle" in log and "Traceback" not in log
 
 
 def test_mistakes_of_who_starts_a_server_are_named(capsys, tmp_path):

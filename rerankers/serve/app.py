@@ -53,7 +53,7 @@ def digest(key: str) -> Digest:
     return key if isinstance(key, Digest) else Digest(sha256(key.strip().encode("utf-8", "replace")).hexdigest())
 
 EXPECTED: dict[type, tuple[Any, str]] = {     # kind of a default -> kinds of values, and how they are called
-    bool: (bool, "true or false"), int: (int, "a whole number"), float: ((int, float), "a number"),
+    str: (str, "a text"), bool: (bool, "true or false"), int: (int, "a whole number"), float: ((int, float), "a number"),
     type(None): ((int, float), "a number, or leave it out")}
 
 @dataclass(frozen=True)
@@ -78,13 +78,15 @@ class Settings:
     def __post_init__(self) -> None:
         for f in fields(self):
             value: Any = getattr(self, f.name)
-            if isinstance(f.default, (str, tuple)) or f.default is None and value is None: continue
+            if isinstance(f.default, tuple) or f.default is None and value is None: continue
             kinds, words = EXPECTED[type(f.default)]
-            right = isinstance(value, kinds) and (kinds is bool or not isinstance(value, bool) and 0 <= value < math.inf)
+            right = isinstance(value, kinds) and (kinds in (bool, str) or not isinstance(value, bool) and 0 <= value < math.inf)
             if not right: raise InputError(f"{f.name}={value!r}: give {words}")
-        if isinstance(self.keys, str) or not all(isinstance(k, str) and k.strip() for k in self.keys):
+        keys = tuple(self.keys) if isinstance(self.keys, Iterable) and not isinstance(self.keys, str) else (None,)
+        if not all(isinstance(k, str) and k.strip() for k in keys):
             raise InputError("keys: give a list of texts that are not empty")
-        object.__setattr__(self, "keys", tuple(map(digest, self.keys)))
+        if not all(map(str.isascii, keys)): raise InputError("keys: a header of HTTP holds ASCII alone")
+        object.__setattr__(self, "keys", tuple(map(digest, keys)))
 
     def lets_in(
         self,
@@ -116,8 +118,9 @@ class Exchange:
 
     def __init__(self, request: Request, settings: Settings):
         self.request, self.settings, self.began = request, settings, monotonic()
-        self.row = dialect_of(request.url.path) or PLAIN
-        self.seen = Seen(uuid4().hex, request.method, request.url.path)
+        self.path = str(request.scope["path"])      # `request.url` is made with the host's name, which the client chooses
+        self.row = dialect_of(self.path) or PLAIN
+        self.seen = Seen(uuid4().hex, request.method, self.path)
         self.begun = False      # has somebody begun to read the body?
 
     def stage(self, name: str, since: float) -> None:
@@ -128,7 +131,8 @@ class Exchange:
         "The request's body; raises `Refused`"
         most, self.begun = self.settings.max_body, True
         refused = Refused(f"the body has more than {most:,} bytes", "large")
-        told = self.request.headers.get("content-length", "")
+        told, packed = (self.request.headers.get(name, "") for name in ("content-length", "content-encoding"))
+        if packed not in ("", "identity"): raise Refused(f"Content-Encoding: {packed!r:.40}: send the body as it is")
         if told.isdecimal() and int(told[:20]) > most: raise refused
         async def read() -> bytes:
             parts, size = list[bytes](), 0
@@ -157,7 +161,7 @@ class Exchange:
     def read(self, content: bytes) -> Asked:
         "The body, understood"
         body = parsed(content)
-        self.row = dialect_of(self.request.url.path, body) or PLAIN
+        self.row = dialect_of(self.path, body) or PLAIN
         self.seen.dialect = self.row.name
         ask = asked(self.row, body, self.settings.reading)
         self.seen.documents, self.seen.tokens = len(ask.given), ask.tokens
@@ -221,8 +225,11 @@ class Service:
     ):
         if not rankers: raise InputError("a server needs a ranker: name one, such as offline")
         self.settings, self.observer = settings or Settings(), observer or Observer()
-        self.lanes = {name: Lane(name, ranker, self.settings.limits, self.observer) for name, ranker in rankers.items()}
         self.aliases, self.created = dict(aliases or {}), int(time())
+        for alias, name in self.aliases.items():
+            if name not in rankers: raise InputError(f"the alias {alias!r} stands for {name!r}. {did_you_mean(name, rankers)}")
+            if alias in rankers: raise InputError(f"{alias!r} is a model, and an alias of {name!r}: call one of them differently")
+        self.lanes = {name: Lane(name, ranker, self.settings.limits, self.observer) for name, ranker in rankers.items()}
         self.stopping, self.open, self.idle = False, 0, asyncio.Event()
         gets: dict[str, Handler] = {**self.pages(), **{path: partial(page, self) for path, page in (pages or {}).items()}}
         self.known = {**dict.fromkeys(gets, "GET"), **dict.fromkeys(PATHS, "POST")}
@@ -263,6 +270,7 @@ class Service:
         status, body = error_of(refused, exchange.row, exchange.seen.id)
         headers = {} if refused.retry_after is None else {"retry-after": str(math.ceil(refused.retry_after))}
         if refused.kind == "key": headers["www-authenticate"] = "Bearer"
+        if refused.kind == "method": headers["allow"] = self.known[exchange.path]
         if refused.kind in ("stopping", "large", "slow"): headers["connection"] = "close"
         return as_response(body, status, headers)
 
@@ -344,7 +352,14 @@ class Service:
         self.idle.clear()
         if not self.open: return
         try: await asyncio.wait_for(self.idle.wait(), self.settings.stop_seconds)
-        except asyncio.TimeoutError: access.warning("%s", json.dumps({"event": "stopped in the middle", "requests": self.open}))
+        except asyncio.TimeoutError:
+            access.warning("%s", json.dumps({"event": "stopped in the middle", "requests": self.open}))
+            for lane in self.lanes.values(): lane.abandon()
+
+    @property
+    def busy(self) -> bool:
+        "Is a model at work?"
+        return any(lane.running for lane in self.lanes.values())
 
 def complain(seen: Seen, error: Exception) -> None:
     "Write to the log where something failed; what most errors say may hold texts, and stays out"
@@ -410,7 +425,7 @@ def listening(host: str, port: int) -> socket.socket:
     "A socket for clients; raises `InputError`"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try: return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error: raise InputError(f"cannot listen at {host} port {port}: {error}") from None
+    except (OSError, OverflowError, TypeError) as error: raise InputError(f"cannot listen at {host} port {port}: {error}") from None
 
 def run_service(service: Service) -> None:
     "Serve until SIGTERM or control-C; raises `InputError` where that is impossible"
@@ -460,8 +475,8 @@ def named_specs(
 
 def keys_in(path: str) -> list[str]:
     "The keys of a file, one a line; raises `InputError`"
-    try: lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error: raise InputError(f"the file of keys {path!r}: {error}") from error
+    try: lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, TypeError, ValueError) as error: raise InputError(f"the file of keys {path!r}: {error}") from error
     found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not found: raise InputError(f"the file of keys {path!r} has none: a server without keys would answer everybody")
     return found
@@ -493,6 +508,7 @@ def spec_of(name: str, row: Any, aliases: dict[str, str]) -> Spec:
     aliases.update(dict.fromkeys(more, name))
     own = {key: value for key, value in row.items() if key != "aliases"}
     if "spec" not in own: return Spec.from_dict(own)
+    if not isinstance(own["spec"], str): raise InputError(f"models.{name}.spec: give a text")
     spec = Spec.of(own.pop("spec"))
     return replace(spec, options={**spec.options, **own})
 

@@ -14,10 +14,11 @@ from ..results import Usage
 from ..spending import Prices, amounts
 
 # %% auto #0
-__all__ = ['TOKENS', 'RESULT_BYTES', 'Estimate', 'spoken_time', 'check_amount', 'estimate_job']
+__all__ = ['TOKENS', 'UNKNOWN', 'RESULT_BYTES', 'Estimate', 'spoken_time', 'check_amount', 'estimate_job']
 
 # %% ../../nbs/serve/estimate.ipynb #803b3452
 TOKENS = 200            # Of a query with a passage of some hundred words
+UNKNOWN = ("rate", "calls_per_minute", "documents_per_call")    # May be None
 RESULT_BYTES = 40       # Of an id and a score in Parquet or a run; JSON takes about twice as many
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Estimate:
     money: float            # In the currency of the prices
     bytes: int              # Of the output
 
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.seconds or 0.0, self.money))): raise OverflowError
+
     def __str__(self) -> str:
         time = "an unknown time" if self.seconds is None else spoken_time(self.seconds)
         return f"{self.pairs:,} pairs, {self.tokens:,} tokens: {time}, {self.money:,.2f} in money, {self.bytes / 1e9:,.2f} GB written"
@@ -41,12 +45,12 @@ def spoken_time(seconds: float) -> str:
 
 def check_amount(
     name: str,          # Of the argument
-    value: Any,         # None stands for what is not known
+    value: Any,
     least: float = 0,   # The smallest that makes sense; of 0 itself, none
 ) -> None:
     "Raise `InputError` for what is no such number"
     fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value < math.inf and (value >= least if least else value > 0)
-    if value is not None and not fits: raise InputError(f"{name}={value!r}: give a number {f'of at least {least:g}' if least else 'above 0'}")
+    if not fits: raise InputError(f"{name}={value!r}: give a number {f'of at least {least:g}' if least else 'above 0'}")
 
 def estimate_job(
     queries: int,                   # How many rows there are
@@ -64,10 +68,13 @@ def estimate_job(
     "What it takes to rank so many queries, in seconds, money and bytes; raises `InputError`"
     for name, value, least in (("queries", queries, 1), ("documents", documents, 1), ("rate", rate, 0), ("workers", workers, 0), ("tokens", tokens, 0),
                                ("calls_per_minute", calls_per_minute, 0), ("documents_per_call", documents_per_call, 1), ("result_bytes", result_bytes, 0)):
-        check_amount(name, value, least)
-    pairs, calls = round(queries * documents), queries * math.ceil(documents / (documents_per_call or documents))
-    times = [pairs / (rate * workers)] if rate else []
-    if calls_per_minute: times.append(calls * 60 / calls_per_minute)
-    seconds, read = max(times, default=None), round(pairs * tokens)
-    bill = amounts(Prices, prices, "prices").of(Usage(calls=calls, input_tokens=read, units=calls))
-    return Estimate(pairs, calls, read, seconds, bill + (seconds or 0.0) * workers * hourly / 3_600, round(pairs * result_bytes))
+        if value is not None or name not in UNKNOWN: check_amount(name, value, least)
+    if hourly != 0: check_amount("hourly", hourly)
+    try:
+        pairs, calls = round(queries * documents), queries * math.ceil(documents / (documents_per_call or documents))
+        times = [pairs / (rate * workers)] if rate else []
+        if calls_per_minute: times.append(calls * 60 / calls_per_minute)
+        seconds, read = max(times, default=None), round(pairs * tokens)
+        bill = amounts(Prices, prices, "prices").of(Usage(calls=calls, input_tokens=read, units=calls))
+        return Estimate(pairs, calls, read, seconds, bill + (seconds or 0.0) * workers * hourly / 3_600, round(pairs * result_bytes))
+    except ArithmeticError: raise InputError("one of these numbers is too large or too small to compute with") from None

@@ -37,7 +37,7 @@ __all__ = ['SHARD_SIZE', 'MOST_FAILURES', 'Records', 'HOPELESS_HERE', 'RESULT', 
            'shipped', 'Job', 'locked', 'begin', 'check_own', 'prepare', 'Journal', 'output_row', 'write_lines',
            'trec_row', 'write_trec', 'id_type', 'result_fields', 'with_ids', 'with_results', 'write_parquet',
            'RowRanker', 'record_of', 'Worker', 'reader_of', 'Written', 'join_parquet', 'join_bytes', 'end', 'joined',
-           'drop', 'output_format', 'plan', 'check_rows', 'numbers_of', 'rank_file', 'TableRanker']
+           'drop', 'output_format', 'plan', 'naming_files', 'check_rows', 'numbers_of', 'rank_file', 'TableRanker']
 
 # %% ../../nbs/serve/files.ipynb #7e128e41
 SHARD_SIZE = 500        # Rows of a shard
@@ -491,6 +491,13 @@ def plan(
         window=check_window(window), shard_size=check_positive("shard_size", shard_size) or SHARD_SIZE,
         most_failures=check_positive("most_failures", most_failures) or MOST_FAILURES)
 
+@contextmanager
+def naming_files(target: str | Path) -> Iterator[None]:
+    "Raise `InputError` for a file that cannot be read or written; what was written stays"
+    try: yield
+    except RerankersError: raise    # a few of ours are kinds of OSError, too
+    except OSError as error: raise InputError(f"{error.filename or target}: {error.strerror or error}. The same call goes on from there") from error
+
 def check_rows(job: Job) -> None:
     "Raise `InputError` if none of the first rows can be read: then a column is named wrongly"
     first = list(islice(reader_of(job).read(job.source, job.shards[0]), 20)) if job.shards else []
@@ -527,18 +534,20 @@ def rank_file(
     progress: bool | None = None,           # A bar with the rate and the time left; None: for a person who watches
 ) -> Written:
     "Rank all rows of a file; what an earlier call has written is not done again. Raises `InputError`"
-    job = plan(source, target, spec, format=format, output=output, columns=columns, queries=queries, corpus=corpus,
-               rank_fields=rank_fields, texts=texts, window=window, shard_size=shard_size, most_failures=most_failures,
-               tag=tag, top_k=check_positive("top_k", top_k), instruction=instruction, batch_size=batch_size)
+    with naming_files(target):
+        job = plan(source, target, spec, format=format, output=output, columns=columns, queries=queries, corpus=corpus,
+                   rank_fields=rank_fields, texts=texts, window=window, shard_size=shard_size, most_failures=most_failures,
+                   tag=tag, top_k=check_positive("top_k", top_k), instruction=instruction, batch_size=batch_size)
     ranker = as_ranker(spec)
     ranker.instructed(instruction)      # raises for a method that takes none, before anything is written
-    job = begin(job, retry_errors)
-    worker = Worker(job, ranker, retry_errors)
-    check_rows(job)
-    todo = numbers_of(job, part)
-    with progress_bar(sum(job.shards[n].rows for n in todo), progress, "query") as done:
-        for number in todo: worker.work(number, done)
-    return end(job)
+    with naming_files(target):
+        job = begin(job, retry_errors)
+        worker = Worker(job, ranker, retry_errors)
+        check_rows(job)
+        todo = numbers_of(job, part)
+        with progress_bar(sum(job.shards[n].rows for n in todo), progress, "query") as done:
+            for number in todo: worker.work(number, done)
+        return end(job)
 
 # %% ../../nbs/serve/files.ipynb #88277712
 class TableRanker:

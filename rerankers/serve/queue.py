@@ -185,7 +185,7 @@ class Lane:
         self.alone = ranker.waits or not ranker.order_free
         self.width = limits.concurrency if ranker.waits else 1
         self.cuts = ranker.pointwise and not self.alone and ranker.ocr is None     # may a request be cut?
-        self.waiting, self.running = list[Work](), 0
+        self.waiting, self.busy, self.running = list[Work](), set[Work](), 0    # busy: with the model
         self.pairs = 0      # that wait
         self.speed = deque[tuple[int, int, float]](maxlen=32)   # pairs, tokens and seconds of the last batches
         self.threads = ThreadPoolExecutor(self.width, thread_name_prefix=f"rerankers-{name}")
@@ -269,6 +269,7 @@ class Lane:
             batch = next_batch(self.waiting, replace(self.limits, tokens=self.room), self.alone)
             self.take(batch)
             self.running += 1
+            self.busy.update(batch)
             began = monotonic()
             for work in batch: work.queued = began - work.came
             running = asyncio.get_running_loop().run_in_executor(self.threads, outcomes, self.ranker, batch)
@@ -279,6 +280,7 @@ class Lane:
         "Hand out what a batch has given, and go on"
         found, seconds = done.result(), monotonic() - began
         self.running -= 1
+        self.busy.difference_update(batch)
         for work, outcome in zip(batch, found):
             work.took = seconds
             settle(work, outcome)
@@ -287,6 +289,12 @@ class Lane:
         self.observer.batch(Batch(self.name, len(batch), pairs, tokens, longest_pair(batch), seconds,
                                   sum(isinstance(one, BaseException) for one in found)))
         self.pump()
+
+    def abandon(self) -> None:
+        "Tell all who wait that there will be no ranking"
+        for work in [*self.waiting, *self.busy]:
+            work.stop.ask()
+            settle(work, Refused("the server was stopped before the model had an answer", "stopping"))
 
     def close(self) -> None:
         "End the threads once their work is done"

@@ -24,7 +24,7 @@ MUTATIONS = [
              "tests/test_serve.py -k is_late", "the model works for those who have left"),
     Mutation("rerankers/serve/app.py", "return any(found) or not self.keys", "return bool(sent) or not self.keys",
              "tests/test_serve.py -k keys", "any key opens"),
-    Mutation("rerankers/serve/app.py", "Seen(uuid4().hex, request.method, request.url.path)", "Seen(uuid4().hex, request.method, str(request.url))",
+    Mutation("rerankers/serve/app.py", "Seen(uuid4().hex, request.method, self.path)", "Seen(uuid4().hex, request.method, str(request.url))",
              "tests/test_serve.py -k the_log", "the log holds keys that stand in addresses"),
     Mutation("rerankers/serve/app.py", "if self.draining is not None or self.home is None: return", "return",
              "tests/test_serve.py -k told_to_stop", "a load balancer is not told that the server is about to stop"),
