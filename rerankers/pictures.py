@@ -15,17 +15,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 from .errors import InputError, MissingDependency, UnusablePicture, need
 
 # %% auto #0
-__all__ = ['SIGNATURES', 'SHORTEST', 'BASE64', 'DATA_URL', 'PAGES', 'FORMS', 'AS_PNG', 'AS_TIFF', 'LARGEST', 'THINNEST',
-           'ORIENTATION', 'ON_ITS_SIDE', 'TOPS', 'AlphaRule', 'LARGEST_THUMBNAIL', 'Picture', 'media_type', 'is_base64',
-           'from_text', 'from_data_url', 'is_image', 'as_picture', 'as_pictures', 'base64_only', 'upright',
-           'with_plain_alpha', 'as_file', 'unusable', 'picture_bytes', 'decoded', 'data_url', 'no_picture',
-           'read_by_pillow', 'measured', 'opened', 'full_range', 'eight_bits', 'on_white', 'rgba_on_white',
-           'without_alpha', 'rgb', 'pages', 'thumbnail']
+__all__ = ['SIGNATURES', 'SHORTEST', 'BASE64', 'USUAL', 'ADDRESS', 'FETCHED', 'DATA_URL', 'PAGES', 'FORMS', 'AS_PNG', 'AS_TIFF',
+           'LARGEST', 'LONGEST_NAME', 'THINNEST', 'ORIENTATION', 'ON_ITS_SIDE', 'TOPS', 'AlphaRule',
+           'LARGEST_THUMBNAIL', 'Picture', 'media_type', 'is_base64', 'from_text', 'in_line', 'from_address',
+           'from_data_url', 'is_image', 'as_picture', 'as_pictures', 'base64_only', 'upright', 'with_plain_alpha',
+           'as_file', 'unusable', 'picture_bytes', 'decoded', 'data_url', 'no_picture', 'read_by_pillow', 'measured',
+           'opened', 'full_range', 'eight_bits', 'on_white', 'rgba_on_white', 'without_alpha', 'rgb', 'pages',
+           'thumbnail']
 
 # %% ../nbs/pictures.ipynb #ec2938ee
 @dataclass(frozen=True, repr=False)
@@ -53,7 +55,9 @@ SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"),
     (b"BM", "image/bmp"), (b"II*\0", "image/tiff"), (b"MM\0*", "image/tiff"), (b"%PDF", "application/pdf"))
 SHORTEST = 48       # characters that base64 of the smallest picture has at least
-BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
+USUAL = str.maketrans("-_", "+/")       # base64 for addresses has two letters of its own
+ADDRESS, FETCHED = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.I), re.compile(r"\s*https?://", re.I)
 DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),", re.I)
 
 def media_type(
@@ -67,15 +71,25 @@ def media_type(
 def is_base64(text: str) -> bool:
     "Does a string stand for the bytes of a picture?"
     if len(text) < SHORTEST or not BASE64.fullmatch(text[:SHORTEST]): return False
-    begin = "".join(text[:SHORTEST].split())
+    begin = "".join(text[:SHORTEST].split()).translate(USUAL)
     return bool(media_type(b64decode(begin[:len(begin) // 4 * 4]))) and bool(BASE64.fullmatch(text))
 
 def from_text(text: str) -> Picture:
     "A data URL, a web address, base64 or a path as a picture; raises `InputError`"
     if not text.strip(): raise InputError("the picture is an empty string: give a path, or leave it out")
     if text.lstrip()[:5].lower() == "data:": return from_data_url(text.strip())
-    if re.match(r"\s*https?://", text, re.I): return Picture(url=text.strip())
-    return Picture(base64="".join(text.split())) if is_base64(text) else Picture(text)
+    if FETCHED.match(text): return Picture(url=text.strip())
+    return Picture(base64=in_line(text)) if is_base64(text) else Picture(text)
+
+def in_line(text: str) -> str:
+    "Base64 without line breaks, in the usual letters"
+    return "".join(text.split()).translate(USUAL)
+
+def from_address(text: str) -> Picture:
+    "A web address or a data URL as a picture; raises `InputError` for a path, which no service is to be told"
+    found = from_text(text)
+    if found.path is not None: raise InputError(f"{text[:80]!r} is no web address: a file is named by 'path'")
+    return found
 
 def from_data_url(text: str) -> Picture:
     "The picture of a `data:` URL; raises `InputError` if it is of another type, or not in base64"
@@ -85,7 +99,7 @@ def from_data_url(text: str) -> Picture:
     if head[1] and not head[1].lower().startswith("image/"):
         raise InputError(f"the data URL holds {head[1]!r}, which is no picture" + (
             f": {PAGES}" if head[1].lower() == "application/pdf" else ""))
-    return Picture(base64="".join(text[head.end():].split()))
+    return Picture(base64=in_line(text[head.end():]))
 
 PAGES = "rerankers.pictures.pages('file.pdf') makes a picture of each page (pip install 'rerankers[pdf]')"
 
@@ -105,12 +119,12 @@ def as_picture(
     if isinstance(given, Picture): return given
     if isinstance(given, str): return from_text(given)
     if isinstance(given, os.PathLike): return Picture(os.fsdecode(given))
-    if isinstance(given, (bytes, bytearray, memoryview)): return Picture(base64=b64encode(given).decode())
+    if isinstance(given, (bytes, bytearray, memoryview)): return Picture(base64=b64encode(bytes(given)).decode())
     if is_image(given): return Picture(base64=b64encode(as_file(given)).decode())
     if isinstance(given, Mapping):
-        if given.get("base64"): return Picture(base64=base64_only(given["base64"]))
+        if given.get("base64"): return Picture(base64=in_line(base64_only(given["base64"])))
         key = next((k for k in ("bytes", "path", "url") if given.get(k)), None)
-        if key == "url": return Picture(url=str(given[key]))
+        if key == "url": return from_address(str(given[key]))
         if key: return Picture(str(given[key])) if key == "path" else as_picture(given[key])
     raise InputError(f"a {type(given).__name__} is no picture: give {FORMS}")
 
@@ -121,9 +135,10 @@ def as_pictures(
     return tuple(map(as_picture, given)) if isinstance(given, (list, tuple)) else (as_picture(given),)
 
 def base64_only(
-    text: str,  # Base64, perhaps with the beginning of a data URL
+    text: str | bytes,  # Base64, perhaps with the beginning of a data URL
 ) -> str:
     "The base64 alone"
+    if isinstance(text, (bytes, bytearray)): text = text.decode("ascii", "replace")
     return from_data_url(text.strip()).base64 or "" if text.lstrip()[:5].lower() == "data:" else text
 
 # %% ../nbs/pictures.ipynb #717aa55a
@@ -145,6 +160,7 @@ def as_file(
     out = BytesIO()
     try:
         image = with_plain_alpha(upright(image))
+        if image.mode.startswith("I;16"): image = image.convert("I").convert("I;16")    # in any order of bytes
         if image.mode not in (*AS_PNG, *AS_TIFF): image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
         how = {"format": "PNG", "compress_level": 1} if image.mode in AS_PNG else {"format": "TIFF"}
         image.save(out, **how)
@@ -155,6 +171,7 @@ def as_file(
 
 # %% ../nbs/pictures.ipynb #68f7274a
 LARGEST = 2**28     # bytes of a file
+LONGEST_NAME = 300  # characters of a path or an address in an error
 
 def unusable(
     picture: Picture,   # The picture
@@ -162,7 +179,8 @@ def unusable(
 ) -> UnusablePicture:
     "The error for a picture that cannot be used"
     name = repr(picture.path) if picture.base64 is None and picture.path else str(picture)
-    return UnusablePicture(f"{name if picture.base64 else f'the picture {name}'} {why}", picture)
+    if len(name) > LONGEST_NAME: name = f"{name[:LONGEST_NAME]}…"
+    return UnusablePicture(f"{name if picture.base64 is not None else f'the picture {name}'} {why}", picture)
 
 def picture_bytes(
     picture: Picture,   # With a path, or with its bytes
@@ -173,16 +191,20 @@ def picture_bytes(
         raise unusable(picture, "is a web address, and nothing is fetched here: "
                                 "rerankers.web.downloads.download(url) fetches it")
     try:
-        if Path(picture.path).is_dir(): raise unusable(picture, "is a folder: name a file in it")
-        if os.path.getsize(picture.path) > LARGEST: raise unusable(picture, f"is larger than {LARGEST:,} bytes")
+        found = os.stat(picture.path)
+        if S_ISDIR(found.st_mode): raise unusable(picture, "is a folder: name a file in it")
+        if not S_ISREG(found.st_mode): raise unusable(picture, "is no file, but a device or a pipe")
+        if found.st_size > LARGEST: raise unusable(picture, f"is larger than {LARGEST:,} bytes")
         return Path(picture.path).read_bytes()
     except (OSError, ValueError) as error:
         if isinstance(error, UnusablePicture): raise
-        raise unusable(picture, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        why = getattr(error, "strerror", None) or error
+        if ADDRESS.match(picture.path): why = "an address of another kind than http; give the path of the file, or its bytes"
+        raise unusable(picture, f"cannot be read: {why}") from None
 
 def decoded(picture: Picture) -> bytes:
     "The bytes that base64 stands for; raises `UnusablePicture`"
-    text = base64_only(picture.base64 or "").encode("ascii", "replace")
+    text = in_line(base64_only(picture.base64 or "")).encode("ascii", "replace")
     try: return b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise unusable(picture, f"is damaged: its base64 cannot be decoded ({error})") from None
@@ -191,7 +213,9 @@ def data_url(
     picture: Picture,   # In any form
 ) -> str:
     "The picture for a service: its web address, or its bytes as a data URL, never a path. May raise `UnusablePicture`"
-    if picture.base64 is None and picture.path is None: return picture.url or ""
+    if picture.base64 is None and picture.path is None:
+        if FETCHED.match(picture.url or ""): return picture.url or ""
+        raise unusable(picture, "is no web address, and no service is told another name")
     data = picture_bytes(picture)
     kind = media_type(data)
     if not kind.startswith("image/"): raise unusable(picture, no_picture(data))
@@ -199,6 +223,7 @@ def data_url(
 
 def no_picture(data: bytes) -> str:
     "Why a file is no picture"
+    if not data: return "is empty"
     return f"is a PDF, which is no picture: {PAGES}" if data.startswith(b"%PDF") else "is of no known type of picture"
 
 # %% ../nbs/pictures.ipynb #7a639b18
@@ -221,8 +246,9 @@ def read_by_pillow(picture: Picture) -> Iterator[Any]:
     # decoders of damaged files raise whatever happens to go wrong in them
     except Exception as error:
         known = media_type(data).startswith("image/")
-        why = f"cannot be opened: {type(error).__name__}: {str(error)[:200]}" if known else no_picture(data)
-        raise unusable(picture, why) from None
+        says = f"{type(error).__name__}: {str(error)[:200]}"
+        if isinstance(error, pillow.UnidentifiedImageError): says = "Pillow does not know it, or it is damaged"
+        raise unusable(picture, f"cannot be opened: {says}" if known else no_picture(data)) from None
 
 def measured(
     picture: Picture,   # With a path, or with its bytes

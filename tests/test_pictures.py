@@ -4,6 +4,7 @@ import base64
 import copy
 import importlib.util
 import json
+import os
 import pickle
 from functools import cache
 from io import BytesIO
@@ -170,6 +171,46 @@ def test_rankers_made_of_rankers_name_it_once():
         assert ranker.sees and ranker.sees_queries and len(ranker.rank(Document(image=GREY), [Document(image=GREY), "a text"])) == 2
 
 
+@pytest.mark.parametrize("name", ["file:///etc/passwd", "/etc/passwd", "scans/page.png"])
+def test_an_address_names_no_file_of_this_machine(name):
+    "A service would be told the path"
+    with pytest.raises(InputError, match="no web address"): Document(image={"url": name})
+    with pytest.raises(UnusablePicture, match="no web address"): data_url(Picture(url=name))
+
+
+def test_addresses_that_nobody_fetches_are_refused(tmp_path):
+    for name in ((tmp_path / "page.png").as_uri(), "s3://bucket/page.png"):
+        with pytest.raises(UnusablePicture, match="^document 0: .*another kind than http.*path"): Eye().rank("how bright?", [Document("a text", image=name)])
+    text = base64.b64encode(GREY).decode()
+    for part in (text, f"{text[:9]}\n{text[9:]}"): assert as_picture({"url": f"data:image/png;base64,{part}"}) == as_picture(GREY)
+
+
+def test_sixteen_bits_are_scaled_in_any_order_of_bytes():
+    "Pillow opens TIFF files of most scanners with the larger byte first"
+    small = Image.frombytes("I;16", (3, 1), bytes([0, 0, 128, 128, 255, 255]))
+    for mode in ("I;16", "I;16B", "I;16L"):
+        assert list(opened(as_picture(Image.frombytes(mode, (3, 1), small.tobytes()))).tobytes()) == [0, 128, 255], mode
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    "A pipe would be waited for, and some devices never end"
+    if not hasattr(os, "mkfifo"): pytest.skip("pipes have no names here")
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(UnusablePicture, match="is no file"): opened(as_picture(name))
+
+
+def test_errors_are_short_and_say_what_is_wrong():
+    for given_, why in ((b"", "a picture of 0 bytes is empty"), (GREY[:8], "a picture of 9 bytes cannot be opened: Pillow does not know it, or it is damaged")):
+        with pytest.raises(UnusablePicture, match=f"^{why}$"): opened(as_picture(given_))
+    with pytest.raises(UnusablePicture) as caught: opened(as_picture("x" * 100_000))
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_path_is_no_document_and_the_error_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match=r"document 0: .*Document\(image=.*read_documents"): Reader().rank("q", [tmp_path / "page.png"])
+
+
 @pytest.mark.parametrize("bad", [42, object(), {"width": 4}, "", "data:text/plain;base64,aGk=", "data:image/png,raw", ["a.png", 3]])
 def test_what_has_no_form_of_a_picture_is_refused_at_once(bad):
     with pytest.raises(InputError): Document(image=bad)
@@ -179,8 +220,11 @@ def test_each_form_gives_the_same_score(tmp_path):
     (tmp_path / "grey").write_bytes(GREY)
     text = base64.b64encode(GREY).decode()
     forms = [tmp_path / "grey", str(tmp_path / "grey"), GREY, bytearray(GREY), text, text[:30] + "\n" + text[30:], f"data:image/png;base64,{text}",
-             Image.open(BytesIO(GREY)), {"bytes": GREY, "path": None}, {"path": str(tmp_path / "grey")}, as_picture(GREY)]
-    old = [Document(None, base64=text), Document(None, image_path=str(tmp_path / "grey")), Document(None, base64=f"data:image/png;base64,{text}")]
+             Image.open(BytesIO(GREY)), {"bytes": GREY, "path": None}, {"path": str(tmp_path / "grey")}, as_picture(GREY), memoryview(GREY + GREY)[:len(GREY)],
+             memoryview(bytes(b for pair in zip(GREY, GREY) for b in pair))[::2], {"base64": text.encode()}, {"base64": text[:30] + "\r\n" + text[30:]},
+             text.replace("+", "-").replace("/", "_"), {"base64": text.replace("+", "-").replace("/", "_")}]
+    old = [Document(None, base64=base64.encodebytes(GREY).decode()), Document(None, base64=text.encode()), Document(None, base64=text),
+           Document(None, image_path=str(tmp_path / "grey")), Document(None, base64=f"data:image/png;base64,{text}")]
     results = Eye().rank("how bright?", [*(Document(image=form) for form in forms), *old])
     assert {r.score for r in results} == {90.0} and len(results) == len(forms) + len(old)
 
