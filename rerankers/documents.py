@@ -18,7 +18,7 @@ from .text import readable
 
 # %% auto #0
 __all__ = ['TEXT_KEYS', 'ID_KEYS', 'PICTURE_KEYS', 'WRAPPERS', 'ReadDocument', 'TUPLES', 'OBJECT_IDS', 'METADATA', 'OTHERWISE',
-           'NOTHING', 'CONVERTERS', 'LISTINGS', 'Document', 'first_key', 'missing', 'as_row', 'as_metadata',
+           'NOTHING', 'AS_PATH', 'CONVERTERS', 'LISTINGS', 'Document', 'first_key', 'missing', 'as_row', 'as_metadata',
            'unwrapped', 'without_keys', 'pictures_of', 'from_mapping', 'from_tuple', 'id_of', 'from_object',
            'from_record', 'Shape', 'is_a', 'holds', 'copied', 'shape_of', 'is_one', 'read', 'checked_document',
            'to_document', 'written', 'chosen', 'check_fields', 'listing', 'listed', 'as_items', 'is_label', 'as_list',
@@ -44,6 +44,7 @@ class Document:
     def __post_init__(self) -> None:
         if self.metadata is None: self.metadata = {}
         if self.lines is not None: self.lines = as_lines(self.lines)
+        if isinstance(self.base64, (bytes, bytearray)): self.base64 = base64_only(self.base64)
         if self.image is None: return
         self.image = as_pictures(self.image) or None
         if self.image and self.text is None: self.document_type = "image"
@@ -243,6 +244,7 @@ def copied(doc: Document, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
 
 # %% ../nbs/01_documents.ipynb #4581d2b7
 NOTHING = type(None)
+AS_PATH = "a picture is Document(image=path), and rerankers.files.read_documents(path) reads texts and folders; else "
 CONVERTERS = (
     Shape("rerankers.Document",         is_a(Document), copied),
     Shape("a picture of Pillow",        lambda thing, names: is_image(thing) or isinstance(thing, Picture),
@@ -286,7 +288,8 @@ def read(thing: Any, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
     shape = shape_of(thing, names)
     if shape is None:
         raise InputError(
-            f"{type(thing).__name__} is no kind of document: pass a string, a dictionary with 'text', "
+            f"{type(thing).__name__} is no kind of document: {AS_PATH if isinstance(thing, os.PathLike) else ''}"
+            f"pass a string, a dictionary with 'text', "
             f"or rerankers.Document. All that is read: {', '.join(shape.name for shape in CONVERTERS)}"
         )
     return shape.read(thing, names)
