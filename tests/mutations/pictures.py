@@ -12,7 +12,7 @@ MUTATIONS = [
     Mutation(PICTURES, "if max(image.size) > THINNEST * min(image.size):", "if False:", OPEN, "a strip fills the memory"),
     Mutation(PICTURES, "except (UnusablePicture, MemoryError): raise", "except MemoryError: raise", OPEN, "the reason why a picture is refused is lost"),
     Mutation(PICTURES, "low, high = (0, 65535) if marked else", "low, high = (0, 255) if marked else", OPEN, "16-bit pictures are white"),
-    Mutation(PICTURES, "return Picture(base64=\"\".join(text.split())) if is_base64(text) else Picture(text)", "return Picture(text)", OPEN, "base64 is a path"),
+    Mutation(PICTURES, "return Picture(base64=in_line(text)) if is_base64(text) else Picture(text)", "return Picture(text)", OPEN, "base64 is a path"),
     Mutation(DOCUMENTS, "if not isinstance(text, str): raise\n        return found", "raise", OPEN, "a shop's record with a picture of its own is refused"),
     Mutation(DOCUMENTS, "[k for k in shown if text is None or not isinstance(record[k], str)]", "[k for k in shown]", OPEN, "the link of a record is lost"),
     Mutation("rerankers/rankers.py", "kept = [i for i, doc in enumerate(task.documents) if not doc.pictures or view(doc).strip()]", "kept = [*range(len(task.documents))]",
