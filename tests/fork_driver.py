@@ -89,7 +89,7 @@ def loaded(name, source, rank):
     def load(): return told(opened(name, source).rank(QUERY, DOCS))
     found = {"child": forked(rank)()}
     if name not in IN_FULL: return found
-    return {**found, "child ends": ends(), "child ranks and ends": ends(rank), "grandchild": forked(lambda: forked(rank)())(),
+    return {**found, "grandchild": forked(lambda: forked(rank)())(),
             "child and its child": forked(lambda: [rank(), forked(rank)()][1])(), "child loads": forked(load)(), "fork in a thread": in_thread(forked(rank))}
 
 
@@ -106,16 +106,19 @@ def ranked(name, source, rank, rank_async):
     found = {"child": forked(rank)(), "parent": attempt(rank)}
     if name not in IN_FULL: return found
     after = {"child loads": load, "grandchild": lambda: forked(rank)(), "child with one thread": with_one_thread(rank), "child, async": rank_async}
-    return {**found, **{what: forked(work)() for what, work in after.items()}, "fork in a thread": in_thread(lambda: forked(rank)()), "child ends": ends()}
+    return {**found, **{what: forked(work)() for what, work in after.items()}, "fork in a thread": in_thread(lambda: forked(rank)())}
 
 
 def every(sources):
     "All kinds are loaded here, then forked, then all rank here, and are forked again"
     rankers = {name: opened(name, source) for name, source in sources.items()}
     calls = {name: (lambda r=r: told(r.rank(QUERY, DOCS)), lambda r=r: told(asyncio.run(r.rank_async(QUERY, DOCS)))) for name, r in rankers.items()}
-    return {"loaded": {name: loaded(name, source, calls[name][0]) for name, source in sources.items()},
-            "meanwhile": meanwhile(calls),
-            "ranked": {name: ranked(name, source, *calls[name]) for name, source in sources.items()}}
+    found = {"loaded": {name: loaded(name, source, calls[name][0]) for name, source in sources.items()}}
+    # each child has all rankers, and takes all of them down: a second of work
+    found["ends"] = {"a child": ends(), "a child that ranks": ends(lambda: [calls[name][0]() for name in IN_FULL])}
+    found |= {"meanwhile": meanwhile(calls), "ranked": {name: ranked(name, source, *calls[name]) for name, source in sources.items()}}
+    found["ends"]["a child of one that ranked"] = ends()
+    return found
 
 
 def rank_given(ranker): return attempt(lambda: told(ranker.rank(QUERY, DOCS)))
