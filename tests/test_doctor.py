@@ -103,6 +103,22 @@ def test_a_model_whose_scores_depend_on_other_documents_is_healthy():
     assert found.faults == [] and next(f.state for f in found.findings if f.name == "neighbours") == "not checked"
 
 
+def test_of_several_models_the_named_one_is_examined():
+    seen = []
+    def speaks_both(request):
+        seen.append(request.json)
+        if "texts" in request.json: found = [{"index": i, "score": -s} for i, s in results(scores(QUERY, request.json["texts"]))]    # another model, the first
+        else: found = LANGUAGES["vllm"][1](request.json, healthy)
+        return Say(json.dumps(found), headers={"Content-Type": "application/json"})
+    with Scripted(speaks_both) as there: found = examine(f"http://127.0.0.1:{there.port}", model=MODEL, name="second")
+    assert found.faults == [] and {body["model"] for body in seen} == {"second"}
+
+
+def test_a_tolerance_that_is_none_is_refused():
+    for odd in (float("nan"), -1, float("inf"), "x", None):
+        with pytest.raises(InputError, match="tolerance="): examine("http://127.0.0.1:9", tolerance=odd)
+
+
 def test_the_whole_address_and_a_key_are_used():
     seen = []
     with server(healthy, seen=seen) as there: assert not examine(f"http://127.0.0.1:{there.port}/v1/rerank", api_key="open-sesame").faults

@@ -80,10 +80,11 @@ def language(row: Provider) -> str:
 def languages(
     name: str,      # The model as the server calls it
 ) -> list[Provider]:
-    "One row for each language, those of servers that people run themselves first"
+    "One row for each language: first those that say which model is meant, if one is, and of servers that people run themselves"
     rows = [row.for_model(name) for row in PROVIDERS.values() if row.base_url and (name or "{model}" not in row.path)]
+    def turn(row: Provider) -> tuple[bool, bool]: return bool(name) and "{model}" not in repr((row.path, row.request)), bool(row.keys)
     found: dict[str, Provider] = {}
-    for row in sorted(rows, key=lambda row: bool(row.keys)): found.setdefault(language(row), row)
+    for row in sorted(rows, key=turn): found.setdefault(language(row), row)
     return list(found.values())
 
 def line_to(
@@ -506,6 +507,7 @@ def examine(
     "Probe a rerank server; raises `InputError`, `AuthenticationError`, and `ServerError` where nothing can be examined"
     for word in allow:
         if word not in BY_FAULT: raise InputError(f"allow={word!r}. {did_you_mean(word, BY_FAULT)}")
+    if not is_number(tolerance) or tolerance < 0: raise InputError(f"tolerance={tolerance!r}: give a number of at least 0")
     options = WebOptions(timeout=timeout, retries=0, connect_timeout=min(timeout, 10.0))
     patient = patient_of(url, provider, name, api_key, options)
     ranker = None if model is None else as_ranker(model)
