@@ -33,6 +33,12 @@ class Line:
     picture: int = 0                    # Which of the document's pictures it is in
     confidence: float | None = None     # How sure the reader is, from 0 to 1
 
+    def __post_init__(self) -> None:
+        counted = hasattr(self.picture, "__index__") and self.picture >= 0
+        if isinstance(self.text, str) and counted and len(self.box) != 1: return
+        raise InputError(f"{self!r} is no line of a picture: its text is a string, its box has several corners, "
+                         "and pictures are counted from 0")
+
     @classmethod
     def of(cls, given: Line | Mapping[str, Any] | str) -> Line:
         "A line, its words alone, or the dictionary that `dataclasses.asdict` makes of it; raises `InputError`"
@@ -45,6 +51,8 @@ def as_lines(
     given: str | Iterable[Any],     # One text, whose line breaks separate lines; or lines in any form
 ) -> tuple[Line, ...]:
     "Lines with words in them; raises `InputError`"
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise InputError(f"{given!r}: give the text of the pictures, or a list of lines")
     found = map(Line.of, given.splitlines() if isinstance(given, str) else given)
     return tuple(line for line in found if any(map(str.isalnum, line.text)))
 
@@ -176,16 +184,19 @@ class FoundLines:
         self,
         most: int = 3,      # Rows to mark
     ) -> Any:               # A picture of Pillow
-        "The picture with the best row, in which the best rows are marked"
-        where = self.found[0][0].picture
+        "The picture with the best row, in which the best rows are marked; raises `InputError` if it is not there"
+        where, there = self.found[0][0].picture, len(self.document.pictures)
+        if where >= there: raise InputError(f"the best line is in picture {where} (from 0), and the document has {there}")
         best = [line.box for line, _ in self.found[:most] if line.picture == where]
         return marked(rgb(self.document.pictures[where]), best)
 
     def _repr_html_(self) -> str:
         listed = "".join(f"<li>{escape(readable(line.text))}" + ("" if score is None else f" <small>{score:.3f}</small>")
                          for line, score in self.found[:3])
-        shown = thumbnail(Picture(base64=as_base64(self.picture())), 480)
-        return f'<div style="display:flex;gap:1em"><img src="{shown}" alt="page"><ol>{listed}</ol></div>'
+        there = self.found[0][0].picture < len(self.document.pictures)
+        shown = thumbnail(Picture(base64=as_base64(self.picture())), 480) if there else ""
+        page = f'<img src="{shown}" alt="page">' if shown else ""
+        return f'<div style="display:flex;gap:1em">{page}<ol>{listed}</ol></div>'
 
 def as_base64(image: Any) -> str:
     "The picture as a file, in base64"

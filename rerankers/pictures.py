@@ -25,9 +25,9 @@ __all__ = ['SIGNATURES', 'SHORTEST', 'BASE64', 'USUAL', 'ADDRESS', 'FETCHED', 'D
            'LARGEST', 'LONGEST_NAME', 'THINNEST', 'ORIENTATION', 'ON_ITS_SIDE', 'TOPS', 'AlphaRule',
            'LARGEST_THUMBNAIL', 'Picture', 'media_type', 'is_base64', 'from_text', 'in_line', 'from_address',
            'from_data_url', 'is_image', 'as_picture', 'as_pictures', 'base64_only', 'upright', 'with_plain_alpha',
-           'as_file', 'unusable', 'picture_bytes', 'decoded', 'data_url', 'no_picture', 'read_by_pillow', 'measured',
-           'opened', 'full_range', 'eight_bits', 'on_white', 'rgba_on_white', 'without_alpha', 'rgb', 'pages',
-           'thumbnail']
+           'as_file', 'unusable', 'picture_bytes', 'check_address', 'decoded', 'data_url', 'no_picture',
+           'read_by_pillow', 'measured', 'opened', 'full_range', 'eight_bits', 'on_white', 'rgba_on_white',
+           'without_alpha', 'rgb', 'pages', 'thumbnail']
 
 # %% ../nbs/pictures.ipynb #ec2938ee
 @dataclass(frozen=True, repr=False)
@@ -86,10 +86,9 @@ def in_line(text: str) -> str:
     return "".join(text.split()).translate(USUAL)
 
 def from_address(text: str) -> Picture:
-    "A web address or a data URL as a picture; raises `InputError` for a path, which no service is to be told"
+    "A web address or a data URL as a picture; anything else is refused when the picture is used, never opened or sent"
     found = from_text(text)
-    if found.path is not None: raise InputError(f"{text[:80]!r} is no web address: a file is named by 'path'")
-    return found
+    return found if found.path is None else Picture(url=text)
 
 def from_data_url(text: str) -> Picture:
     "The picture of a `data:` URL; raises `InputError` if it is of another type, or not in base64"
@@ -188,6 +187,7 @@ def picture_bytes(
     "The bytes of its file; raises `UnusablePicture`"
     if picture.base64 is not None: return decoded(picture)
     if picture.path is None:
+        check_address(picture)
         raise unusable(picture, "is a web address, and nothing is fetched here: "
                                 "rerankers.web.downloads.download(url) fetches it")
     try:
@@ -202,6 +202,11 @@ def picture_bytes(
         if ADDRESS.match(picture.path): why = "an address of another kind than http; give the path of the file, or its bytes"
         raise unusable(picture, f"cannot be read: {why}") from None
 
+def check_address(picture: Picture) -> str:
+    "Its web address; `UnusablePicture` for another name, which may be of a file that no service is to hear of"
+    if FETCHED.match(picture.url or ""): return picture.url or ""
+    raise unusable(picture, "is no web address; a file is named by 'path'")
+
 def decoded(picture: Picture) -> bytes:
     "The bytes that base64 stands for; raises `UnusablePicture`"
     text = in_line(base64_only(picture.base64 or "")).encode("ascii", "replace")
@@ -213,9 +218,7 @@ def data_url(
     picture: Picture,   # In any form
 ) -> str:
     "The picture for a service: its web address, or its bytes as a data URL, never a path. May raise `UnusablePicture`"
-    if picture.base64 is None and picture.path is None:
-        if FETCHED.match(picture.url or ""): return picture.url or ""
-        raise unusable(picture, "is no web address, and no service is told another name")
+    if picture.base64 is None and picture.path is None: return check_address(picture)
     data = picture_bytes(picture)
     kind = media_type(data)
     if not kind.startswith("image/"): raise unusable(picture, no_picture(data))

@@ -14,12 +14,12 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
-from rerankers import Cascade, Document, Fusion, InputError, RankedResults, Reranker, UnusablePicture  # noqa: E402
+from rerankers import Cascade, Document, Fusion, InputError, RankedResults, Reranker, UnusablePicture, ocr  # noqa: E402
 from rerankers.cli import main  # noqa: E402
 from rerankers.errors import ModelLoadError, installed  # noqa: E402
 from rerankers.evaluation.report import documents_html  # noqa: E402
 from rerankers.files import read_documents  # noqa: E402
-from rerankers.ocr import READERS, Line, reader_of  # noqa: E402
+from rerankers.ocr import READERS, Line, as_rows, reader_of  # noqa: E402
 from rerankers.rankers import PointwiseRanker  # noqa: E402
 from rerankers.testing import check_pictures, check_ranker  # noqa: E402
 
@@ -97,6 +97,45 @@ def test_explanations_point_at_the_page(ranker):
     shown = why.picture(2)
     assert shown.size == (40, 11) and shown.getpixel((15, 5)) != (255, 255, 255) == shown.getpixel((38, 10))
     assert "<img" in why._repr_html_() and len(why._repr_html_()) < 50_000
+
+
+@pytest.mark.parametrize("lines", [5, {"text": "a"}, [5], [{"text": None}], [{"text": "a", "box": [[0, 0]]}], [{"text": "a", "picture": -1}], [{"text": "a", "picture": "x"}]])
+def test_what_is_no_line_is_refused(lines):
+    with pytest.raises(InputError, match="no line|list of lines"): Document("a text", lines=lines)
+
+
+def test_lines_of_pictures_that_are_not_there_are_listed(ranker):
+    for doc in (Document("a caption", lines=["total 12.50"], image=None), Document(image=file_of(10), lines=[{"text": "total 12.50", "picture": 7}])):
+        (found,) = ranker.rank("total", [doc])
+        why = found.explain()
+        assert "total 12.50" in why._repr_html_() and "<img" not in why._repr_html_()
+        with pytest.raises(InputError, match="picture [07] .* has [01]"): why.picture()
+
+
+def box_at(left, top, wide=20, high=10): return ((left, top), (left + wide, top), (left + wide, top + high), (left, top + high))
+
+
+def test_rows_are_of_one_picture():
+    "A small cell stands beside a tall one; the next page begins a row of its own"
+    tall, small = Line("Fuel", box_at(0, 0, high=30)), Line("98", box_at(40, 10, high=8))
+    rows = as_rows([tall, small, Line("Wages", box_at(70, 10, high=8), picture=1)])
+    assert [(row.text, row.picture) for row in rows] == [("Fuel 98", 0), ("Wages", 1)]
+
+
+def test_explanations_mark_the_page_of_the_best_line():
+    "And no place of another page"
+    pages = [Image.new("RGB", (60, height), "white") for height in (40, 50)]
+    said = {40: [Line("ferry", box_at(2, 2))], 50: [Line("total of the ferry", box_at(30, 30))]}
+    (found,) = Reranker("bm25", ocr=lambda image: said[image.height]).rank("total ferry", [Document(image=pages)])
+    shown = found.explain().picture()
+    assert [line.picture for line in found.document.lines] == [0, 1] and shown.height == 50
+    assert shown.getpixel((40, 35)) != (255, 255, 255) == shown.getpixel((10, 7))
+
+
+def test_what_was_read_longest_ago_is_forgotten(ranker, monkeypatch):
+    monkeypatch.setattr(ocr, "MOST_READ", 2)
+    for page in (FERRY, INVOICE, FERRY, BARE, FERRY, INVOICE): ranker.rank("total", [page])
+    assert [height for _, height in asked] == [10, 11, 12, 11]
 
 
 def test_the_contract(ranker):

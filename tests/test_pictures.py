@@ -174,8 +174,9 @@ def test_rankers_made_of_rankers_name_it_once():
 @pytest.mark.parametrize("name", ["file:///etc/passwd", "/etc/passwd", "scans/page.png"])
 def test_an_address_names_no_file_of_this_machine(name):
     "A service would be told the path"
-    with pytest.raises(InputError, match="no web address"): Document(image={"url": name})
-    with pytest.raises(UnusablePicture, match="no web address"): data_url(Picture(url=name))
+    for picture in (as_picture({"url": name}), Picture(url=name)):
+        with pytest.raises(UnusablePicture, match="no web address"): data_url(picture)
+        with pytest.raises(UnusablePicture, match="document 0: .*no web address"): Eye().rank("how bright?", [{"text": "a caption", "image": picture.to_dict()}])
 
 
 def test_addresses_that_nobody_fetches_are_refused(tmp_path):
@@ -205,6 +206,34 @@ def test_errors_are_short_and_say_what_is_wrong():
         with pytest.raises(UnusablePicture, match=f"^{why}$"): opened(as_picture(given_))
     with pytest.raises(UnusablePicture) as caught: opened(as_picture("x" * 100_000))
     assert len(str(caught.value)) < 1000
+
+
+def test_numbers_below_zero_are_stretched():
+    deep = Image.new("F", (3, 1))
+    for x in range(3): deep.putpixel((x, 0), x - 1)
+    assert list(opened(as_picture(deep)).tobytes()) == [0, 128, 255]
+
+
+def test_a_short_name_is_a_path():
+    "Even one that would stand for the beginning of a picture"
+    assert as_picture("Qk1hcA") == Picture("Qk1hcA")
+
+
+@pytest.mark.parametrize("text", [None, float("nan")])
+def test_a_picture_without_a_text_may_come_from_a_table(text):
+    "Data frames write NaN for a missing text"
+    for ranker in (Eye(), Reranker("bm25", ocr=lambda image: "bright")):
+        (found,) = ranker.rank("bright", [{"id": "p7", "text": text, "image": GREY}])
+        assert found.document.text is None and found.score
+    with pytest.raises(InputError, match="document 0: no text .*5"): Eye().rank("q", [{"text": 5, "image": GREY}])
+
+
+def test_a_store_s_record_may_be_a_picture():
+    hits = [{"id": 7, "payload": {"image": GREY, "page": 3}}, {"id": 8, "score": 0.5, "metadata": {"base64": base64.b64encode(WHITE)}}]
+    first, second = to_documents(hits)
+    assert (first.doc_id, first.pictures, first.metadata) == (7, (as_picture(GREY),), {"page": 3}) and second.pictures == (as_picture(WHITE),)
+    (own,) = to_documents([{"image": GREY, "payload": {"image": WHITE}}])
+    assert own.pictures == (as_picture(GREY),)
 
 
 def test_a_path_is_no_document_and_the_error_says_what_to_do(tmp_path):
@@ -246,11 +275,8 @@ def test_strings_are_texts(tmp_path, monkeypatch):
     ({"text": "shoe", "image": {"width": 9}}, "shoe", [], {"image": {"width": 9}}),
     ({"text": "shoe", "image": float("nan")}, "shoe", [], {"image": float("nan")}),
     ({"image": "a.png", "metadata": {"title": "Report", "body": "of the year"}}, None, [Picture("a.png")], {"title": "Report", "body": "of the year"}),
-    ({"_id": 3, "_source": {"image": {"bytes": GREY, "path": None}, "year": 1}}, None, None, None)])
+    ({"_id": 3, "_source": {"image": {"bytes": GREY, "path": None}, "year": 1}}, None, [as_picture(GREY)], {"year": 1})])
 def test_dictionaries_bring_pictures(given_, text, pictures, metadata):
-    if pictures is None:
-        with pytest.raises(InputError, match="without text"): to_document(given_)
-        return
     found = to_document(given_)
     assert (found.text, list(found.pictures)) == (text, pictures) and repr(found.metadata) == repr(metadata)
 
