@@ -99,7 +99,8 @@ def test_explanations_point_at_the_page(ranker):
     assert "<img" in why._repr_html_() and len(why._repr_html_()) < 50_000
 
 
-@pytest.mark.parametrize("lines", [5, {"text": "a"}, [5], [{"text": None}], [{"text": "a", "box": [[0, 0]]}], [{"text": "a", "picture": -1}], [{"text": "a", "picture": "x"}]])
+@pytest.mark.parametrize("lines", [
+    5, {"text": "a"}, [5], [{"text": None}], [{"text": "a", "box": [[0, 0]]}], [{"text": "a", "picture": -1}], [{"text": "a", "picture": "x"}]])
 def test_what_is_no_line_is_refused(lines):
     with pytest.raises(InputError, match="no line|list of lines"): Document("a text", lines=lines)
 

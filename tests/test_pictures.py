@@ -176,7 +176,8 @@ def test_an_address_names_no_file_of_this_machine(name):
     "A service would be told the path"
     for picture in (as_picture({"url": name}), Picture(url=name)):
         with pytest.raises(UnusablePicture, match="no web address"): data_url(picture)
-        with pytest.raises(UnusablePicture, match="document 0: .*no web address"): Eye().rank("how bright?", [{"text": "a caption", "image": picture.to_dict()}])
+        page = {"text": "a caption", "image": picture.to_dict()}
+        with pytest.raises(UnusablePicture, match="document 0: .*no web address"): Eye().rank("how bright?", [page])
 
 
 def test_addresses_that_nobody_fetches_are_refused(tmp_path):

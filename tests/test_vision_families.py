@@ -17,6 +17,9 @@ from closeness import distance  # noqa: E402
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from rerankers import Document, InputError, ModelLoadError, RankedResults, Reranker  # noqa: E402
+from rerankers.backends.seeing_chain import fitted  # noqa: E402
+from rerankers.engine.picture_prompts import Prompted  # noqa: E402
+from rerankers.pictures import Picture  # noqa: E402
 from rerankers.testing import check_ranker  # noqa: E402
 
 FP32 = {"device": "cpu", "dtype": "float32"}
@@ -248,6 +251,20 @@ def test_no_page_is_kept_longer_than_its_batch(name, place, monkeypatch):
     finally: gc.enable()
     assert len(counts["opened"]) == len(counts["pixels"]) == 40 and len(counts["features"]) == (40 if hasattr(ranker.runtime, "see") else 0)
     assert max(counts["opened"]) <= 2 and max(counts["pixels"]) <= 2 * most and max(counts["features"], default=0) <= most
+
+
+def test_a_cut_prompt_keeps_its_end():
+    "There the model answers"
+    whole = Prompted([*range(10)], ())
+    assert fitted(whole, [8, 9], 5, 77) == Prompted([0, 1, 2, 8, 9], (), True) and fitted(whole, [8, 9], 10, 77) is whole is fitted(whole, [8, 9], None, 77)
+
+
+def test_pictures_kept_for_several_queries_are_bounded():
+    "Prompts with the same picture stay together, and a group has as many tokens of pictures as may be kept"
+    from rerankers.engine.seeing import in_groups
+    pages = [Picture(f"{n}.png") for n in range(4)]
+    prompts = [Prompted([7, 7, 1], (page,)) for _ in range(2) for page in pages]        # two queries, two tokens a page
+    assert list(in_groups(prompts, 7, most=4)) == [[0, 4, 1, 5], [2, 6, 3, 7]] and list(in_groups(prompts, 7, most=1)) == [[n, n + 4] for n in range(4)]
 
 
 def test_helpers_do_not_run_ahead():
