@@ -22,7 +22,8 @@ def test_a_picture_of_the_own_network_needs_a_word():
         assert server.seen[0].method == "GET" and server.seen[0].headers["accept"] == "image/*"
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.1", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize("host", ["localhost", "127.1", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]",
+                                  "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[64:ff9b::a00:7]", "[64:ff9b:1::a00:7]", "[fec0::1]"])
 def test_no_spelling_of_this_machine_is_fetched(host):
     def refuse(request): raise AssertionError("a request was sent")
     with pytest.raises(RerankersError, match="no public address|cannot find the host"): download(f"http://{host}/a.png", transport=httpx.MockTransport(refuse))

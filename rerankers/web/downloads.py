@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import zlib
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -19,16 +19,22 @@ from .lines import ASKED_FOR, Overflow, bare_address, checked_address, new_line,
 if TYPE_CHECKING: import httpx
 
 # %% auto #0
-__all__ = ['NOT_PUBLIC', 'is_public', 'check_public', 'check_peer', 'fetched', 'followed', 'download_async', 'download']
+__all__ = ['INSIDE', 'OWN', 'NOT_PUBLIC', 'is_public', 'check_public', 'check_peer', 'fetched', 'followed', 'download_async',
+           'download']
 
 # %% ../../nbs/web/06_downloads.ipynb #7e71a708
+# networks of IPv6 whose last 32 bits are an address of IPv4 (RFC 6052, RFC 4291), and networks of one's own that
+# Python takes for parts of the internet (RFC 8215, RFC 3879)
+INSIDE, OWN = (ip_network("64:ff9b::/96"), ip_network("::/96")), (ip_network("64:ff9b:1::/48"), ip_network("fec0::/10"))
+
 def is_public(
     address: str,   # Of IPv4 or IPv6
 ) -> bool:
     "Is it an address of the internet, rather than of this machine or a private network?"
     found = ip_address(address.partition("%")[0])
     found = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None) or found
-    return found.is_global and not found.is_multicast
+    if any(found in network for network in INSIDE): found = ip_address(int(found) % 2**32)
+    return found.is_global and not found.is_multicast and not any(found in network for network in OWN)
 
 async def check_public(
     url: str,   # Checked
