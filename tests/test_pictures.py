@@ -8,6 +8,7 @@ import os
 import pickle
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
@@ -227,6 +228,22 @@ def test_a_picture_without_a_text_may_come_from_a_table(text):
         (found,) = ranker.rank("bright", [{"id": "p7", "text": text, "image": GREY}])
         assert found.document.text is None and found.score
     with pytest.raises(InputError, match="document 0: no text .*5"): Eye().rank("q", [{"text": 5, "image": GREY}])
+
+
+@pytest.mark.parametrize("bad", [{"base64": "data:text/plain;base64,aGk="}, {"base64": 5}, {"image_path": 5}])
+def test_old_fields_are_checked_like_the_new_one(bad):
+    "Whether the method looks at pictures or not"
+    for ranker in (Eye(), Reader()):
+        with pytest.raises(InputError, match="^document 1: .*(no picture|is a int)"): ranker.rank("q", ["a", Document("a text", **bad)])
+    empty = [Document("a text", base64=float("nan")), Document("a text", image_path=float("nan"))]
+    assert len(Eye().rank("q", empty)) == 2
+
+
+def test_what_may_have_been_meant_as_a_picture_is_said_briefly():
+    with pytest.raises(InputError, match=r"document 0: bytes .*Document\(image=") as first: Eye().rank("q", [GREY * 1000])
+    with pytest.raises(InputError, match=r"the query is a bytes.*Document\(image=") as second: Eye().rank(GREY * 1000, ["a"])
+    with pytest.raises(InputError, match=r"the query is a \w+Path.*Document\(image="): Eye().rank(Path("a.png"), ["a"])
+    assert max(len(str(caught.value)) for caught in (first, second)) < 1000
 
 
 def test_a_store_s_record_may_be_a_picture():
