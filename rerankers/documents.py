@@ -18,12 +18,12 @@ from .text import readable
 
 # %% auto #0
 __all__ = ['TEXT_KEYS', 'ID_KEYS', 'PICTURE_KEYS', 'WRAPPERS', 'ReadDocument', 'TUPLES', 'OBJECT_IDS', 'METADATA', 'OTHERWISE',
-           'NOTHING', 'AS_PATH', 'CONVERTERS', 'LISTINGS', 'Document', 'first_key', 'missing', 'as_row', 'as_metadata',
-           'unwrapped', 'without_keys', 'pictures_of', 'from_mapping', 'from_tuple', 'id_of', 'from_object',
-           'from_record', 'Shape', 'is_a', 'holds', 'copied', 'shape_of', 'is_one', 'read', 'checked_document',
-           'to_document', 'written', 'chosen', 'check_fields', 'listing', 'listed', 'as_items', 'is_label', 'as_list',
-           'check_ordered', 'check_id', 'labelled', 'numbered', 'each', 'taken', 'to_documents', 'Content',
-           'pictures_in', 'is_pictured', 'pictured_query', 'check_query', 'shown_fields', 'absent_fields']
+           'NOTHING', 'AS_PICTURE', 'CONVERTERS', 'OLD_FIELDS', 'LISTINGS', 'Document', 'first_key', 'missing',
+           'as_row', 'as_metadata', 'unwrapped', 'without_keys', 'pictures_of', 'from_mapping', 'from_tuple', 'id_of',
+           'from_object', 'from_record', 'Shape', 'is_a', 'holds', 'copied', 'hint', 'shape_of', 'is_one', 'read',
+           'checked_document', 'to_document', 'written', 'chosen', 'check_fields', 'listing', 'listed', 'as_items',
+           'is_label', 'as_list', 'check_ordered', 'check_id', 'labelled', 'numbered', 'each', 'taken', 'to_documents',
+           'Content', 'pictures_in', 'is_pictured', 'pictured_query', 'check_query', 'shown_fields', 'absent_fields']
 
 # %% ../nbs/01_documents.ipynb #18b8c2c6
 @dataclass(repr=False)
@@ -53,7 +53,7 @@ class Document:
     def pictures(self) -> tuple[Picture, ...]:
         "All of its pictures, in whichever way they were given"
         own = (Picture(base64=base64_only(self.base64)),) if self.base64 else ()
-        if not own and self.image_path: own = (Picture(os.fspath(self.image_path)),)
+        if not own and self.image_path: own = (Picture(os.fsdecode(self.image_path)),)
         return (*own, *(self.image or ()))
 
     @property
@@ -110,8 +110,11 @@ def as_metadata(given: Any) -> dict[str, Any]:
 # %% ../nbs/01_documents.ipynb #4b491f72
 def unwrapped(row: Mapping, names: Sequence[str]) -> tuple[Mapping, Mapping]:
     "What a store says about its record (empty if there is no store), and the record itself"
-    inside = [k for k in WRAPPERS if isinstance(row.get(k), Mapping) and first_key(row[k], names)]
-    pictured = inside == ["metadata"] and first_key(row, PICTURE_KEYS)     # a picture and what is known of it
+    def within(keys: Sequence[str]) -> list[str]:
+        return [k for k in WRAPPERS if isinstance(row.get(k), Mapping) and first_key(row[k], keys)]
+    texts = within(names)
+    inside = texts or within(PICTURE_KEYS)
+    pictured = texts in ([], ["metadata"]) and first_key(row, PICTURE_KEYS)     # a picture and what is known of it
     if first_key(row, names) or pictured or not inside: return {}, row
     return {k: v for k, v in row.items() if k != inside[0]}, row[inside[0]]
 
@@ -121,7 +124,7 @@ def without_keys(row: Mapping, *keys: str | None) -> dict[str, Any]:
 
 def pictures_of(record: Mapping, text: str | None) -> dict[str, Any]:
     "The pictures of a record by their keys; beside a text, what is no picture is left to the metadata"
-    found = {key: record[key] for key in PICTURE_KEYS[1:] if isinstance(record.get(key), str) and record[key]}
+    found = {key: record[key] for key in PICTURE_KEYS[1:] if isinstance(record.get(key), (str, bytes)) and record[key]}
     if missing(record.get("image")): return found
     try: return {**found, "image": as_pictures(record["image"])}
     except InputError:
@@ -244,7 +247,11 @@ def copied(doc: Document, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
 
 # %% ../nbs/01_documents.ipynb #4581d2b7
 NOTHING = type(None)
-AS_PATH = "a picture is Document(image=path), and rerankers.files.read_documents(path) reads texts and folders; else "
+AS_PICTURE = "a picture is Document(image=…), and rerankers.files.read_documents(path) reads texts and folders"
+
+def hint(thing: Any) -> str:
+    "What may have been meant by a path or by bytes"
+    return f"{AS_PICTURE}; else " if isinstance(thing, (os.PathLike, bytes, bytearray)) else ""
 CONVERTERS = (
     Shape("rerankers.Document",         is_a(Document), copied),
     Shape("a picture of Pillow",        lambda thing, names: is_image(thing) or isinstance(thing, Picture),
@@ -288,17 +295,26 @@ def read(thing: Any, names: Sequence[str] = TEXT_KEYS) -> ReadDocument:
     shape = shape_of(thing, names)
     if shape is None:
         raise InputError(
-            f"{type(thing).__name__} is no kind of document: {AS_PATH if isinstance(thing, os.PathLike) else ''}"
+            f"{type(thing).__name__} is no kind of document: {hint(thing)}"
             f"pass a string, a dictionary with 'text', "
             f"or rerankers.Document. All that is read: {', '.join(shape.name for shape in CONVERTERS)}"
         )
     return shape.read(thing, names)
 
+OLD_FIELDS: dict[str, tuple[type, ...]] = {"image_path": (str, bytes, os.PathLike), "base64": (str,)}
+
 def checked_document(doc: Document) -> Document:
     "The document if it can be ranked, otherwise `InputError`"
+    for name, kinds in OLD_FIELDS.items():
+        given = getattr(doc, name)
+        if missing(given): setattr(doc, name, None)
+        elif not isinstance(given, kinds): raise InputError(f"its {name} is a {type(given).__name__}: {given!r:.80}")
     if missing(doc.title): doc.title = None         # data frames write NaN for a missing title
     elif not isinstance(doc.title, str): raise InputError(f"its title is not a string: {doc.title!r}")
-    if not isinstance(doc.text, str) and not doc.pictures:
+    # likewise for the text of a picture
+    pictures = doc.pictures
+    if doc.text is not None and missing(doc.text) and pictures: doc.text, doc.document_type = None, "image"
+    if not isinstance(doc.text, str) and not (doc.text is None and pictures):
         raise InputError(f"no text (got {doc.text!r}); an empty document is the empty string")
     return doc
 
@@ -500,7 +516,7 @@ def check_query(query: Any) -> str:
     if hasattr(query, "as_py"): query = query.as_py()
     if is_pictured(query): query = pictured_query(query)
     if not isinstance(query, str):
-        raise InputError(f"the query is a {type(query).__name__}, not a string: {query!r}")
+        raise InputError(f"the query is a {type(query).__name__}, not a string: {hint(query)}{repr(query)[:200]}")
     if not query.strip() and not pictures_in(query): raise InputError("the query is empty: there is nothing to rank by")
     return query
 
