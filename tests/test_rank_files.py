@@ -103,6 +103,19 @@ def test_a_journal_may_end_anywhere(tmp_path_factory, calls, cut, tail):
     for part in sorted((folder / "wanted").glob("part-*")): assert (folder / "found" / part.name).read_bytes() == part.read_bytes()
 
 
+def test_a_line_without_its_end_is_not_done(tmp_path):
+    write(tmp_path / "asked.jsonl", rows(3))
+    def stop(queries):
+        if "who wrote number 2" in queries: raise KeyboardInterrupt
+    def job(before=lambda queries: None): rank_file(tmp_path / "asked.jsonl", tmp_path / "out", Long(before), window=1, output="jsonl")
+    with pytest.raises(KeyboardInterrupt): job(stop)
+    journal = tmp_path / "out/_part-00000.journal"
+    journal.write_bytes(journal.read_bytes()[:-1])
+    job()
+    assert [row["qid"] for row in read(tmp_path / "out/part-00000.jsonl")] == ["q0", "q1", "q2"]
+    assert all(row["error"] is None for row in read(tmp_path / "out/part-00000.jsonl"))
+
+
 WORDS, VALUES = st.text(max_size=5), st.one_of(st.integers(), st.text(max_size=3), st.dictionaries(st.text(max_size=2), st.integers(), max_size=1))
 DOCS = st.lists(st.one_of(WORDS, st.integers(), st.none()), max_size=3)
 MORE = st.dictionaries(st.sampled_from(["qid", "kept", "metadata"]), VALUES)
