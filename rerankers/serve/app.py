@@ -82,7 +82,7 @@ class Settings:
             kinds, words = EXPECTED[type(f.default)]
             right = isinstance(value, kinds) and (kinds in (bool, str) or not isinstance(value, bool) and 0 <= value < math.inf)
             if not right: raise InputError(f"{f.name}={value!r}: give {words}")
-        keys = tuple(self.keys) if isinstance(self.keys, Iterable) and not isinstance(self.keys, str) else (None,)
+        keys: tuple[Any, ...] = tuple(self.keys) if isinstance(self.keys, Iterable) and not isinstance(self.keys, str) else (None,)
         if not all(isinstance(k, str) and k.strip() for k in keys):
             raise InputError("keys: give a list of texts that are not empty")
         if not all(map(str.isascii, keys)): raise InputError("keys: a header of HTTP holds ASCII alone")
