@@ -11,6 +11,7 @@ import pytest
 
 import every_kind
 from nb_plugin import NURSERY
+from rerankers.engine import forks
 from rerankers.engine.forks import PAST, computes, leave_behind, loads
 from rerankers.locks import Lock
 from rerankers.errors import ForkedError
@@ -123,6 +124,41 @@ def test_what_others_computed_does_not_matter(served):
 def test_loading_leaves_no_threads_of_torchs(served):
     "So that other code can compute in the child, too"
     assert served["own torch in the child"] == pytest.approx(1500 ** 3)
+
+
+def test_a_fork_waits_for_threads_that_are_ending(monkeypatch):
+    "They would leave a lock of OpenMP's closed in the child: on a busy machine one fork in six, right after loading, hung"
+    if not forks.system_threads(): pytest.skip("the system does not count threads")
+    release, begun, mine = threading.Event(), threading.Event(), []
+    def late():
+        mine.append(str(threading.get_native_id()))
+        begun.set()
+        release.wait(60)
+
+    def load():
+        threading.Thread(target=late).start()
+        begun.wait(60)
+
+    forks.elsewhere(load)
+    monkeypatch.setattr(forks, "sleep", lambda seconds: release.set())
+    monkeypatch.setattr(forks, "LONGEST_END", 60)
+    child = os.fork()
+    if not child: os._exit(0)
+    ended = mine[0] not in forks.system_threads()
+    release.set()
+    assert os.waitpid(child, 0)[1] == 0 and ended and not forks.LEAVING
+
+
+def test_a_fork_does_not_wait_for_threads_that_stay(monkeypatch):
+    "Such as those of a library that was loaded with the model"
+    if not forks.system_threads(): pytest.skip("the system does not count threads")
+    stay = threading.Event()
+    forks.elsewhere(lambda: threading.Thread(target=stay.wait).start())
+    monkeypatch.setattr(forks, "LONGEST_END", 0.0)
+    child = os.fork()
+    if not child: os._exit(0)
+    stay.set()
+    assert os.waitpid(child, 0)[1] == 0 and not forks.LEAVING
 
 
 def test_with_one_thread_there_is_nothing_to_lose(driven):

@@ -10,14 +10,15 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import wraps
+from time import monotonic, sleep
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from ..errors import ForkedError, need
 
 # %% auto #0
-__all__ = ['PAST', 'Work', 'leave_behind', 'Past', 'come_through', 'torch_module', 'shared', 'check_thread', 'elsewhere',
-           'in_helper', 'loads', 'computes']
+__all__ = ['PAST', 'LEAVING', 'LONGEST_END', 'Work', 'leave_behind', 'Past', 'come_through', 'system_threads', 'see_off',
+           'torch_module', 'shared', 'check_thread', 'elsewhere', 'in_helper', 'loads', 'computes']
 
 # %% ../../nbs/engine/02_forks.ipynb #bcdd13a1
 def leave_behind(
@@ -41,7 +42,21 @@ def come_through() -> None:
     "What a forked process does first, in its only thread"
     PAST.computed, PAST.forked, PAST.spoilt, PAST.helper = False, True, PAST.spoilt or PAST.computed, None
 
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=come_through)
+LEAVING: set[str] = set()   # threads that loading has left behind: most are about to end
+LONGEST_END = 0.5           # seconds; what lives longer is no thread that ends
+
+def system_threads() -> set[str]:
+    "The threads of this process as Linux counts them, those of other libraries included; elsewhere none"
+    try: return set(os.listdir("/proc/self/task"))
+    except OSError: return set()
+
+def see_off() -> None:
+    "Wait, before a fork, until the threads that were ending have ended"
+    due = monotonic() + LONGEST_END
+    while LEAVING & system_threads() and monotonic() < due: sleep(0.001)
+    LEAVING.clear()
+
+if hasattr(os, "register_at_fork"): os.register_at_fork(before=see_off, after_in_child=come_through)
 
 def torch_module(purpose: str = "A local model") -> ModuleType:
     "torch, or `MissingDependency` with the install line"
@@ -68,12 +83,14 @@ def elsewhere(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     def do() -> None:
         try: done.set_result(work(*args, **kwargs))
         except BaseException as error: done.set_exception(error)    # Raised in the caller, which waits below
-    context = contextvars.copy_context()
+    context, before = contextvars.copy_context(), system_threads()
     thread = threading.Thread(target=context.run, args=(do,), name="rerankers-load", daemon=True)
     thread.start()
-    found = done.result()
-    thread.join()
-    return found
+    try: return done.result()
+    finally:
+        if done.done():     # or else somebody has interrupted us
+            thread.join()
+            LEAVING.update(system_threads() - before)
 
 def in_helper(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     "Run work in this thread, or in its helper if it came through a fork"
